@@ -54,9 +54,7 @@ def method_settings(cfg: DictConfig, dataset: str, protocol: str, method: str) -
             "dataset": OmegaConf.to_container(cfg.dataset[dataset], resolve=False),
             "paths": OmegaConf.to_container(cfg.paths, resolve=True),
             "seed": cfg.seed,
-            "settings": OmegaConf.merge(
-                _unresolved(cfg.method[method].settings), _unresolved(changes)
-            ),
+            "settings": OmegaConf.merge(_unresolved(cfg.method[method].settings), _unresolved(changes)),
         }
     )
     resolved = OmegaConf.to_container(root.settings, resolve=True)

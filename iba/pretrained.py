@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,32 +47,41 @@ def encoder_identity(model: DictConfig, model_dir: str | None) -> dict[str, Any]
 
 
 def new_classifier(
-    model: DictConfig, model_dir: str | None, labels: Sequence[str], seed: int
+    model: DictConfig,
+    model_dir: str | None,
+    labels: Sequence[str],
+    seed: int,
+    config: Mapping[str, Any] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """A pretrained encoder with a freshly initialised classification head (seeded)."""
+    """A pretrained encoder with a freshly initialised classification head (seeded).
+
+    `config` changes the model's own configuration, such as its dropout.
+    """
     torch.manual_seed(seed)
     if model.get("tiny"):
         tokenizer = tiny_tokenizer()
         return tiny_bert(len(tokenizer), list(labels), **model.tiny), tokenizer
-    return load_classifier(encoder_source(model, model_dir), labels)
+    return load_classifier(encoder_source(model, model_dir), labels, config)
 
 
 def load_classifier(
-    source: str | Path, labels: Sequence[str] | None = None
+    source: str | Path, labels: Sequence[str] | None = None, config: Mapping[str, Any] | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """A sequence classifier and its tokenizer from a folder or the hub, in float32.
 
     With `labels`, a head of that many classes, named so. Raises `UserError` where nothing can be
     loaded, and where tokenizer and embedding disagree in size (a wrong vocabulary gives no other sign).
     """
-    named = {} if labels is None else {"id2label": dict(enumerate(labels)), "num_labels": len(labels)}
+    named: dict[str, Any] = dict(config or {})
     if labels is not None:
-        named["label2id"] = {name: i for i, name in enumerate(labels)}
+        named |= {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32, **named)
     except SafetensorError as error:
-        raise UserError(f"the weights in {source} are damaged or cut off: fetch or train them again.") from error
+        raise UserError(
+            f"the weights in {source} are damaged or cut off: fetch or train them again."
+        ) from error
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0][:160]
         raise UserError(

@@ -39,7 +39,9 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"{path} could not be written ({error.strerror or error}); nothing was lost.") from error
+        raise UserError(
+            f"{path} could not be written ({error.strerror or error}); nothing was lost."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -104,8 +106,14 @@ def provenance(device: torch.device | str, **measured: Any) -> dict[str, Any]:
         "git_commit": git_commit(),
         "device": device_name(device),
         "peak_memory_mb": round(peak_memory_mb(device), 1),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
     } | measured
+
+
+def _command() -> str:
+    """The command line without the user's own folders, which mean nothing elsewhere."""
+    arguments = [a for a in sys.argv[1:] if not a.startswith("paths.")]
+    return " ".join([Path(sys.argv[0]).name, *arguments])
 
 
 def _version(package: str) -> str | None:
@@ -120,7 +128,9 @@ def git_commit() -> str | None:
     root = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        )
         return done.stdout.strip()
 
     try:
@@ -138,7 +148,9 @@ def device_name(device: torch.device | str) -> str:
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line
+        ]
         model = names[0] if names else model
     return f"{model}, {torch.get_num_threads()} threads"
 

@@ -15,7 +15,9 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """WordPiece over the planted templates' words, with single characters for everything else."""
-    templates = " ".join((*planted.NEUTRAL, *planted.JUDGING, *planted.PEOPLE, *planted.PLACES, *planted.DAYS))
+    templates = " ".join(
+        (*planted.NEUTRAL, *planted.JUDGING, *planted.PEOPLE, *planted.PLACES, *planted.DAYS)
+    )
     words = " ".join((templates, *planted.THINGS, *planted.OBJECTS, *planted.COLOURS, *planted.WORDS[0]))
     words += " " + " ".join(planted.WORDS[1]) + " has a is of"
     found = sorted({w.strip("{}.").lower() for w in words.split()})

@@ -32,11 +32,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Samples:
-    """The three seeded samples of a run: what trains, what calibrates (held-out training rows), what tests."""
+    """The seeded samples of a run.
+
+    `train` trains the classifier, `calibration` are training rows held out from it, `test` is attributed
+    and degraded, `scored` (which contains `test`) gives the accuracy.
+    """
 
     train: list[Example]
     calibration: list[Example]
     test: list[Example]
+    scored: list[Example]
 
 
 def read_split(dataset: DictConfig, split: str) -> list[Example]:
@@ -109,18 +114,21 @@ def draw_samples(dataset: DictConfig, seed: int) -> Samples:
     _require(dataset, "train", len(train), n_train + n_calibration)
     n_test = len(test) if dataset.n_test is None else int(dataset.n_test)
     _require(dataset, "test", len(test), n_test)
-    # The k smallest of a fixed random order: a larger sample contains the smaller one.
-    chosen = sorted(np.random.default_rng([seed, 1]).permutation(len(test))[:n_test])
+    n_scored = len(test) if dataset.n_accuracy is None else max(n_test, int(dataset.n_accuracy))
+    _require(dataset, "accuracy", len(test), n_scored)
+    # The first k of a fixed random order: a larger sample contains the smaller one.
+    shuffled = np.random.default_rng([seed, 1]).permutation(len(test))
     return Samples(
         train=[train[i] for i in order[n_calibration : n_calibration + n_train]],
         calibration=[train[i] for i in order[:n_calibration]],
-        test=[test[i] for i in chosen],
+        test=[test[i] for i in sorted(shuffled[:n_test])],
+        scored=[test[i] for i in sorted(shuffled[:n_scored])],
     )
 
 
 def _require(dataset: DictConfig, split: str, have: int, want: int) -> None:
     if want > have:
         raise UserError(
-            f"{dataset.name}: {want} rows asked of the {split} split, which has {have}; "
+            f"{dataset.name}: {want} rows asked ({split}), but the split has {have}; "
             f"lower dataset.{dataset.name}.n_{split} (null takes all)."
         )

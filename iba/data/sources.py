@@ -35,4 +35,6 @@ def _parquet(folder: Path, name: str) -> Dataset:
     try:
         return load_dataset("parquet", data_files=str(path), split="train")
     except (DatasetGenerationError, ValueError, OSError) as error:
-        raise UserError(f"{path} is not a readable parquet file (damaged or cut off?): fetch it again.") from error
+        raise UserError(
+            f"{path} is not a readable parquet file (damaged or cut off?): fetch it again."
+        ) from error

@@ -1,53 +1,104 @@
-"""Stage 1: a classifier for every selected data set, kept in the cache and shared between runs."""
+"""Stage 1: a classifier for every selected data set (kept in the cache, shared between runs) and its accuracy."""
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
+import numpy as np
+import pandas as pd
 from omegaconf import DictConfig
 
-from iba.data.examples import Example, Samples, draw_samples
-from iba.data.tokens import tokenise
-from iba.devices import resolve_device, resolve_precision
+from iba.data.tokens import Instance, tokenise
+from iba.devices import resolve_device
 from iba.experiment import datasets
-from iba.finetune import Recipe, finetune, is_finished
-from iba.pretrained import encoder_identity, new_classifier
-from iba.store import plain
-
-
-def recipe_for(cfg: DictConfig, dataset: DictConfig, train: Sequence[Example]) -> Recipe:
-    """What the classifier of `dataset` is made of."""
-    settings = plain(dataset.finetune) | {
-        name: cfg.finetune[name] for name in ("weight_decay", "warmup", "schedule", "save_every")
-    }
-    return Recipe(
-        train_name=dataset.train_name,
-        model=encoder_identity(cfg.model, cfg.paths.model_dir),
-        settings=settings,
-        labels=tuple(dataset.labels),
-        max_length=dataset.max_length,
-        seed=cfg.finetune.seed,
-        precision=resolve_precision(cfg.finetune.precision, resolve_device(cfg.device)),
-        train_ids=tuple(example.id for example in train),
-    )
-
-
-def classifier_folder(cfg: DictConfig, dataset: DictConfig, samples: Samples) -> Path:
-    """Where the fine-tuned classifier of `dataset` lies or will lie."""
-    return recipe_for(cfg, dataset, samples.train).folder(Path(cfg.paths.cache))
+from iba.finetune import finetune, is_finished
+from iba.parts import StageTable
+from iba.pretrained import new_classifier
+from iba.stages.bench import Bench
+from iba.store import provenance
+from iba.variants import Variant, class_probabilities
 
 
 def run(cfg: DictConfig) -> None:
-    """Fine-tune what is not fine-tuned yet."""
-    for name, dataset in datasets(cfg).items():
-        samples = draw_samples(dataset, cfg.seed)
-        recipe = recipe_for(cfg, dataset, samples.train)
-        folder = recipe.folder(Path(cfg.paths.cache))
-        if is_finished(folder, recipe):
-            print(f"{name}: classifier is ready in {folder.name}")
-            continue
-        print(f"{name}: fine-tuning {cfg.model.title} on {len(samples.train)} rows")
-        model, tokenizer = new_classifier(cfg.model, cfg.paths.model_dir, dataset.labels, cfg.finetune.seed)
-        instances = tokenise(samples.train, tokenizer, dataset.max_length)
-        finetune(model, tokenizer, instances, recipe, folder, resolve_device(cfg.device))
+    """Fine-tune what is not fine-tuned yet, then store predictions, accuracy and label distributions."""
+    for name in datasets(cfg):
+        bench = Bench.open(cfg, name)
+        train(bench)
+        classify(bench)
+
+
+def train(bench: Bench) -> None:
+    """Fine-tune the classifier of `bench` unless it is there."""
+    if is_finished(bench.checkpoint, bench.recipe):
+        return
+    cfg, dataset = bench.cfg, bench.dataset
+    print(f"{dataset.name}: fine-tuning {cfg.model.title} on {len(bench.samples.train)} rows")
+    config = dataset.finetune.get("model_config")
+    model, tokenizer = new_classifier(
+        cfg.model, cfg.paths.model_dir, dataset.labels, cfg.finetune.seed, config
+    )
+    instances = tokenise(bench.samples.train, tokenizer, dataset.max_length)
+    finetune(model, tokenizer, instances, bench.recipe, bench.checkpoint, resolve_device(cfg.device))
+
+
+def predictions(bench: Bench) -> StageTable:
+    """The table of predictions on the scored rows; its record holds the accuracy."""
+    settings = bench.inputs | {
+        "recipe": bench.recipe.described(),
+        "n_accuracy": len(bench.samples.scored),
+        "accuracy_floor": bench.dataset.accuracy_floor,
+    }
+    return StageTable(bench.folder, "classifier", settings)
+
+
+def classify(bench: Bench) -> None:
+    """Store the classifier's predictions on the scored rows, and what they add up to."""
+    table = predictions(bench)
+    if table.is_finished():
+        return
+    table.claim()
+    started = time.monotonic()
+    rows = prediction_rows(bench)
+    correct = rows["predicted"] == rows["label"]
+    labels = list(bench.dataset.labels)
+    table.finish(
+        rows,
+        provenance(bench.classifier.device, seconds=round(time.monotonic() - started, 2))
+        | {
+            "accuracy": float(correct.mean()),
+            "n_accuracy": len(rows),
+            "accuracy_attributed": float(correct[rows["attributed"]].mean()),
+            "labels": labels,
+            "label_distribution": label_shares(bench.scored, labels),
+            "label_distribution_train": label_shares(bench.tokenised(bench.samples.train), labels),
+            "truncated_share": float(rows["truncated"].mean()),
+        },
+    )
+    print(f"{bench.dataset.name}: accuracy {correct.mean():.3f} on {len(rows)} rows")
+
+
+def prediction_rows(bench: Bench) -> pd.DataFrame:
+    """One row per scored instance: label, predicted class, the gold class's probability, length, truncation."""
+    attributed = {example.id for example in bench.samples.test}
+    variants = [Variant(i.input_ids, i.token_type_ids, [True] * len(i)) for i in bench.scored]
+    probabilities = class_probabilities(bench.classifier, variants)
+    gold = np.array([i.example.label for i in bench.scored])
+    return pd.DataFrame(
+        {
+            "instance_id": [i.id for i in bench.scored],
+            "label": gold,
+            "predicted": probabilities.argmax(1),
+            "prob_gold": probabilities[np.arange(len(gold)), gold],
+            "n_tokens": [len(i) for i in bench.scored],
+            "truncated": [i.truncated for i in bench.scored],
+            "attributed": [i.id in attributed for i in bench.scored],
+        }
+    )
+
+
+def label_shares(instances: Sequence[Instance], labels: Sequence[str]) -> dict[str, float]:
+    """Share of every class."""
+    counts = Counter(i.example.label for i in instances)
+    return {name: counts[number] / len(instances) for number, name in enumerate(labels)}

@@ -1,0 +1,1 @@
+"""The methods IBA is compared with, one per file; each follows `iba.attributor.Attributor`."""

@@ -1,0 +1,80 @@
+"""LIME as the authors' released code runs it, bug for bug (see REPRODUCTION.md).
+
+Words are split by `\\W+` and repeated words are one feature; class 1 of the authors' label order is
+explained whatever the target is; a pair becomes one sentence with asterisks in the middle and no segment
+ids, with 75 samples; every perturbed text is padded to the maximal length and padding is attended to;
+a word piece that is not among lime's words gets the largest score of all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from lime.lime_text import LimeTextExplainer
+from torch import Tensor
+
+from iba.attributor import Attribution, Unfitted, instance_seed, pad_scores
+from iba.data.tokens import Instance, TokenBatch
+from iba.encoder import Classifier
+from iba.variants import Variant, class_probabilities
+
+
+class LimeReleased(Unfitted):
+    """The released LIME; `explained_class` is the name of the authors' class 1, `pad_to` their 512 tokens."""
+
+    def __init__(
+        self,
+        explained_class: str,
+        pad_to: int = 512,
+        n_samples: int = 100,
+        n_samples_pair: int = 75,
+        seed: int = 0,
+    ) -> None:
+        self.explained_class, self.pad_to = explained_class, pad_to
+        self.n_samples, self.n_samples_pair = n_samples, n_samples_pair
+        self.seed = seed
+
+    def attribute(
+        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, batch]
+    ) -> Attribution:
+        """Word weights for `explained_class`, given to word pieces as the released code does."""
+        explained = classifier.label_id(self.explained_class)
+        return Attribution(
+            pad_scores([self._explain(classifier, i, explained) for i in batch.instances], batch)
+        )
+
+    def _explain(self, classifier: Classifier, instance: Instance, explained: int) -> Tensor:
+        example = instance.example
+        pair = example.text_pair is not None
+        text = f"{example.text} ****** {example.text_pair}" if pair else example.text
+
+        def predict(texts: list[str]) -> np.ndarray:
+            rows = classifier.tokenizer(texts, truncation=True, padding="max_length", max_length=self.pad_to)
+            # Only as the released code: no attention mask, so padding is read as text.
+            attended = [True] * self.pad_to
+            variants = [Variant(ids, [0] * self.pad_to, attended) for ids in rows["input_ids"]]
+            return class_probabilities(classifier, variants)
+
+        explainer = LimeTextExplainer(random_state=instance_seed(self.seed, instance.id))
+        explanation = explainer.explain_instance(
+            text,
+            predict,
+            labels=(explained,),
+            num_features=len(text),
+            num_samples=self.n_samples_pair if pair else self.n_samples,
+        )
+        words = {word.lower(): weight for word, weight in explanation.as_list(label=explained)}
+        pieces = classifier.tokenizer.convert_ids_to_tokens(list(instance.input_ids))
+        return torch.tensor(word_scores(pieces, words))
+
+
+def word_scores(pieces: list[str], words: dict[str, float]) -> list[float]:
+    """Scores of word pieces: their word's if the piece, or it and one neighbour "##", spell it; else the maximum."""
+    highest = max(words.values(), default=0.0)
+    scores = []
+    for i, piece in enumerate(pieces):
+        follower = pieces[i + 1] if i + 1 < len(pieces) and pieces[i + 1].startswith("##") else ""
+        joined = pieces[i - 1] + piece[2:] if piece.startswith("##") and i else piece + follower[2:]
+        scores.append(words.get(piece, words.get(joined, highest)))
+    return scores

@@ -1,0 +1,86 @@
+"""The one signature that every method shares: tokenised batch + classifier + target → one score per token."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from iba.data.tokens import Instance, TokenBatch
+from iba.encoder import Classifier
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What a method says about a batch; dimension 0 of every tensor is the batch's.
+
+    `scores` rank the tokens (larger: more important; only the order matters to the degradation test).
+    `per_token` and `per_instance` hold whatever explains the scores, by name, with the unit in the name.
+    """
+
+    scores: Float[Tensor, "batch tokens"]
+    per_token: dict[str, Float[Tensor, "batch tokens"]] = field(default_factory=dict)
+    per_instance: dict[str, Float[Tensor, batch]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FitData:
+    """Training rows that a method may learn from; no test row is ever among them.
+
+    `train` trained the classifier; `calibration` was held out from it.
+    """
+
+    train: Sequence[Instance]
+    calibration: Sequence[Instance]
+    seed: int
+
+
+class Attributor(Protocol):
+    """An attribution method, made from its configuration."""
+
+    #: Copies of every token that one batch holds at once; the pipeline divides its token budget by it.
+    copies: int
+
+    def fit(self, classifier: Classifier, data: FitData) -> State:
+        """Learn from training rows what the method needs; stored, and given back by `restore`."""
+
+    def restore(self, state: State) -> None:
+        """Take what `fit` returned, in this process or an earlier one."""
+
+    def attribute(
+        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, batch]
+    ) -> Attribution:
+        """Scores for every token of every instance, explaining the class `target`."""
+
+
+class Unfitted:
+    """Base of the methods that need nothing but the classifier."""
+
+    copies = 1
+
+    def fit(self, classifier: Classifier, data: FitData) -> State:
+        """Nothing to learn."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Nothing to restore."""
+
+
+def instance_seed(seed: int, instance_id: str) -> int:
+    """A seed of the instance's own, so that its result depends on no other instance and no batch."""
+    return zlib.crc32(f"{seed}/{instance_id}".encode())
+
+
+def pad_scores(rows: Sequence[Tensor], batch: TokenBatch) -> Float[Tensor, "batch tokens"]:
+    """Per-instance score vectors as one padded tensor (0 on padding)."""
+    scores = torch.zeros(batch.input_ids.shape, device=batch.input_ids.device)
+    for row, values in enumerate(rows):
+        scores[row, : len(values)] = values
+    return scores

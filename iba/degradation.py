@@ -1,0 +1,89 @@
+"""The degradation test (Section 4.1): remove tokens by rank, ask the original model again.
+
+`fractions` are shares of the TOTAL token count, special tokens counted; the rounded count of tokens is
+removed, never [CLS] or [SEP]. Ties in the scores are broken by position, the earlier token first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from iba.encoder import Classifier
+from iba.variants import Variant, class_probabilities
+
+Order = Literal["most", "least"]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """An instance with its ranking: token ids and the positions in the order in which they are removed."""
+
+    input_ids: Sequence[int]
+    token_type_ids: Sequence[int]
+    removal: Sequence[int]
+    target: int
+
+
+Operator = Callable[[Ranked, set[int], int], Variant]
+
+
+def removal_order(scores: Sequence[float], special: Sequence[bool], order: Order) -> list[int]:
+    """Positions of removable tokens, the first to be removed first."""
+    sign = -1.0 if order == "most" else 1.0
+    removable = [i for i, is_special in enumerate(special) if not is_special]
+    return sorted(removable, key=lambda i: (sign * scores[i], i))
+
+
+def n_removed(fraction: float, n_tokens: int, n_removable: int) -> int:
+    """Tokens removed at `fraction`: the rounded share of all tokens, at most the removable ones."""
+    return min(int(np.rint(fraction * n_tokens)), n_removable)
+
+
+def delete(instance: Ranked, removed: set[int], mask_token_id: int) -> Variant:
+    """Take the tokens out; what remains moves together, segment ids with it (the paper's operator)."""
+    kept = (i for i in range(len(instance.input_ids)) if i not in removed)
+    return Variant.keeping(instance.input_ids, instance.token_type_ids, kept)
+
+
+def mask(instance: Ranked, removed: set[int], mask_token_id: int) -> Variant:
+    """Put [MASK] in their place."""
+    ids = [mask_token_id if i in removed else token for i, token in enumerate(instance.input_ids)]
+    return Variant(ids, instance.token_type_ids, [True] * len(ids))
+
+
+def attention(instance: Ranked, removed: set[int], mask_token_id: int) -> Variant:
+    """Hide them from attention; every other token keeps its position."""
+    visible = [i not in removed for i in range(len(instance.input_ids))]
+    return Variant(instance.input_ids, instance.token_type_ids, visible)
+
+
+OPERATORS: dict[str, Operator] = {"delete": delete, "mask": mask, "attention": attention}
+
+
+def curve(
+    classifier: Classifier,
+    instances: Sequence[Ranked],
+    fractions: Sequence[float],
+    operator: str,
+) -> list[list[tuple[int, float]]]:
+    """For every instance and fraction: how many tokens were removed, and the target's probability then.
+
+    A count that occurs twice (short texts) is evaluated once; all inputs of all instances are run
+    together, grouped by length.
+    """
+    counts = [[n_removed(f, len(i.input_ids), len(i.removal)) for f in fractions] for i in instances]
+    wanted = [(row, k) for row, ks in enumerate(counts) for k in sorted(set(ks))]
+    mask_token_id = classifier.tokenizer.mask_token_id
+    variants = [
+        OPERATORS[operator](instances[row], set(instances[row].removal[:k]), mask_token_id)
+        for row, k in wanted
+    ]
+    probabilities = class_probabilities(classifier, variants)
+    known = {
+        (row, k): float(p[instances[row].target]) for (row, k), p in zip(wanted, probabilities, strict=True)
+    }
+    return [[(k, known[row, k]) for k in ks] for row, ks in enumerate(counts)]

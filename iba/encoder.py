@@ -1,0 +1,300 @@
+"""The adapter: run a classifier up to layer l, or from layer l to the logits.
+
+Every encoder the project knows is a stack of post-norm transformer blocks. This file reads a model's own
+parameters by name (`FAMILIES`) and computes with them; it installs no hook and changes no module, so a
+model is after any use, or any exception, exactly what it was. Only this file knows model internals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.activations import ACT2FN
+
+from iba.data.tokens import Instance, TokenBatch, collate
+from iba.errors import UserError
+
+Hidden = Float[Tensor, "batch tokens hidden"]
+Mask = Bool[Tensor, "batch tokens"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where one architecture keeps its parts: module paths in the model, and inside one layer."""
+
+    layers: str
+    query: str
+    key: str
+    value: str
+    attention_output: str
+    attention_norm: str
+    intermediate: str
+    output: str
+    output_norm: str
+    activation: str = "hidden_act"
+    segments: bool = True
+
+
+_BERT = Family(
+    layers="encoder.layer",
+    query="attention.self.query",
+    key="attention.self.key",
+    value="attention.self.value",
+    attention_output="attention.output.dense",
+    attention_norm="attention.output.LayerNorm",
+    intermediate="intermediate.dense",
+    output="output.dense",
+    output_norm="output.LayerNorm",
+)
+_DISTILBERT = Family(
+    layers="transformer.layer",
+    query="attention.q_lin",
+    key="attention.k_lin",
+    value="attention.v_lin",
+    attention_output="attention.out_lin",
+    attention_norm="sa_layer_norm",
+    intermediate="ffn.lin1",
+    output="ffn.lin2",
+    output_norm="output_layer_norm",
+    activation="activation",
+    segments=False,
+)
+_MPNET = Family(
+    layers="encoder.layer",
+    query="attention.attn.q",
+    key="attention.attn.k",
+    value="attention.attn.v",
+    attention_output="attention.attn.o",
+    attention_norm="attention.LayerNorm",
+    intermediate="intermediate.dense",
+    output="output.dense",
+    output_norm="output.LayerNorm",
+    segments=False,
+)
+FAMILIES = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+    "camembert": _BERT,
+    "distilbert": _DISTILBERT,
+    "mpnet": _MPNET,
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One transformer block: the model's own modules under common names."""
+
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    attention_output: nn.Linear
+    attention_norm: nn.LayerNorm
+    intermediate: nn.Linear
+    activation: Callable[[Tensor], Tensor]
+    output: nn.Linear
+    output_norm: nn.LayerNorm
+    n_heads: int
+
+    def heads(self, projected: Tensor) -> Float[Tensor, "batch heads tokens head"]:
+        """Split the last dimension into attention heads."""
+        return projected.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+
+    def __call__(self, hidden: Hidden, attends: Tensor | None, n_queries: int | None = None) -> Hidden:
+        """The block's output at the first `n_queries` positions (all by default).
+
+        `attends` is what scaled-dot-product attention takes as its mask: True where a key may be read,
+        or an additive bias; None where every token reads every token.
+        """
+        residual = hidden if n_queries is None else hidden[:, :n_queries]
+        if attends is not None and n_queries is not None and attends.shape[-2] > 1:
+            attends = attends[..., :n_queries, :]
+        context = F.scaled_dot_product_attention(
+            self.heads(self.query(residual)),
+            self.heads(self.key(hidden)),
+            self.heads(self.value(hidden)),
+            attends,
+        )
+        return self.after_attention(context.transpose(1, 2).flatten(2), residual)
+
+    def after_attention(self, context: Hidden, residual: Hidden) -> Hidden:
+        """Everything after the heads' weighted sums: projection, residuals, feed-forward, both norms."""
+        attended = self.attention_norm(self.attention_output(context) + residual)
+        return self.output_norm(self.output(self.activation(self.intermediate(attended))) + attended)
+
+
+class Classifier:
+    """A fine-tuned sequence classifier with its tokenizer, seen as embeddings → layers → logits.
+
+    Layers are numbered from 1 as in the paper; `hidden_states` 0 are the embeddings. Parameters are
+    frozen and dropout is off. `precision` "bf16" runs matrix products in bfloat16 under autocast;
+    `token_budget` bounds the tokens (padding counted) of one forward pass, and with them the memory.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        device: torch.device | str = "cpu",
+        precision: str = "fp32",
+        token_budget: int = 8192,
+    ) -> None:
+        kind = model.config.model_type
+        if kind not in FAMILIES:
+            raise UserError(
+                f"model type {kind!r} is not one the adapter knows ({', '.join(FAMILIES)}); "
+                "add its module names to FAMILIES in iba/encoder.py."
+            )
+        if not hasattr(model, "classifier"):
+            raise UserError(
+                f"{type(model).__name__} is no sequence classifier: it has no classification head."
+            )
+        self.model = model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
+        self.tokenizer = tokenizer
+        self.device = torch.device(device)
+        self.precision = precision
+        self.token_budget = token_budget
+        self.family = FAMILIES[kind]
+        self.base = model.base_model
+        self.blocks = [self._block(layer) for layer in attrgetter(self.family.layers)(self.base)]
+
+    def _block(self, layer: nn.Module) -> Block:
+        config, family = self.model.config, self.family
+        parts = {
+            name: attrgetter(getattr(family, name))(layer)
+            for name in Block.__dataclass_fields__
+            if name not in ("activation", "n_heads")
+        }
+        act = getattr(config, family.activation)
+        return Block(**parts, activation=ACT2FN[act], n_heads=config.num_attention_heads)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of transformer blocks."""
+        return len(self.blocks)
+
+    @property
+    def hidden_size(self) -> int:
+        """Features per token."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names in the order of the logits."""
+        return [self.model.config.id2label[i] for i in range(self.model.config.num_labels)]
+
+    def label_id(self, name: str) -> int:
+        """The logit of the class called `name`."""
+        if name not in self.labels:
+            raise UserError(f"no class {name!r}; the classifier has {self.labels}.")
+        return self.labels.index(name)
+
+    def resolve_layer(self, layer: int | float) -> int:
+        """A 1-based layer from a number or a fraction of depth (0.75 of 12 layers is layer 9)."""
+        resolved = round(layer * self.n_layers) if isinstance(layer, float) and layer < 1 else int(layer)
+        if not 1 <= resolved <= self.n_layers:
+            raise UserError(f"layer {layer} is out of range: this encoder has layers 1 to {self.n_layers}.")
+        return resolved
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """The precision in which the model computes."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            yield
+
+    def batch(self, instances: list[Instance]) -> TokenBatch:
+        """Pad instances into one batch on the classifier's device."""
+        return collate(instances, self.tokenizer.pad_token_id, self.device)
+
+    def word_embeddings(self, input_ids: Int[Tensor, "batch tokens"]) -> Hidden:
+        """Word-piece embeddings, before positions, segments and the norm are added."""
+        embedded: Tensor = self.model.get_input_embeddings()(input_ids)
+        return embedded
+
+    def embed(
+        self, input_ids: Int[Tensor, "batch tokens"], segments: Tensor | None, words: Hidden | None = None
+    ) -> Hidden:
+        """Layer 0: the embeddings that enter the first block; `words` replaces the word embeddings."""
+        extra = {"token_type_ids": segments} if self.family.segments and self._n_segments > 1 else {}
+        if words is None:
+            embedded: Tensor = self.base.embeddings(input_ids=input_ids, **extra)
+            return embedded
+        if hasattr(self.base.embeddings, "padding_idx"):
+            # RoBERTa and MPNet count positions from the padding id on, which only the ids can tell.
+            known = input_ids.ne(self.base.embeddings.padding_idx)
+            extra["position_ids"] = known.cumsum(1) * known + self.base.embeddings.padding_idx
+        if self.model.config.model_type == "distilbert":
+            extra["input_ids"] = None
+        embedded = self.base.embeddings(inputs_embeds=words, **extra)
+        return embedded
+
+    @property
+    def _n_segments(self) -> int:
+        return int(getattr(self.model.config, "type_vocab_size", 1))
+
+    def attends(self, attention_mask: Mask) -> Tensor | None:
+        """The attention mask as the blocks take it, with MPNet's relative position bias added."""
+        if self.model.config.model_type == "mpnet":
+            tokens = torch.empty(1, attention_mask.shape[1], 1, device=self.device)
+            bias: Tensor = self.base.encoder.compute_position_bias(tokens)
+            return bias.masked_fill(~attention_mask[:, None, None, :], torch.finfo(bias.dtype).min)
+        return None if bool(attention_mask.all()) else attention_mask[:, None, None, :]
+
+    def hidden_states(self, batch: TokenBatch, layers: list[int]) -> dict[int, Hidden]:
+        """Outputs of the given layers (0: embeddings), in float32, without gradients; one pass up to the last."""
+        with torch.no_grad(), self.computing():
+            hidden = self.embed(batch.input_ids, batch.token_type_ids)
+            attends = self.attends(batch.attention_mask)
+            found = {0: hidden.float()}
+            for number, block in enumerate(self.blocks[: max(layers)], start=1):
+                hidden = block(hidden, attends)
+                found[number] = hidden.float()
+        return {layer: found[layer] for layer in layers}
+
+    def logits_from(self, hidden: Hidden, attention_mask: Mask, layer: int) -> Float[Tensor, "batch classes"]:
+        """Logits (float32) from the output of `layer`; gradients flow to `hidden`.
+
+        The head reads the first position alone, so the last block is computed there alone: exact, and
+        nearly one whole block saved.
+        """
+        with self.computing():
+            attends = self.attends(attention_mask)
+            for block in self.blocks[layer:-1]:
+                hidden = block(hidden, attends)
+            if layer < self.n_layers:
+                hidden = self.blocks[-1](hidden, attends, n_queries=1)
+            return self._head(hidden[:, :1]).float()
+
+    def _head(self, first: Float[Tensor, "batch 1 hidden"]) -> Float[Tensor, "batch classes"]:
+        logits: Tensor
+        if self.model.config.model_type == "bert":
+            logits = self.model.classifier(self.base.pooler(first))
+        elif self.model.config.model_type == "distilbert":
+            logits = self.model.classifier(F.relu(self.model.pre_classifier(first[:, 0])))
+        else:
+            logits = self.model.classifier(first)
+        return logits
+
+    def logits(
+        self,
+        input_ids: Int[Tensor, "batch tokens"],
+        attention_mask: Mask,
+        token_type_ids: Int[Tensor, "batch tokens"] | None,
+    ) -> Float[Tensor, "batch classes"]:
+        """The classifier's logits (float32), without gradients."""
+        with torch.no_grad():
+            with self.computing():
+                hidden = self.embed(input_ids, token_type_ids)
+            return self.logits_from(hidden, attention_mask, 0)
+
+    def probabilities(self, batch: TokenBatch) -> Float[Tensor, "batch classes"]:
+        """Class probabilities of a batch."""
+        return self.logits(batch.input_ids, batch.attention_mask, batch.token_type_ids).softmax(-1)

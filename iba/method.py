@@ -1,0 +1,171 @@
+"""IBA as an attribution method: where the noise comes from, which β, and what is read out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from iba.attributor import Attribution, FitData, State
+from iba.bottleneck import Bottleneck, Noise, NoiseBank, Restriction
+from iba.calibration import feature_statistics, select_beta
+from iba.data.tokens import TokenBatch
+from iba.encoder import Classifier
+
+#: The released code's constant: variance 1e-5.
+RELEASED_STD = math.sqrt(1e-5)
+
+
+class InformationBottleneck:
+    """IBA after `layer` (1-based, or a fraction of depth).
+
+    noise: "features" — mean and standard deviation per feature over the tokens of training instances;
+        "layer_input" — the released code's: the state that entered the layer, with variance 1e-5.
+    beta: a number, or "calibrated": the value of `beta_grid` whose ranking loses most probability at the
+        first degradation step on held-out training rows (never test rows); see `calibration.py`.
+    readout: "final" — KL of the final α, nats; "last_forward" — the released code's: KL before the last
+        update, min–max scaled per instance.
+    """
+
+    def __init__(
+        self,
+        layer: int | float,
+        beta: float | Literal["calibrated"],
+        noise: Literal["features", "layer_input"] = "features",
+        readout: Literal["final", "last_forward"] = "final",
+        n_steps: int = 10,
+        n_copies: int = 10,
+        learning_rate: float = 1.0,
+        alpha_init: float = 5.0,
+        seed: int = 0,
+        max_tokens: int = 512,
+        n_statistics: int = 1000,
+        beta_grid: tuple[float, ...] = (),
+    ) -> None:
+        self.layer, self.beta, self.noise, self.readout = layer, beta, noise, readout
+        self.seed, self.max_tokens, self.n_statistics = seed, max_tokens, n_statistics
+        self.beta_grid = tuple(beta_grid)
+        self.copies = n_copies
+        self.bottleneck = Bottleneck(
+            beta=beta if isinstance(beta, int | float) else math.nan,
+            n_steps=n_steps,
+            n_copies=n_copies,
+            learning_rate=learning_rate,
+            alpha_init=alpha_init,
+        )
+        self._state: State = {}
+        self._bank: NoiseBank | None = None
+
+    def fit(self, classifier: Classifier, data: FitData) -> State:
+        """Noise statistics from training rows and, if asked, β from held-out training rows."""
+        state: State = {}
+        if self.noise == "features":
+            layer = classifier.resolve_layer(self.layer)
+            state |= feature_statistics(classifier, data, layer, self.n_statistics)
+        if self.beta == "calibrated":
+            state |= select_beta(self, classifier, data, state, self.beta_grid)
+        return state
+
+    def restore(self, state: State) -> None:
+        """Take the noise statistics and the calibrated β."""
+        self._state = state
+        if self.beta == "calibrated" and "beta" in state:
+            self.bottleneck = replace(self.bottleneck, beta=float(state["beta"]))
+
+    def with_beta(self, beta: float, state: State) -> InformationBottleneck:
+        """A copy of this method with a fixed β and the given noise statistics."""
+        b = self.bottleneck
+        copy = InformationBottleneck(
+            self.layer,
+            beta,
+            self.noise,
+            self.readout,
+            b.n_steps,
+            b.n_copies,
+            b.learning_rate,
+            b.alpha_init,
+            self.seed,
+            self.max_tokens,
+        )
+        copy.restore(state)
+        return copy
+
+    def attribute(
+        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, batch]
+    ) -> Attribution:
+        """Sum of KL over features per token, with what explains it.
+
+        per_token: `bits`. per_instance: `bits_per_token` at the end and at the start, `cross_entropy_nats`,
+        `mean_kl_nats`, the target's probability under the bottleneck (`prob_bottleneck`) and `beta`.
+        """
+        layer = classifier.resolve_layer(self.layer)
+        states = classifier.hidden_states(batch, [layer - 1, layer])
+        hidden = states[layer]
+        first, before_last, final = self._optimise(
+            classifier, batch, target, layer, hidden, states[layer - 1]
+        )
+        scores = (final if self.readout == "final" else before_last).kl.sum(-1)
+        if self.readout == "last_forward":
+            scores = min_max(scores, batch)
+        n_tokens = batch.attention_mask.sum(1)
+        bits = final.kl.sum(-1) / math.log(2)
+        return Attribution(
+            scores=scores,
+            per_token={"bits": bits},
+            per_instance={
+                "bits_per_token": bits.sum(1) / n_tokens,
+                "bits_per_token_start": first.kl.sum((1, 2)) / math.log(2) / n_tokens,
+                "cross_entropy_nats": final.cross_entropy,
+                "cross_entropy_nats_start": first.cross_entropy,
+                "mean_kl_nats": final.mean_kl,
+                "mean_kl_nats_start": first.mean_kl,
+                "prob_bottleneck": final.probability,
+                "beta": torch.full_like(final.mean_kl, self.bottleneck.beta),
+            },
+        )
+
+    def _optimise(
+        self,
+        classifier: Classifier,
+        batch: TokenBatch,
+        target: Tensor,
+        layer: int,
+        hidden: Tensor,
+        below: Tensor,
+    ) -> tuple[Restriction, Restriction, Restriction]:
+        """The first, the last but one, and the final state."""
+        if self._bank is None or self._bank.hidden_size != hidden.shape[-1]:
+            self._bank = NoiseBank(
+                self.seed, self.copies, self.max_tokens, hidden.shape[-1], classifier.device
+            )
+
+        def logits_from(restricted: Tensor, mask: Tensor) -> Tensor:
+            return classifier.logits_from(restricted, mask, layer)
+
+        noise = self._noise(hidden, below)
+        first = before_last = final = None
+        for state in self.bottleneck.states(
+            hidden, batch.attention_mask, target, noise, self._bank, logits_from
+        ):
+            first, before_last, final = first or state, final, state
+        assert first is not None
+        assert final is not None
+        return first, before_last or first, final
+
+    def _noise(self, hidden: Tensor, below: Tensor) -> Noise:
+        if self.noise == "layer_input":
+            return Noise(below, torch.tensor(RELEASED_STD, device=hidden.device))
+        mean, std = self._state["noise_mean"], self._state["noise_std"]
+        return Noise(mean.to(hidden.device), std.to(hidden.device))
+
+
+def min_max(scores: Tensor, batch: TokenBatch) -> Tensor:
+    """Scale each instance's scores to [0, 1] over its own tokens."""
+    mask = batch.attention_mask
+    low = scores.masked_fill(~mask, torch.inf).amin(1, keepdim=True)
+    high = scores.masked_fill(~mask, -torch.inf).amax(1, keepdim=True)
+    return ((scores - low) / (high - low).clamp_min(1e-12)).masked_fill(~mask, 0.0)

@@ -1,0 +1,119 @@
+"""Long work in small finished pieces: what makes a stage resumable, shardable and safe to kill.
+
+A stage's table is computed in parts of a few instances. Every part is written atomically the moment it is
+done; when all are there they become one table and vanish. `settings.json` beside them records what the
+table depends on: the same settings continue or skip, other settings are refused.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from iba.errors import UserError
+from iba.store import differences, plain, read_json, read_parquet, write_json, write_parquet
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index` of `count` equal shares of the work."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """From "i/n" with 0 <= i < n."""
+        index, _, count = text.partition("/")
+        if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+            raise UserError(f"shard={text} is not of the form i/n with 0 <= i < n, such as shard=0/4.")
+        return cls(int(index), int(count))
+
+
+@dataclass(frozen=True)
+class StageTable:
+    """A stored table `folder/name.parquet` and the settings that it depends on."""
+
+    folder: Path
+    name: str
+    settings: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The finished table."""
+        return self.folder / f"{self.name}.parquet"
+
+    @property
+    def record(self) -> Path:
+        """The JSON file with settings and provenance."""
+        return self.folder / f"{self.name}.json"
+
+    def is_finished(self) -> bool:
+        """Whether the table is there; raises `UserError` if it (or its beginning) was made otherwise."""
+        if self.record.is_file():
+            stored = read_json(self.record)["settings"]
+            changed = differences(stored, plain(self.settings))
+            if changed:
+                raise UserError(
+                    f"{self.folder} holds {self.name} made with other settings ({'; '.join(changed[:3])}): "
+                    f"choose another folder with run=NAME, or delete {self.folder}."
+                )
+        return self.path.is_file() and self.record.is_file()
+
+    def claim(self) -> None:
+        """Record the settings before any work is done."""
+        if not self.record.is_file():
+            write_json(self.record, {"settings": plain(self.settings)})
+
+    def finish(self, table: pd.DataFrame, provenance: dict[str, Any]) -> None:
+        """Store the whole table with its provenance."""
+        write_parquet(self.path, table)
+        write_json(self.record, {"settings": plain(self.settings), "n": len(table), "provenance": provenance})
+
+    def read(self, columns: list[str] | None = None) -> pd.DataFrame:
+        """The finished table."""
+        return read_parquet(self.path, columns)
+
+
+def compute_in_parts(
+    table: StageTable,
+    groups: Sequence[Sequence[int]],
+    compute: Callable[[Sequence[int]], pd.DataFrame],
+    provenance: Callable[[float], dict[str, Any]],
+    shard: Shard,
+    label: str,
+) -> bool:
+    """Compute the groups of `shard` that are not stored yet; assemble the table once all groups are.
+
+    `compute(group)` returns the rows of one group with a column `position` that orders the table.
+    `provenance(seconds)` is asked at the end, with the compute time summed over all parts.
+    Returns whether the table is finished.
+    """
+    if table.is_finished():
+        return True
+    table.claim()
+    parts = table.folder / "parts"
+    paths = [parts / f"{table.name}-{len(groups)}-{number:05d}.parquet" for number in range(len(groups))]
+    mine = [n for n in range(len(groups)) if n % shard.count == shard.index and not paths[n].is_file()]
+    total, done = sum(map(len, groups)), sum(len(g) for n, g in enumerate(groups) if n not in set(mine))
+    with tqdm(total=total, initial=done, desc=label, unit="inst", leave=False) as bar:
+        for number in mine:
+            started = time.monotonic()
+            rows = compute(groups[number])
+            write_parquet(paths[number], rows.assign(part_seconds=time.monotonic() - started))
+            bar.update(len(groups[number]))
+    if not all(path.is_file() for path in paths):
+        return False
+    whole = pd.concat([read_parquet(path) for path in paths], ignore_index=True)
+    seconds = float(sum(pd.read_parquet(path, columns=["part_seconds"]).iloc[0, 0] for path in paths))
+    whole = whole.sort_values("position", kind="stable").drop(columns=["position", "part_seconds"])
+    table.finish(whole.reset_index(drop=True), provenance(seconds))
+    shutil.rmtree(parts, ignore_errors=True)
+    return True

@@ -1,0 +1,169 @@
+"""Stage 2: token scores for every test instance, under every protocol, by every method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from safetensors.torch import load_file, save_file
+
+from iba.attributor import Attribution, Attributor
+from iba.data.tokens import Instance
+from iba.errors import UserError
+from iba.experiment import Cell, cells, datasets
+from iba.parts import StageTable, compute_in_parts
+from iba.stages.bench import Bench
+from iba.stages.finetune import predictions
+from iba.store import atomic, provenance, read_json, write_json, write_parquet
+from iba.variants import run_grouped
+
+
+def run(cfg: DictConfig) -> None:
+    """Attribute what is not attributed yet."""
+    for name in datasets(cfg):
+        bench = Bench.open(cfg, name)
+        refuse_weak_classifier(bench)
+        for cell in cells(cfg, name):
+            attribute_cell(bench, cell)
+
+
+def attributions(bench: Bench, cell: Cell) -> StageTable:
+    """The table of one cell's token scores."""
+    settings = bench.inputs | {"method": cell.settings, "target": bench.cfg.target}
+    return StageTable(bench.folder / cell.protocol / cell.method, "attributions", settings)
+
+
+def refuse_weak_classifier(bench: Bench) -> None:
+    """Raise `UserError` for a classifier below the data set's accuracy floor."""
+    table = predictions(bench)
+    if not table.is_finished():
+        raise UserError(f"{bench.dataset.name}: no predictions yet; run scripts/finetune.py first.")
+    record = read_json(table.record)["provenance"]
+    floor = float(bench.dataset.accuracy_floor)
+    if record["accuracy"] < floor:
+        raise UserError(
+            f"{bench.dataset.name}: accuracy {record['accuracy']:.3f} on {record['n_accuracy']} rows is below the "
+            f"floor {floor:g}, so attributions would explain noise; train longer or on more rows, or lower "
+            f"dataset.{bench.dataset.name}.accuracy_floor."
+        )
+
+
+def attribute_cell(bench: Bench, cell: Cell) -> None:
+    """Compute and store the token scores of one cell; nothing is done twice."""
+    table = attributions(bench, cell)
+    if table.is_finished() or _reuse(bench, cell, table):
+        return
+    method = build(cell)
+    classifier = bench.classifier
+    fitted = table.folder / "fitted.safetensors"
+    if not fitted.is_file() or not table.record.is_file():
+        table.claim()
+        with atomic(fitted) as temporary:
+            save_file(dict(method.fit(classifier, bench.fit_data)), temporary)
+    method.restore(load_file(fitted))
+    compute_in_parts(
+        table,
+        part_groups(bench),
+        partial(_attribute, bench, method),
+        partial(_provenance, bench, cell),
+        bench.shard,
+        f"{cell.dataset} {cell.protocol} {cell.method}",
+    )
+
+
+def build(cell: Cell) -> Attributor:
+    """The method of a cell, made from its settings."""
+    try:
+        method: Attributor = instantiate(cell.settings)
+    except InstantiationException as error:
+        raise UserError(f"method {cell.method} cannot be made from its settings: {error}") from error
+    return method
+
+
+def part_groups(bench: Bench) -> list[list[int]]:
+    """Positions of test instances in the parts of a stage: like lengths together, longest first."""
+    order = sorted(range(len(bench.test)), key=lambda i: (-len(bench.test[i]), i))
+    size = int(bench.cfg.part_size)
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def _attribute(bench: Bench, method: Attributor, group: Sequence[int]) -> pd.DataFrame:
+    instances = [bench.test[i] for i in group]
+    targets = explained_classes(bench, instances)
+    rows: list[dict[str, Any]] = [{} for _ in group]
+
+    def work(chosen: list[int]) -> None:
+        batch = bench.classifier.batch([instances[i] for i in chosen])
+        target = torch.tensor([targets[i] for i in chosen], device=bench.classifier.device)
+        found = method.attribute(bench.classifier, batch, target)
+        for row, i in enumerate(chosen):
+            rows[i] = {"position": group[i], **attribution_row(bench, instances[i], targets[i], found, row)}
+
+    run_grouped([len(i) for i in instances], bench.cfg.token_budget // method.copies, work)
+    return pd.DataFrame(rows)
+
+
+def explained_classes(bench: Bench, instances: Sequence[Instance]) -> list[int]:
+    """The class to explain per instance: the gold label, or the predicted one."""
+    if bench.cfg.target == "gold":
+        return [i.example.label for i in instances]
+    if bench.cfg.target != "predicted":
+        raise UserError(f"target={bench.cfg.target} is unknown; choose gold or predicted.")
+    predicted = predictions(bench).read(["instance_id", "predicted"]).set_index("instance_id")["predicted"]
+    return [int(predicted[i.id]) for i in instances]
+
+
+def attribution_row(
+    bench: Bench, instance: Instance, target: int, found: Attribution, row: int
+) -> dict[str, Any]:
+    """One stored row: who, what was explained, the tokens, their scores and what explains them."""
+    n = len(instance)
+    return {
+        "instance_id": instance.id,
+        "label": instance.example.label,
+        "target": target,
+        "tokens": bench.classifier.tokenizer.convert_ids_to_tokens(list(instance.input_ids)),
+        "special": list(instance.special),
+        "evidence": instance.evidence(),
+        "scores": found.scores[row, :n].tolist(),
+        **{name: values[row, :n].tolist() for name, values in found.per_token.items()},
+        **{name: float(values[row]) for name, values in found.per_instance.items()},
+    }
+
+
+def _provenance(bench: Bench, cell: Cell, seconds: float) -> dict[str, Any]:
+    layer = cell.settings.get("layer")
+    resolved = {} if layer is None else {"layer": bench.classifier.resolve_layer(layer)}
+    fitted = load_file(bench.folder / cell.protocol / cell.method / "fitted.safetensors")
+    learned = {name: value.tolist() for name, value in fitted.items() if value.numel() <= 32}
+    return provenance(
+        bench.classifier.device,
+        seconds=round(seconds, 2),
+        seconds_per_instance=seconds / max(len(bench.test), 1),
+        seed=bench.cfg.seed,
+        resolved=resolved,
+        learned=learned,
+        config={"dataset": cell.dataset, "protocol": cell.protocol, "method": cell.method},
+    )
+
+
+def _reuse(bench: Bench, cell: Cell, table: StageTable) -> bool:
+    """Take over the scores of another protocol where the method's settings are the same there."""
+    for other in cells(bench.cfg, cell.dataset):
+        if other.method != cell.method or other.protocol == cell.protocol or other.settings != cell.settings:
+            continue
+        found = attributions(bench, other)
+        if found.path.is_file() and found.is_finished():
+            fitted = found.folder / "fitted.safetensors"
+            with atomic(table.folder / "fitted.safetensors") as temporary:
+                temporary.write_bytes(fitted.read_bytes())
+            write_parquet(table.path, found.read())
+            write_json(table.record, read_json(found.record) | {"same_as": other.protocol})
+            return True
+    return False

@@ -1,0 +1,117 @@
+"""What the stages that need a model share: one data set's samples, classifier and tokenised instances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from iba.attributor import FitData
+from iba.data.examples import Samples, draw_samples
+from iba.data.tokens import Instance, tokenise
+from iba.devices import resolve_device, resolve_precision
+from iba.encoder import Classifier
+from iba.errors import UserError
+from iba.experiment import run_folder
+from iba.finetune import Recipe, is_finished
+from iba.parts import Shard
+from iba.pretrained import encoder_identity, load_classifier
+from iba.store import fingerprint, plain
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One data set of a run, ready to work on; the classifier is loaded when first asked for."""
+
+    cfg: DictConfig
+    dataset: DictConfig
+    samples: Samples
+
+    @classmethod
+    def open(cls, cfg: DictConfig, name: str) -> Bench:
+        """Read the data of the selected data set `name` and draw its samples."""
+        dataset = cfg.dataset[name]
+        return cls(cfg, dataset, draw_samples(dataset, cfg.seed))
+
+    @property
+    def folder(self) -> Path:
+        """`results/<run>/<dataset>`."""
+        return run_folder(self.cfg) / str(self.dataset.name)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What the classifier is made of."""
+        cfg, dataset = self.cfg, self.dataset
+        shared = {name: cfg.finetune[name] for name in ("weight_decay", "warmup", "schedule", "save_every")}
+        return Recipe(
+            train_name=dataset.train_name,
+            model=encoder_identity(cfg.model, cfg.paths.model_dir),
+            settings=plain(dataset.finetune) | shared,
+            labels=tuple(dataset.labels),
+            max_length=dataset.max_length,
+            seed=cfg.finetune.seed,
+            precision=resolve_precision(cfg.finetune.precision, resolve_device(cfg.device)),
+            train_ids=tuple(example.id for example in self.samples.train),
+        )
+
+    @property
+    def checkpoint(self) -> Path:
+        """The fine-tuned classifier's folder in the cache."""
+        return self.recipe.folder(Path(self.cfg.paths.cache))
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The fine-tuned classifier, on the configured device and in the configured precision."""
+        if not is_finished(self.checkpoint, self.recipe):
+            raise UserError(
+                f"{self.dataset.name}: no fine-tuned classifier yet; run scripts/finetune.py first."
+            )
+        device = resolve_device(self.cfg.device)
+        model, tokenizer = load_classifier(self.checkpoint)
+        return Classifier(model, tokenizer, device, self.precision, self.cfg.token_budget)
+
+    @property
+    def precision(self) -> str:
+        """fp32 or bf16, for running the classifier."""
+        return resolve_precision(self.cfg.precision, resolve_device(self.cfg.device))
+
+    @cached_property
+    def scored(self) -> list[Instance]:
+        """The tokenised rows behind the accuracy; the first `n_test` of the random order are attributed."""
+        return self.tokenised(self.samples.scored)
+
+    @cached_property
+    def test(self) -> list[Instance]:
+        """The tokenised test instances that are attributed and degraded."""
+        return self.tokenised(self.samples.test)
+
+    def tokenised(self, examples: list[Any]) -> list[Instance]:
+        """Examples cut at the data set's `max_length`."""
+        return tokenise(examples, self.classifier.tokenizer, self.dataset.max_length)
+
+    @property
+    def fit_data(self) -> FitData:
+        """The training rows that methods may learn from."""
+        return FitData(
+            self.tokenised(self.samples.train), self.tokenised(self.samples.calibration), self.cfg.seed
+        )
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What every result on this data set depends on: classifier, rows, cut, precision."""
+        return {
+            "classifier": fingerprint(self.recipe.described()),
+            "test_ids": fingerprint([example.id for example in self.samples.test]),
+            "n": len(self.samples.test),
+            "max_length": self.dataset.max_length,
+            "precision": self.precision,
+            "sample_seed": self.cfg.seed,
+        }
+
+    @property
+    def shard(self) -> Shard:
+        """This process's share of the work."""
+        return Shard.parse(str(self.cfg.shard))

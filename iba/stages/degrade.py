@@ -1,0 +1,120 @@
+"""Stage 3: the degradation test on the stored scores; one row per instance, order, operator and fraction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+
+from iba.degradation import OPERATORS, Order, Ranked, curve, removal_order
+from iba.errors import UserError
+from iba.experiment import Cell, cells, datasets
+from iba.parts import StageTable, compute_in_parts
+from iba.stages.attribute import attributions, part_groups
+from iba.stages.bench import Bench
+from iba.store import fingerprint, plain, provenance
+
+#: `grid` of the paper's steps, and of the fractions that comprehensiveness and sufficiency need.
+CURVE, ERASER = "curve", "eraser"
+
+
+def run(cfg: DictConfig) -> None:
+    """Degrade what is not degraded yet."""
+    unknown = [o for o in cfg.degradation.operators if o not in OPERATORS]
+    if unknown:
+        raise UserError(
+            f"degradation operator {unknown[0]!r} is unknown; choose from {', '.join(OPERATORS)}."
+        )
+    for name in datasets(cfg):
+        bench = Bench.open(cfg, name)
+        for cell in cells(cfg, name):
+            degrade_cell(bench, cell)
+
+
+def degradations(bench: Bench, cell: Cell) -> StageTable:
+    """The table of one cell's degradation curves."""
+    settings = {
+        "attributions": fingerprint(attributions(bench, cell).settings),
+        "degradation": plain(bench.cfg.degradation),
+        "precision": bench.precision,
+    }
+    return StageTable(bench.folder / cell.protocol / cell.method, "degradation", settings)
+
+
+def degrade_cell(bench: Bench, cell: Cell) -> None:
+    """Compute and store the degradation rows of one cell; nothing is done twice."""
+    table = degradations(bench, cell)
+    if table.is_finished():
+        return
+    source = attributions(bench, cell)
+    if not source.is_finished():
+        raise UserError(f"{source.folder}: no finished attributions; run scripts/attribute.py first.")
+    scores = source.read(["instance_id", "target", "scores"]).set_index("instance_id")
+    compute_in_parts(
+        table,
+        part_groups(bench),
+        partial(_degrade, bench, cell, scores),
+        partial(_provenance, bench, cell),
+        bench.shard,
+        f"{cell.dataset} {cell.protocol} {cell.method} degradation",
+    )
+
+
+def grids(settings: DictConfig, order: Order) -> list[tuple[str, int, float]]:
+    """(grid, step, fraction) of one order; least-first goes to the complements, where the top share is kept."""
+    steps = [(CURVE, i, float(f)) for i, f in enumerate(np.linspace(0, 1, settings.n_points))]
+    shares = [float(f) if order == "most" else 1 - float(f) for f in settings.eraser_fractions]
+    return steps + [(ERASER, i, f) for i, f in enumerate(shares)]
+
+
+def _degrade(bench: Bench, cell: Cell, scores: pd.DataFrame, group: Sequence[int]) -> pd.DataFrame:
+    settings = bench.cfg.degradation
+    tables = []
+    for order in settings.orders:
+        ranked = [_ranked(bench, scores, i, order) for i in group]
+        grid = grids(settings, order)
+        for operator in settings.operators:
+            curves = curve(bench.classifier, ranked, [f for _, _, f in grid], operator)
+            rows: list[dict[str, Any]] = [
+                {
+                    "position": position,
+                    "protocol": cell.protocol,
+                    "dataset": cell.dataset,
+                    "method": cell.method,
+                    "instance_id": bench.test[position].id,
+                    "target": one.target,
+                    "order": order,
+                    "operator": operator,
+                    "grid": name,
+                    "step": step,
+                    "fraction": fraction,
+                    "n_tokens": len(one.input_ids),
+                    "n_removed": removed,
+                    "prob_target": probability,
+                }
+                for position, one, points in zip(group, ranked, curves, strict=True)
+                for (name, step, fraction), (removed, probability) in zip(grid, points, strict=True)
+            ]
+            tables.append(pd.DataFrame(rows))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _ranked(bench: Bench, scores: pd.DataFrame, position: int, order: Order) -> Ranked:
+    instance = bench.test[position]
+    row = scores.loc[instance.id]
+    removal = removal_order(list(row["scores"]), instance.special, order)
+    return Ranked(instance.input_ids, instance.token_type_ids, removal, int(row["target"]))
+
+
+def _provenance(bench: Bench, cell: Cell, seconds: float) -> dict[str, Any]:
+    return provenance(
+        bench.classifier.device,
+        seconds=round(seconds, 2),
+        n_instances=len(bench.test),
+        seed=bench.cfg.seed,
+        config={"dataset": cell.dataset, "protocol": cell.protocol, "method": cell.method},
+    )
