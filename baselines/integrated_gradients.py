@@ -37,9 +37,9 @@ class IntegratedGradients(Unfitted):
         self.copies = n_steps
 
     def attribute(
-        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, batch]
+        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
-        """Signed scores; per_instance: `completeness_gap`, their sum minus the probability gained over the baseline."""
+        """Signed scores; per_instance: `completeness_gap`, their sum minus the probability gained."""
         if self.explained_class is not None:
             target = torch.full_like(target, classifier.label_id(self.explained_class))
         words = classifier.word_embeddings(batch.input_ids)

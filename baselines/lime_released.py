@@ -36,7 +36,7 @@ class LimeReleased(Unfitted):
         self.seed = seed
 
     def attribute(
-        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, batch]
+        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Word weights for `explained_class`, given to word pieces as the released code does."""
         explained = classifier.label_id(self.explained_class)
@@ -65,12 +65,12 @@ class LimeReleased(Unfitted):
             num_samples=self.n_samples_pair if pair else self.n_samples,
         )
         words = {word.lower(): weight for word, weight in explanation.as_list(label=explained)}
-        pieces = classifier.tokenizer.convert_ids_to_tokens(list(instance.input_ids))
+        pieces = [str(p) for p in classifier.tokenizer.convert_ids_to_tokens(list(instance.input_ids))]
         return torch.tensor(word_scores(pieces, words))
 
 
 def word_scores(pieces: list[str], words: dict[str, float]) -> list[float]:
-    """Scores of word pieces: their word's if the piece, or it and one neighbour "##", spell it; else the maximum."""
+    """A piece's score: its word's if the piece, or it and one "##" neighbour, spell it; else the maximum."""
     highest = max(words.values(), default=0.0)
     scores = []
     for i, piece in enumerate(pieces):

@@ -20,7 +20,7 @@ from iba.variants import Variant, class_probabilities
 
 
 class LimeTokens(Unfitted):
-    """Weights of a local ridge regression on `n_samples` random deletions (the unperturbed text is the first).
+    """Weights of a local ridge regression on `n_samples` random deletions (the first is the whole text).
 
     A new explainer is seeded for every instance, so results depend on no other instance.
     Cost: `n_samples` forward passes.
@@ -30,7 +30,7 @@ class LimeTokens(Unfitted):
         self.n_samples, self.seed = n_samples, seed
 
     def attribute(
-        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, batch]
+        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Signed weights for the target class; special tokens get 0."""
         weights = [self._explain(classifier, i, int(t)) for i, t in zip(batch.instances, target, strict=True)]

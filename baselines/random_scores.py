@@ -19,7 +19,7 @@ class RandomScores(Unfitted):
         self.seed = seed
 
     def attribute(
-        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, batch]
+        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Scores in [0, 1), blind to the target."""
         draws = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -27,7 +27,7 @@ class Attribution:
 
     scores: Float[Tensor, "batch tokens"]
     per_token: dict[str, Float[Tensor, "batch tokens"]] = field(default_factory=dict)
-    per_instance: dict[str, Float[Tensor, batch]] = field(default_factory=dict)
+    per_instance: dict[str, Float[Tensor, " batch"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class FitData:
     seed: int
 
 
+@runtime_checkable
 class Attributor(Protocol):
     """An attribution method, made from its configuration."""
 
@@ -55,7 +56,7 @@ class Attributor(Protocol):
         """Take what `fit` returned, in this process or an earlier one."""
 
     def attribute(
-        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, batch]
+        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Scores for every token of every instance, explaining the class `target`."""
 

@@ -83,9 +83,9 @@ class Restriction:
 
     alpha: Hidden
     kl: Hidden
-    cross_entropy: Float[Tensor, batch]
-    probability: Float[Tensor, batch]
-    mean_kl: Float[Tensor, batch]
+    cross_entropy: Float[Tensor, " batch"]
+    probability: Float[Tensor, " batch"]
+    mean_kl: Float[Tensor, " batch"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Bottleneck:
         self,
         hidden: Hidden,
         attention_mask: Bool[Tensor, "batch tokens"],
-        target: Int[Tensor, batch],
+        target: Int[Tensor, " batch"],
         noise: Noise,
         bank: NoiseBank,
         logits_from: LogitsFrom,
@@ -135,7 +135,7 @@ class Bottleneck:
         alpha: Hidden,
         hidden: Hidden,
         attention_mask: Bool[Tensor, "batch tokens"],
-        target: Int[Tensor, batch],
+        target: Int[Tensor, " batch"],
         noise: Noise,
         bank: NoiseBank,
         logits_from: LogitsFrom,

@@ -9,6 +9,7 @@ with both losses at the start of the optimisation, is stored beside it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,7 +58,7 @@ def select_beta(
     classifier: Classifier,
     data: FitData,
     state: State,
-    grid: tuple[float, ...],
+    grid: Sequence[float],
 ) -> State:
     """The β of `grid` with the largest mean drop at 11 % on the calibration rows; all drops are returned."""
     if not grid or not data.calibration:

@@ -1,13 +1,17 @@
-"""What every script shares: compose the configuration, run one function, turn a user's mistake into one line."""
+"""What every script shares: compose the configuration, run one function, turn a mistake into one line."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import hydra
+import transformers
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -16,18 +20,37 @@ from iba.errors import UserError
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
-def main(job: Callable[[DictConfig], None]) -> None:
-    """Run `job` with the composed configuration; a `UserError` ends it with one line and exit status 2."""
+def main(job: Callable[[DictConfig], None], config_name: str = "config") -> None:
+    """Run `job` with the composed configuration; a user's mistake ends it with one line and exit status 2."""
     os.environ.setdefault("IBA_ROOT", str(CONFIGS.parent))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the line below instead of Hydra's own report
+    _quiet()
 
-    @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
+    @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)
     def composed(cfg: DictConfig) -> None:
-        try:
-            OmegaConf.set_struct(cfg, True)
-            job(cfg)
-        except (UserError, OmegaConfBaseException) as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-            sys.exit(2)
+        OmegaConf.set_struct(cfg, True)
+        job(cfg)
 
-    composed()
+    try:
+        composed()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        _stop(str(error))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _stop("the disk is full; finished work is kept: make room and run the same command again.")
+    except KeyboardInterrupt:
+        _stop("stopped; finished work is kept: run the same command again to go on.", status=130)
+
+
+def _stop(message: str, status: int = 2) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _quiet() -> None:
+    """Leave the terminal to the stages' own progress bars."""
+    datasets.disable_progress_bars()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -108,7 +109,9 @@ class Block:
         """Split the last dimension into attention heads."""
         return projected.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
 
-    def __call__(self, hidden: Hidden, attends: Tensor | None, n_queries: int | None = None) -> Hidden:
+    def __call__(
+        self, hidden: Hidden, attends: Tensor | None, n_queries: int | None = None
+    ) -> Float[Tensor, "batch queries hidden"]:
         """The block's output at the first `n_queries` positions (all by default).
 
         `attends` is what scaled-dot-product attention takes as its mask: True where a key may be read,
@@ -163,7 +166,8 @@ class Classifier:
         self.precision = precision
         self.token_budget = token_budget
         self.family = FAMILIES[kind]
-        self.base = model.base_model
+        self.base: Any = model.base_model
+        self._parts: Any = self.model
         self.blocks = [self._block(layer) for layer in attrgetter(self.family.layers)(self.base)]
 
     def _block(self, layer: nn.Module) -> Block:
@@ -216,7 +220,7 @@ class Classifier:
 
     def word_embeddings(self, input_ids: Int[Tensor, "batch tokens"]) -> Hidden:
         """Word-piece embeddings, before positions, segments and the norm are added."""
-        embedded: Tensor = self.model.get_input_embeddings()(input_ids)
+        embedded: Tensor = self._parts.get_input_embeddings()(input_ids)
         return embedded
 
     def embed(
@@ -249,7 +253,7 @@ class Classifier:
         return None if bool(attention_mask.all()) else attention_mask[:, None, None, :]
 
     def hidden_states(self, batch: TokenBatch, layers: list[int]) -> dict[int, Hidden]:
-        """Outputs of the given layers (0: embeddings), in float32, without gradients; one pass up to the last."""
+        """Outputs of the given layers (0: embeddings) in float32, without gradients; one pass to the last."""
         with torch.no_grad(), self.computing():
             hidden = self.embed(batch.input_ids, batch.token_type_ids)
             attends = self.attends(batch.attention_mask)
@@ -276,11 +280,11 @@ class Classifier:
     def _head(self, first: Float[Tensor, "batch 1 hidden"]) -> Float[Tensor, "batch classes"]:
         logits: Tensor
         if self.model.config.model_type == "bert":
-            logits = self.model.classifier(self.base.pooler(first))
+            logits = self._parts.classifier(self.base.pooler(first))
         elif self.model.config.model_type == "distilbert":
-            logits = self.model.classifier(F.relu(self.model.pre_classifier(first[:, 0])))
+            logits = self._parts.classifier(F.relu(self._parts.pre_classifier(first[:, 0])))
         else:
-            logits = self.model.classifier(first)
+            logits = self._parts.classifier(first)
         return logits
 
     def logits(

@@ -46,9 +46,16 @@ def cells(cfg: DictConfig, dataset: str) -> Iterator[Cell]:
             yield Cell(dataset, protocol, method, method_settings(cfg, dataset, protocol, method))
 
 
+def twins(cfg: DictConfig, cell: Cell) -> Iterator[Cell]:
+    """The cells of other protocols that have the very same method settings, and so the same result."""
+    for other in cells(cfg, cell.dataset):
+        if (other.method, other.settings) == (cell.method, cell.settings) and other.protocol != cell.protocol:
+            yield other
+
+
 def method_settings(cfg: DictConfig, dataset: str, protocol: str, method: str) -> dict[str, Any]:
     """The settings of `method` under `protocol` on `dataset`, all references resolved."""
-    changes = cfg.protocol[protocol].methods.get(method, {})
+    changes = cfg.protocol[protocol].methods.get(method) or DictConfig({})
     root = OmegaConf.create(
         {
             "dataset": OmegaConf.to_container(cfg.dataset[dataset], resolve=False),
@@ -63,8 +70,8 @@ def method_settings(cfg: DictConfig, dataset: str, protocol: str, method: str) -
 
 
 def _unresolved(config: DictConfig) -> DictConfig:
-    plain = OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
-    return OmegaConf.create(plain)
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    return DictConfig(plain)
 
 
 def run_folder(cfg: DictConfig) -> Path:

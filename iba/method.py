@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -44,7 +45,7 @@ class InformationBottleneck:
         seed: int = 0,
         max_tokens: int = 512,
         n_statistics: int = 1000,
-        beta_grid: tuple[float, ...] = (),
+        beta_grid: Sequence[float] = (),
     ) -> None:
         self.layer, self.beta, self.noise, self.readout = layer, beta, noise, readout
         self.seed, self.max_tokens, self.n_statistics = seed, max_tokens, n_statistics
@@ -95,7 +96,7 @@ class InformationBottleneck:
         return copy
 
     def attribute(
-        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, batch]
+        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Sum of KL over features per token, with what explains it.
 

@@ -7,6 +7,7 @@ table depends on: the same settings continue or skip, other settings are refused
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -77,6 +78,23 @@ class StageTable:
         write_parquet(self.path, table)
         write_json(self.record, {"settings": plain(self.settings), "n": len(table), "provenance": provenance})
 
+    def adopt(self, twin: StageTable, same_as: str, **columns: Any) -> None:
+        """Take over a finished table that was made from the same settings elsewhere, with `columns` changed."""
+        write_parquet(self.path, twin.read().assign(**columns))
+        write_json(self.record, read_json(twin.record) | {"same_as": same_as})
+        self.clear_parts()
+
+    @property
+    def parts(self) -> Path:
+        """Where unfinished work is kept."""
+        return self.folder / "parts" / self.name
+
+    def clear_parts(self) -> None:
+        """Forget the unfinished work."""
+        shutil.rmtree(self.parts, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.parts.parent.rmdir()
+
     def read(self, columns: list[str] | None = None) -> pd.DataFrame:
         """The finished table."""
         return read_parquet(self.path, columns)
@@ -99,8 +117,7 @@ def compute_in_parts(
     if table.is_finished():
         return True
     table.claim()
-    parts = table.folder / "parts"
-    paths = [parts / f"{table.name}-{len(groups)}-{number:05d}.parquet" for number in range(len(groups))]
+    paths = [table.parts / f"{len(groups)}-{number:05d}.parquet" for number in range(len(groups))]
     mine = [n for n in range(len(groups)) if n % shard.count == shard.index and not paths[n].is_file()]
     total, done = sum(map(len, groups)), sum(len(g) for n, g in enumerate(groups) if n not in set(mine))
     with tqdm(total=total, initial=done, desc=label, unit="inst", leave=False) as bar:
@@ -111,9 +128,20 @@ def compute_in_parts(
             bar.update(len(groups[number]))
     if not all(path.is_file() for path in paths):
         return False
-    whole = pd.concat([read_parquet(path) for path in paths], ignore_index=True)
-    seconds = float(sum(pd.read_parquet(path, columns=["part_seconds"]).iloc[0, 0] for path in paths))
-    whole = whole.sort_values("position", kind="stable").drop(columns=["position", "part_seconds"])
-    table.finish(whole.reset_index(drop=True), provenance(seconds))
-    shutil.rmtree(parts, ignore_errors=True)
+    try:
+        _assemble(table, paths, provenance)
+    except UserError:
+        # Another shard that ended at the same moment may have assembled the table and cleared the parts.
+        if not table.is_finished():
+            raise
+    table.clear_parts()
     return True
+
+
+def _assemble(
+    table: StageTable, paths: Sequence[Path], provenance: Callable[[float], dict[str, Any]]
+) -> None:
+    parts = [read_parquet(path) for path in paths]
+    seconds = float(sum(part["part_seconds"].iloc[0] for part in parts))
+    whole = pd.concat(parts, ignore_index=True).sort_values("position", kind="stable")
+    table.finish(whole.drop(columns=["position", "part_seconds"]).reset_index(drop=True), provenance(seconds))

@@ -76,7 +76,7 @@ def load_classifier(
     if labels is not None:
         named |= {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source)
         model = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32, **named)
     except SafetensorError as error:
         raise UserError(

@@ -102,7 +102,7 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
 def provenance(device: torch.device | str, **measured: Any) -> dict[str, Any]:
     """Versions, git commit, device and peak memory of this process, with what else was `measured`."""
     return {
-        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "git_commit": git_commit(),
         "device": device_name(device),
         "peak_memory_mb": round(peak_memory_mb(device), 1),
@@ -124,7 +124,7 @@ def _version(package: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """The checked-out commit of this repository, with "+changes" where the code differs from it; None without git."""
+    """The checked-out commit, with "+changes" where the code differs from it; None without git."""
     root = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:

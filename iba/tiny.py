@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import string
 
-import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
@@ -58,4 +57,4 @@ def tiny_bert(
         id2label=dict(enumerate(labels)),
         label2id={name: i for i, name in enumerate(labels)},
     )
-    return BertForSequenceClassification(config).to(torch.float32)
+    return BertForSequenceClassification(config).float()

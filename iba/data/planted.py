@@ -8,6 +8,7 @@ Evidence is returned as character spans, so it survives any tokenizer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,13 +35,13 @@ WORDS = (
 COLOURS = ("red", "blue", "green", "yellow", "black", "white")
 
 
-def sentences(split: str, n: dict[str, int], generator_seed: int) -> Dataset:
+def sentences(split: str, n: Mapping[str, int], generator_seed: int) -> Dataset:
     """`n[split]` rows of `text`, `label` (0 negative, 1 positive) and `evidence`."""
     rng = np.random.default_rng([generator_seed, split == "test"])
     return Dataset.from_list([_sentence(rng) for _ in range(n[split])])
 
 
-def pairs(split: str, n: dict[str, int], generator_seed: int) -> Dataset:
+def pairs(split: str, n: Mapping[str, int], generator_seed: int) -> Dataset:
     """`n[split]` rows of `premise`, `hypothesis`, `label` (0 entailment, 1 contradiction), `evidence`."""
     rng = np.random.default_rng([generator_seed, 2 + (split == "test")])
     return Dataset.from_list([_pair(rng) for _ in range(n[split])])

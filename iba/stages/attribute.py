@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,14 +14,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
 
-from iba.attributor import Attribution, Attributor
+from iba.attributor import Attribution, Attributor, State
 from iba.data.tokens import Instance
 from iba.errors import UserError
-from iba.experiment import Cell, cells, datasets
+from iba.experiment import Cell, cells, datasets, twins
 from iba.parts import StageTable, compute_in_parts
 from iba.stages.bench import Bench
 from iba.stages.finetune import predictions
-from iba.store import atomic, provenance, read_json, write_json, write_parquet
+from iba.store import atomic, fingerprint, provenance, read_json
 from iba.variants import run_grouped
 
 
@@ -47,10 +48,10 @@ def refuse_weak_classifier(bench: Bench) -> None:
     record = read_json(table.record)["provenance"]
     floor = float(bench.dataset.accuracy_floor)
     if record["accuracy"] < floor:
+        name, accuracy, n = bench.dataset.name, record["accuracy"], record["n_accuracy"]
         raise UserError(
-            f"{bench.dataset.name}: accuracy {record['accuracy']:.3f} on {record['n_accuracy']} rows is below the "
-            f"floor {floor:g}, so attributions would explain noise; train longer or on more rows, or lower "
-            f"dataset.{bench.dataset.name}.accuracy_floor."
+            f"{name}: accuracy {accuracy:.3f} on {n} rows is below the floor {floor:g}: attributions would "
+            f"explain noise. Train longer or on more rows, or lower dataset.{name}.accuracy_floor."
         )
 
 
@@ -60,18 +61,13 @@ def attribute_cell(bench: Bench, cell: Cell) -> None:
     if table.is_finished() or _reuse(bench, cell, table):
         return
     method = build(cell)
-    classifier = bench.classifier
-    fitted = table.folder / "fitted.safetensors"
-    if not fitted.is_file() or not table.record.is_file():
-        table.claim()
-        with atomic(fitted) as temporary:
-            save_file(dict(method.fit(classifier, bench.fit_data)), temporary)
-    method.restore(load_file(fitted))
+    state = _fit(bench, cell, method)
+    method.restore(state)
     compute_in_parts(
         table,
         part_groups(bench),
         partial(_attribute, bench, method),
-        partial(_provenance, bench, cell),
+        partial(_provenance, bench, cell, state),
         bench.shard,
         f"{cell.dataset} {cell.protocol} {cell.method}",
     )
@@ -80,10 +76,25 @@ def attribute_cell(bench: Bench, cell: Cell) -> None:
 def build(cell: Cell) -> Attributor:
     """The method of a cell, made from its settings."""
     try:
-        method: Attributor = instantiate(cell.settings)
+        method: Attributor = instantiate(cell.settings, _convert_="all")
     except InstantiationException as error:
         raise UserError(f"method {cell.method} cannot be made from its settings: {error}") from error
     return method
+
+
+def _fit(bench: Bench, cell: Cell, method: Attributor) -> State:
+    """What the method learns from training rows; kept in the cache, since test rows have no part in it."""
+    depends = {
+        "classifier": bench.inputs["classifier"],
+        "calibration": fingerprint([e.id for e in bench.samples.calibration]),
+        "precision": bench.precision,
+        "method": cell.settings,
+    }
+    path = Path(bench.cfg.paths.cache) / "fitted" / f"{cell.method}-{fingerprint(depends)}.safetensors"
+    if not path.is_file():
+        with atomic(path) as temporary:
+            save_file(dict(method.fit(bench.classifier, bench.fit_data)), temporary)
+    return load_file(path)
 
 
 def part_groups(bench: Bench) -> list[list[int]]:
@@ -137,11 +148,10 @@ def attribution_row(
     }
 
 
-def _provenance(bench: Bench, cell: Cell, seconds: float) -> dict[str, Any]:
+def _provenance(bench: Bench, cell: Cell, state: State, seconds: float) -> dict[str, Any]:
     layer = cell.settings.get("layer")
     resolved = {} if layer is None else {"layer": bench.classifier.resolve_layer(layer)}
-    fitted = load_file(bench.folder / cell.protocol / cell.method / "fitted.safetensors")
-    learned = {name: value.tolist() for name, value in fitted.items() if value.numel() <= 32}
+    learned = {name: value.tolist() for name, value in state.items() if value.numel() <= 32}
     return provenance(
         bench.classifier.device,
         seconds=round(seconds, 2),
@@ -154,16 +164,10 @@ def _provenance(bench: Bench, cell: Cell, seconds: float) -> dict[str, Any]:
 
 
 def _reuse(bench: Bench, cell: Cell, table: StageTable) -> bool:
-    """Take over the scores of another protocol where the method's settings are the same there."""
-    for other in cells(bench.cfg, cell.dataset):
-        if other.method != cell.method or other.protocol == cell.protocol or other.settings != cell.settings:
-            continue
+    """Take over the scores of another protocol under which the method's settings are the same."""
+    for other in twins(bench.cfg, cell):
         found = attributions(bench, other)
         if found.path.is_file() and found.is_finished():
-            fitted = found.folder / "fitted.safetensors"
-            with atomic(table.folder / "fitted.safetensors") as temporary:
-                temporary.write_bytes(fitted.read_bytes())
-            write_parquet(table.path, found.read())
-            write_json(table.record, read_json(found.record) | {"same_as": other.protocol})
+            table.adopt(found, other.protocol)
             return True
     return False

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from iba.degradation import OPERATORS, Order, Ranked, curve, removal_order
 from iba.errors import UserError
-from iba.experiment import Cell, cells, datasets
+from iba.experiment import Cell, cells, datasets, twins
 from iba.parts import StageTable, compute_in_parts
 from iba.stages.attribute import attributions, part_groups
 from iba.stages.bench import Bench
@@ -48,7 +48,7 @@ def degradations(bench: Bench, cell: Cell) -> StageTable:
 def degrade_cell(bench: Bench, cell: Cell) -> None:
     """Compute and store the degradation rows of one cell; nothing is done twice."""
     table = degradations(bench, cell)
-    if table.is_finished():
+    if table.is_finished() or _reuse(bench, cell, table):
         return
     source = attributions(bench, cell)
     if not source.is_finished():
@@ -64,17 +64,34 @@ def degrade_cell(bench: Bench, cell: Cell) -> None:
     )
 
 
+def _reuse(bench: Bench, cell: Cell, table: StageTable) -> bool:
+    """Take over the rows of another protocol under which the method's settings are the same."""
+    for other in twins(bench.cfg, cell):
+        found = degradations(bench, other)
+        if found.path.is_file() and found.is_finished():
+            table.adopt(found, other.protocol, protocol=cell.protocol)
+            return True
+    return False
+
+
 def grids(settings: DictConfig, order: Order) -> list[tuple[str, int, float]]:
-    """(grid, step, fraction) of one order; least-first goes to the complements, where the top share is kept."""
-    steps = [(CURVE, i, float(f)) for i, f in enumerate(np.linspace(0, 1, settings.n_points))]
+    """(grid, step, fraction) of one order.
+
+    The curve is walked in the configured orders. The ERASER shares always need both: removed most
+    important first (comprehensiveness), and kept, so that the complement goes least first (sufficiency).
+    """
+    points = np.linspace(0, 1, settings.n_points if order in settings.orders else 0)
     shares = [float(f) if order == "most" else 1 - float(f) for f in settings.eraser_fractions]
-    return steps + [(ERASER, i, f) for i, f in enumerate(shares)]
+    return [(CURVE, i, float(f)) for i, f in enumerate(points)] + [
+        (ERASER, i, f) for i, f in enumerate(shares)
+    ]
 
 
 def _degrade(bench: Bench, cell: Cell, scores: pd.DataFrame, group: Sequence[int]) -> pd.DataFrame:
     settings = bench.cfg.degradation
     tables = []
-    for order in settings.orders:
+    orders: tuple[Order, ...] = ("most", "least")
+    for order in orders:
         ranked = [_ranked(bench, scores, i, order) for i in group]
         grid = grids(settings, order)
         for operator in settings.operators:

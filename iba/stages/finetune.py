@@ -1,4 +1,4 @@
-"""Stage 1: a classifier for every selected data set (kept in the cache, shared between runs) and its accuracy."""
+"""Stage 1: a classifier for every data set (kept in the cache, shared between runs) and its accuracy."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def classify(bench: Bench) -> None:
 
 
 def prediction_rows(bench: Bench) -> pd.DataFrame:
-    """One row per scored instance: label, predicted class, the gold class's probability, length, truncation."""
+    """One row per scored instance: label, prediction, the gold class's probability, length, truncation."""
     attributed = {example.id for example in bench.samples.test}
     variants = [Variant(i.input_ids, i.token_type_ids, [True] * len(i)) for i in bench.scored]
     probabilities = class_probabilities(bench.classifier, variants)

@@ -1,0 +1,82 @@
+"""Every layer's attention as the methods on it need it: probabilities, and what each edge writes.
+
+An edge i ← j of a head carries A_ij · (x_j W_V + b_V) W_O into the residual stream of token i. Summed over
+heads and sources, with the output projection's bias, the edges are the attention's whole output: rows of
+A sum to 1, so the value bias is shared out exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from iba.data.tokens import TokenBatch
+from iba.encoder import Block, Classifier
+
+Hidden = Float[Tensor, "batch tokens hidden"]
+Edges = Float[Tensor, "batch tokens tokens"]
+
+
+@dataclass(frozen=True)
+class LayerAttention:
+    """One layer on one batch, float32: what entered it and whom every token attends to.
+
+    `probabilities`: (batch, heads, queries, keys), rows sum to 1, exactly 0 on padded keys.
+    """
+
+    block: Block
+    hidden: Hidden
+    probabilities: Float[Tensor, "batch heads tokens tokens"]
+
+    def projected_values(self) -> Float[Tensor, "batch heads tokens hidden"]:
+        """Every head's value of every token, mapped to the residual stream by the head's part of W_O."""
+        block = self.block
+        values = block.heads(block.value(self.hidden))
+        weight = block.attention_output.weight.unflatten(1, (block.n_heads, -1))
+        return torch.einsum("bhtd,ohd->bhto", values, weight)
+
+
+def attention_probabilities(
+    block: Block, hidden: Hidden, attends: Tensor | None
+) -> Float[Tensor, "batch heads tokens tokens"]:
+    """softmax(QKᵀ/√d) with the mask or bias that scaled-dot-product attention would take."""
+    query, key = block.heads(block.query(hidden)), block.heads(block.key(hidden))
+    logits = (query @ key.transpose(-1, -2)).float() / query.shape[-1] ** 0.5
+    if attends is not None:
+        logits = logits.masked_fill(~attends, -torch.inf) if attends.dtype == torch.bool else logits + attends
+    return logits.softmax(-1)
+
+
+def layer_attentions(classifier: Classifier, batch: TokenBatch) -> Iterator[LayerAttention]:
+    """The layers from the first to the last, without gradients; one forward pass in all."""
+    attends = classifier.attends(batch.attention_mask)
+    hidden = classifier.hidden_states(batch, [0])[0]
+    for block in classifier.blocks:
+        with torch.no_grad(), classifier.computing():
+            probabilities = attention_probabilities(block, hidden, attends)
+            after = block(hidden, attends).float()
+        yield LayerAttention(block, hidden, probabilities)
+        hidden = after
+
+
+def with_residual(weights: Edges) -> Edges:
+    """½ A + ½ I: the residual connection as an equal partner of attention (Abnar & Zuidema 2020, Eq. 1)."""
+    identity = torch.eye(weights.shape[-1], device=weights.device)
+    return 0.5 * weights + 0.5 * identity
+
+
+def rollout(layers: Sequence[Edges]) -> Edges:
+    """Product of the layers' row-stochastic maps, the last on the left: row i tells where token i came from."""
+    joint = layers[0]
+    for weights in layers[1:]:
+        joint = weights @ joint
+    return joint
+
+
+def first_token_row(joint: Edges, batch: TokenBatch) -> Float[Tensor, "batch tokens"]:
+    """What the first token, the only one that the classification head reads, drew from every token."""
+    return joint[:, 0].masked_fill(~batch.attention_mask, 0.0)

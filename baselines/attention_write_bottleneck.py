@@ -1,0 +1,264 @@
+"""An information bottleneck on everything that attention writes to the residual stream, in every layer.
+
+The transformer-wide variant that the related work names for vision transformers, made post hoc here: the
+classifier is frozen and the gates are optimised per instance, as IBA's are. In layer l, token j sends token
+i the message m_ij = [A^h_ij (x_j W_V^h + b_V^h)]_h (all heads, before W_O). One gate μ_lij per edge lets it
+through or puts noise in its place:
+
+    m̃_ij = μ m_ij + (1 − μ) ε_ij,   ε_ij ~ N(μ_m, σ_m²) per feature,
+
+with the statistics of layer l's messages over training instances. The residual stream itself is untouched,
+so with all gates shut no token learns of another. A token reads only the sum of its messages, so noise is
+drawn for the sum: its mean is μ_m Σ_j (1 − μ_ij), its variance σ_m² Σ_j (1 − μ_ij)². An edge transmits
+
+    KL_ij = ½ Σ_features [μ² m̂² + (1 − μ)² − 1 − 2 log(1 − μ)],   m̂ = (m − μ_m)/σ_m   (Eq. 4 of IBA),
+
+and the loss is CE(logits, y) + β · Σ KL / (layers · tokens · features). A token's score is the sum of KL
+over the layers and edges that leave it.
+Cost: `n_steps` · `n_copies` forward and backward passes through the whole encoder with explicit attention
+maps, one instance at a time; memory grows with layers · heads · n² · `n_copies`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from baselines.attention_maps import attention_probabilities, layer_attentions
+from baselines.beta_choice import choose_beta
+from iba.attributor import Attribution, FitData, State, pad_scores
+from iba.bottleneck import NoiseBank
+from iba.data.tokens import TokenBatch, buckets
+from iba.encoder import Block, Classifier
+
+LOG_2 = math.log(2)
+
+
+@dataclass(frozen=True)
+class MessageNoise:
+    """Per layer and feature: mean and standard deviation of the messages."""
+
+    mean: Float[Tensor, "layers hidden"]
+    std: Float[Tensor, "layers hidden"]
+
+
+@dataclass(frozen=True)
+class Transmission:
+    """One evaluated state of one instance: what every edge transmits (averaged over noise copies), and at what cost."""
+
+    edge_nats: Float[Tensor, "layers tokens tokens"]
+    cross_entropy: Float[Tensor, ""]
+    probability: Float[Tensor, ""]
+
+
+class AttentionWriteBottleneck:
+    """Gates on all attention edges, optimised per instance by Adam.
+
+    beta: a number, or "calibrated": chosen from `beta_grid` on the first `n_calibration` held-out training
+    rows, as in `beta_choice`.
+    """
+
+    def __init__(
+        self,
+        beta: float | Literal["calibrated"] = "calibrated",
+        beta_grid: Sequence[float] = (),
+        n_steps: int = 10,
+        n_copies: int = 2,
+        learning_rate: float = 1.0,
+        alpha_init: float = 5.0,
+        seed: int = 0,
+        max_tokens: int = 512,
+        n_statistics: int = 200,
+        n_calibration: int = 16,
+    ) -> None:
+        self.beta, self.beta_grid = beta, tuple(beta_grid)
+        self.n_steps, self.copies = n_steps, n_copies
+        self.learning_rate, self.alpha_init = learning_rate, alpha_init
+        self.seed, self.max_tokens = seed, max_tokens
+        self.n_statistics, self.n_calibration = n_statistics, n_calibration
+        self._state: State = {}
+        self._bank: NoiseBank | None = None
+
+    def fit(self, classifier: Classifier, data: FitData) -> State:
+        """Message statistics from training rows and, if asked, β from held-out training rows."""
+        statistics = message_statistics(classifier, data, self.n_statistics)
+        if self.beta != "calibrated":
+            return statistics | {"beta": torch.tensor(float(self.beta), dtype=torch.float64)}
+        candidates = {beta: self._with(statistics, beta) for beta in self.beta_grid}
+        rows = data.calibration[: self.n_calibration]
+        return statistics | choose_beta(candidates, classifier, rows)
+
+    def restore(self, state: State) -> None:
+        """Take the message statistics and β."""
+        self._state = state
+
+    def attribute(
+        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
+    ) -> Attribution:
+        """KL of the edges that leave a token, summed, in nats.
+
+        per_token: `bits`. per_instance: `bits_per_token`, `cross_entropy_nats`, the target's probability
+        under the bottleneck (`prob_bottleneck`), and `beta`.
+        """
+        finals = [
+            self.optimise(classifier, classifier.batch([instance]), target[row : row + 1])
+            for row, instance in enumerate(batch.instances)
+        ]
+        scores = pad_scores([final.edge_nats.sum((0, 1)) for final in finals], batch)
+        cross_entropy = torch.stack([final.cross_entropy for final in finals])
+        return Attribution(
+            scores,
+            per_token={"bits": scores / LOG_2},
+            per_instance={
+                "bits_per_token": scores.sum(1) / LOG_2 / batch.attention_mask.sum(1),
+                "cross_entropy_nats": cross_entropy,
+                "prob_bottleneck": torch.stack([final.probability for final in finals]),
+                "beta": torch.full_like(cross_entropy, float(self._state["beta"])),
+            },
+        )
+
+    def optimise(
+        self, classifier: Classifier, single: TokenBatch, target: Int[Tensor, " one"]
+    ) -> Transmission:
+        """The state after the last update of the gates of a batch of one."""
+        n, beta = single.input_ids.shape[1], float(self._state["beta"])
+        embedded = classifier.hidden_states(single, [0])[0]
+        noise = self._noise(classifier)
+        alpha = torch.full(
+            (classifier.n_layers, n, n), self.alpha_init, device=classifier.device, requires_grad=True
+        )
+        optimiser = torch.optim.Adam([alpha], lr=self.learning_rate)
+        size = classifier.n_layers * n * classifier.hidden_size
+        for step in range(self.n_steps):
+            state = transmit(classifier, embedded, alpha, target, noise, self._drawn(classifier, step, n))
+            optimiser.zero_grad(set_to_none=True)
+            (state.cross_entropy + beta * state.edge_nats.sum() / size).backward()
+            optimiser.step()
+        with torch.no_grad():
+            return transmit(
+                classifier, embedded, alpha, target, noise, self._drawn(classifier, self.n_steps, n)
+            )
+
+    def _with(self, statistics: State, beta: float) -> AttentionWriteBottleneck:
+        copy = AttentionWriteBottleneck(
+            beta,
+            n_steps=self.n_steps,
+            n_copies=self.copies,
+            learning_rate=self.learning_rate,
+            alpha_init=self.alpha_init,
+            seed=self.seed,
+            max_tokens=self.max_tokens,
+        )
+        copy.restore(statistics | {"beta": torch.tensor(beta, dtype=torch.float64)})
+        return copy
+
+    def _noise(self, classifier: Classifier) -> MessageNoise:
+        mean, std = self._state["message_mean"], self._state["message_std"]
+        return MessageNoise(mean.to(classifier.device), std.to(classifier.device))
+
+    def _drawn(
+        self, classifier: Classifier, step: int, tokens: int
+    ) -> Float[Tensor, "layers copies tokens hidden"]:
+        width = (classifier.n_layers, classifier.hidden_size)
+        if self._bank is None or self._bank.hidden_size != math.prod(width):
+            self._bank = NoiseBank(
+                self.seed, self.copies, self.max_tokens, math.prod(width), classifier.device
+            )
+        return self._bank.step(step, tokens).unflatten(-1, width).movedim(2, 0)
+
+
+def transmit(
+    classifier: Classifier,
+    embedded: Float[Tensor, "one tokens hidden"],
+    alpha: Float[Tensor, "layers tokens tokens"],
+    target: Int[Tensor, " one"],
+    noise: MessageNoise,
+    drawn: Float[Tensor, "layers copies tokens hidden"],
+) -> Transmission:
+    """Run one instance, without padding, through the gated encoder, once per noise copy."""
+    copies, n = drawn.shape[1], embedded.shape[1]
+    mask = torch.ones(copies, n, dtype=torch.bool, device=embedded.device)
+    attends = classifier.attends(mask)
+    hidden = embedded.expand(copies, -1, -1)
+    nats = []
+    for number, block in enumerate(classifier.blocks):
+        with classifier.computing():
+            hidden, layer_nats = gated_block(
+                block, hidden, attends, alpha[number], noise.mean[number], noise.std[number], drawn[number]
+            )
+        nats.append(layer_nats.mean(0))
+    log_p = classifier.logits_from(hidden, mask, classifier.n_layers).log_softmax(-1)[:, target[0]]
+    return Transmission(torch.stack(nats), -log_p.mean(), log_p.detach().exp().mean())
+
+
+def gated_block(
+    block: Block,
+    hidden: Float[Tensor, "copies tokens hidden"],
+    attends: Tensor | None,
+    alpha: Float[Tensor, "tokens tokens"],
+    mean: Float[Tensor, " hidden"],
+    std: Float[Tensor, " hidden"],
+    drawn: Float[Tensor, "copies tokens hidden"],
+) -> tuple[Float[Tensor, "copies tokens hidden"], Float[Tensor, "copies tokens tokens"]]:
+    """The block's output with every attention edge gated, and the nats that each edge transmits."""
+    probabilities = attention_probabilities(block, hidden, attends)
+    values = block.heads(block.value(hidden)).float()
+    keep, shut = torch.sigmoid(alpha), torch.sigmoid(-alpha)
+    passed = ((keep * probabilities) @ values).transpose(1, 2).flatten(2)
+    noisy = shut.sum(-1, keepdim=True) * mean + shut.square().sum(-1, keepdim=True).sqrt() * std * drawn
+    squares = standardised_squares(
+        probabilities, values, block.heads(mean[None, None]), block.heads(std[None, None])
+    )
+    features = hidden.shape[-1]
+    fixed = shut.square() - 1 - 2 * torch.nn.functional.logsigmoid(-alpha)
+    nats = 0.5 * (keep.square() * squares + features * fixed)
+    return block.after_attention(passed + noisy, hidden), nats
+
+
+def standardised_squares(
+    probabilities: Float[Tensor, "copies heads tokens tokens"],
+    values: Float[Tensor, "copies heads tokens head"],
+    mean: Float[Tensor, "1 heads 1 head"],
+    std: Float[Tensor, "1 heads 1 head"],
+) -> Float[Tensor, "copies tokens tokens"]:
+    """Σ over heads and features of ((A_ij v_j − mean)/std)², by its binomial: no n² vectors are made."""
+    scaled, offset = values / std, mean / std
+    square = scaled.square().sum(-1)[:, :, None]
+    cross = (scaled * offset).sum(-1)[:, :, None]
+    constant = offset.square().sum(-1)[..., None]
+    return (probabilities.square() * square - 2 * probabilities * cross + constant).sum(1).clamp_min(0)
+
+
+def message_statistics(classifier: Classifier, data: FitData, n_instances: int) -> State:
+    """Mean and standard deviation of every layer's messages over all edges of the first training instances.
+
+    Padding takes no part; accumulated in float64, so the result does not depend on batching.
+    """
+    rows = list(data.train[:n_instances])
+    shape = (classifier.n_layers, classifier.hidden_size)
+    total = torch.zeros(shape, dtype=torch.float64, device=classifier.device)
+    squares, count = torch.zeros_like(total), 0
+    for group in buckets([len(r) for r in rows], classifier.token_budget):
+        batch = classifier.batch([rows[i] for i in group])
+        queries = batch.attention_mask[:, None, :, None]
+        count += int(batch.attention_mask.sum(1).square().sum())
+        for number, layer in enumerate(layer_attentions(classifier, batch)):
+            probabilities = (layer.probabilities * queries).double()
+            values = layer.block.heads(layer.block.value(layer.hidden)).double()
+            total[number] += (probabilities.sum(2)[..., None] * values).sum((0, 2)).flatten()
+            squares[number] += (
+                (probabilities.square().sum(2)[..., None] * values.square()).sum((0, 2)).flatten()
+            )
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(1e-6)
+    return {
+        "message_mean": mean.float().cpu(),
+        "message_std": std.float().cpu(),
+        "n_statistics_instances": torch.tensor(len(rows)),
+    }

@@ -1,0 +1,26 @@
+"""Class probabilities as a function of word embeddings: what gradient methods differentiate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from iba.data.tokens import TokenBatch
+from iba.encoder import Classifier
+
+
+def probabilities_from_words(classifier: Classifier) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """f(word embeddings, ids, attention mask, segments) → class probabilities, in Captum's form."""
+
+    def probabilities(words: Tensor, input_ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
+        with classifier.computing():
+            hidden = classifier.embed(input_ids, segments, words=words)
+        return classifier.logits_from(hidden, mask, 0).softmax(-1)
+
+    return probabilities
+
+
+def forward_arguments(batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """What `probabilities_from_words` takes beside the embeddings."""
+    return batch.input_ids, batch.attention_mask, batch.token_type_ids

@@ -1,0 +1,63 @@
+"""The size of a token's hidden state: what is left of IBA when β → 0.
+
+With every gate open equally wide, IBA's score is an affine function of ‖(x − μ_X)/σ_X‖² under per-feature
+noise, and of the squared norm of the layer's update under the released code's noise (mean: the layer's
+input; a constant σ). So this is the control for IBA: what its optimisation adds must show beyond it.
+Cost: one forward pass up to the layer.
+It cannot explain a class: all classes get the same scores.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from jaxtyping import Int
+from torch import Tensor
+
+from iba.attributor import Attribution, FitData, State
+from iba.calibration import feature_statistics
+from iba.data.tokens import TokenBatch
+from iba.encoder import Classifier
+from iba.errors import UserError
+
+Vector = Literal["hidden", "standardised", "update"]
+
+
+class HiddenNorm:
+    """L2 norm per token after `layer` (1-based, or a fraction of depth).
+
+    of: "hidden" — the hidden state itself; "standardised" — minus the mean, over the standard deviation per
+    feature of `n_statistics` training instances; "update" — the layer's output minus its input.
+    """
+
+    copies = 1
+
+    def __init__(self, layer: int | float, of: Vector = "standardised", n_statistics: int = 1000) -> None:
+        if of not in get_args(Vector):
+            raise UserError(f"hidden_norm: of={of} is unknown; choose from {', '.join(get_args(Vector))}.")
+        self.layer, self.of, self.n_statistics = layer, of, n_statistics
+        self._state: State = {}
+
+    def fit(self, classifier: Classifier, data: FitData) -> State:
+        """Feature statistics, where they are asked for."""
+        if self.of != "standardised":
+            return {}
+        return feature_statistics(classifier, data, classifier.resolve_layer(self.layer), self.n_statistics)
+
+    def restore(self, state: State) -> None:
+        """Take the feature statistics."""
+        self._state = state
+
+    def attribute(
+        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
+    ) -> Attribution:
+        """Non-negative scores, blind to the target."""
+        layer = classifier.resolve_layer(self.layer)
+        states = classifier.hidden_states(batch, [layer - 1, layer])
+        vector = states[layer]
+        if self.of == "update":
+            vector = vector - states[layer - 1]
+        if self.of == "standardised":
+            mean, std = (self._state[name].to(vector.device) for name in ("noise_mean", "noise_std"))
+            vector = (vector - mean) / std
+        return Attribution(vector.norm(dim=-1).masked_fill(~batch.attention_mask, 0.0))

@@ -1,0 +1,193 @@
+"""The readout bottleneck (Schulz et al. 2020, section 3.3): a network predicts the bottleneck's gates.
+
+The bottleneck is IBA's, T = μ ⊙ X + (1 − μ) ⊙ ε after one layer, but α is not optimised for an instance:
+a small network, the same for every token (the paper's 1 × 1 convolutions), computes it from the token's
+hidden states at several depths. It is trained once, on training rows and their labels, to minimise the same
+loss, CE + β · mean KL, with every parameter of the classifier frozen.
+Cost: one forward pass an instance; the training costs `n_training_steps` · `batch_size` passes through the
+layers above the bottleneck, once per β tried.
+The network never sees which class is asked for: it explains what it takes for the label, not a chosen class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from baselines.beta_choice import choose_beta
+from iba.attributor import Attribution, FitData, State
+from iba.bottleneck import Noise, kl_nats, restrict
+from iba.calibration import feature_statistics
+from iba.data.tokens import Instance, TokenBatch, buckets
+from iba.encoder import Classifier
+
+PREFIX = "readout."
+
+
+class ReadoutBottleneck:
+    """IBA after `layer` with predicted gates.
+
+    The network reads the outputs of the layers at `depths` (fractions), of `layer` and of the last layer;
+    it has three linear maps with ReLU between them and starts at α = `alpha_init` for every token.
+    beta: a number, or "calibrated": one network for each value of `beta_grid`, chosen as in `beta_choice`.
+    """
+
+    copies = 1
+
+    def __init__(
+        self,
+        layer: int | float,
+        beta: float | Literal["calibrated"] = "calibrated",
+        beta_grid: Sequence[float] = (),
+        depths: Sequence[float] = (0.25, 0.5),
+        n_training_steps: int = 200,
+        batch_size: int = 16,
+        learning_rate: float = 1e-3,
+        alpha_init: float = 5.0,
+        seed: int = 0,
+        n_statistics: int = 1000,
+    ) -> None:
+        self.layer, self.depths = layer, tuple(depths)
+        self.beta, self.beta_grid = beta, tuple(beta_grid)
+        self.n_training_steps, self.batch_size = n_training_steps, batch_size
+        self.learning_rate, self.alpha_init, self.seed = learning_rate, alpha_init, seed
+        self.n_statistics = n_statistics
+        self._state: State = {}
+        self._network: nn.Sequential | None = None
+
+    def fit(self, classifier: Classifier, data: FitData) -> State:
+        """Noise statistics, the trained network and, if asked, β."""
+        layer = classifier.resolve_layer(self.layer)
+        statistics = feature_statistics(classifier, data, layer, self.n_statistics)
+        if self.beta != "calibrated":
+            return statistics | self._train(classifier, data, statistics, float(self.beta))
+        states = {b: statistics | self._train(classifier, data, statistics, b) for b in self.beta_grid}
+        chosen = choose_beta({b: self._with(s) for b, s in states.items()}, classifier, data.calibration)
+        return states[float(chosen["beta"])] | chosen
+
+    def restore(self, state: State) -> None:
+        """Take the noise statistics and the network."""
+        self._state = state
+        self._network = None
+
+    def attribute(
+        self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
+    ) -> Attribution:
+        """Sum of KL over features per token, nats; blind to the target.
+
+        per_token: `bits`. per_instance: `bits_per_token`.
+        """
+        layer = classifier.resolve_layer(self.layer)
+        states = classifier.hidden_states(batch, self._layers(classifier))
+        with torch.no_grad():
+            alpha = self._restored_network(classifier)(torch.cat(list(states.values()), -1))
+            kl = kl_nats(alpha, states[layer], noise_of(self._state, classifier))
+        scores = kl.sum(-1).masked_fill(~batch.attention_mask, 0.0)
+        bits = scores / math.log(2)
+        return Attribution(
+            scores,
+            per_token={"bits": bits},
+            per_instance={"bits_per_token": bits.sum(1) / batch.attention_mask.sum(1)},
+        )
+
+    def _with(self, state: State) -> ReadoutBottleneck:
+        copy = ReadoutBottleneck(self.layer, depths=self.depths, alpha_init=self.alpha_init, seed=self.seed)
+        copy.restore(state)
+        return copy
+
+    def _layers(self, classifier: Classifier) -> list[int]:
+        asked = [classifier.resolve_layer(depth) for depth in (*self.depths, self.layer)]
+        return sorted({*asked, classifier.n_layers})
+
+    def _new_network(self, classifier: Classifier) -> nn.Sequential:
+        width, n_read = classifier.hidden_size, len(self._layers(classifier))
+        # Drawn on the CPU without touching the global generator.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = nn.Sequential(
+                nn.Linear(n_read * width, width),
+                nn.ReLU(),
+                nn.Linear(width, width),
+                nn.ReLU(),
+                nn.Linear(width, width),
+            )
+        nn.init.zeros_(network[-1].weight)
+        nn.init.constant_(network[-1].bias, self.alpha_init)
+        return network.to(classifier.device)
+
+    def _restored_network(self, classifier: Classifier) -> nn.Sequential:
+        if self._network is None:
+            self._network = self._new_network(classifier)
+            weights = {k.removeprefix(PREFIX): v for k, v in self._state.items() if k.startswith(PREFIX)}
+            self._network.load_state_dict(weights)
+        return self._network
+
+    def _train(self, classifier: Classifier, data: FitData, statistics: State, beta: float) -> State:
+        """Weights after `n_training_steps` Adam updates, with the mean loss of the last tenth of them."""
+        layer, layers = classifier.resolve_layer(self.layer), self._layers(classifier)
+        noise = noise_of(statistics, classifier)
+        network = self._new_network(classifier)
+        optimiser = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
+        generator = torch.Generator().manual_seed(self.seed)
+        losses = []
+        for rows in self._draws(data.train):
+            optimiser.zero_grad(set_to_none=True)
+            total = 0.0
+            for group in buckets([len(r) for r in rows], classifier.token_budget):
+                chosen = [rows[i] for i in group]
+                batch = classifier.batch(chosen)
+                states = classifier.hidden_states(batch, layers)
+                standard = torch.randn(states[layer].shape, generator=generator).to(classifier.device)
+                loss = readout_loss(network, classifier, batch, states, layer, noise, standard, beta) / len(
+                    rows
+                )
+                loss.backward()
+                total += float(loss.detach())
+            optimiser.step()
+            losses.append(total)
+        weights = {
+            PREFIX + name: value.detach().cpu().clone() for name, value in network.state_dict().items()
+        }
+        tail = losses[-max(1, len(losses) // 10) :]
+        return weights | {
+            "training_loss_nats_start": torch.tensor(losses[0]),
+            "training_loss_nats_end": torch.tensor(float(np.mean(tail))),
+        }
+
+    def _draws(self, train: Sequence[Instance]) -> Iterator[list[Instance]]:
+        rng = np.random.default_rng(self.seed)
+        size = min(self.batch_size, len(train))
+        for _ in range(self.n_training_steps):
+            yield [train[i] for i in rng.choice(len(train), size, replace=False)]
+
+
+def noise_of(state: State, classifier: Classifier) -> Noise:
+    """The stored per-feature statistics, on the classifier's device."""
+    return Noise(state["noise_mean"].to(classifier.device), state["noise_std"].to(classifier.device))
+
+
+def readout_loss(
+    network: nn.Module,
+    classifier: Classifier,
+    batch: TokenBatch,
+    states: dict[int, Float[Tensor, "batch tokens hidden"]],
+    layer: int,
+    noise: Noise,
+    standard: Float[Tensor, "batch tokens hidden"],
+    beta: float,
+) -> Float[Tensor, ""]:
+    """CE of the labels under T plus β times the mean KL over tokens and features, summed over the batch."""
+    hidden, mask = states[layer], batch.attention_mask
+    alpha = network(torch.cat(list(states.values()), -1))
+    restricted = restrict(alpha, hidden, noise.mean + noise.std * standard)
+    labels = torch.tensor([i.example.label for i in batch.instances], device=hidden.device)
+    logits = classifier.logits_from(restricted, mask, layer)
+    cross_entropy = nn.functional.cross_entropy(logits, labels, reduction="sum")
+    kl = kl_nats(alpha, hidden, noise).masked_fill(~mask[..., None], 0.0).sum((1, 2))
+    return cross_entropy + beta * (kl / (mask.sum(1) * hidden.shape[-1])).sum()

@@ -1,0 +1,46 @@
+"""The target's probability as a function of which tokens are present: what removal-based methods explain.
+
+One feature per removable token. An absent token is deleted, as in the degradation test: pieces never
+change, special tokens stay, segment ids follow their tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from iba.data.tokens import Instance
+from iba.encoder import Classifier
+from iba.variants import Variant, class_probabilities
+
+Predict = Callable[[Tensor], Tensor]
+
+
+def removable_positions(instance: Instance) -> list[int]:
+    """Positions of the tokens that are not special."""
+    return [i for i, special in enumerate(instance.special) if not special]
+
+
+def target_probability(classifier: Classifier, instance: Instance, target: int) -> Predict:
+    """f(presence, one row a variant and one column a removable token, 1 or 0) → the target's probability."""
+    removable = removable_positions(instance)
+
+    def predict(presence: Float[Tensor, "rows features"]) -> Float[Tensor, " rows"]:
+        variants = []
+        for row in presence.bool().tolist():
+            absent = {position for position, kept in zip(removable, row, strict=True) if not kept}
+            kept = (i for i in range(len(instance)) if i not in absent)
+            variants.append(Variant.keeping(instance.input_ids, instance.token_type_ids, kept))
+        return torch.from_numpy(class_probabilities(classifier, variants)[:, target])
+
+    return predict
+
+
+def spread(values: Float[Tensor, " features"], instance: Instance) -> Float[Tensor, " tokens"]:
+    """Feature values at their tokens; special tokens get 0."""
+    scores = torch.zeros(len(instance))
+    scores[removable_positions(instance)] = values
+    return scores

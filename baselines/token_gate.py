@@ -1,0 +1,42 @@
+"""IBA with one gate μ per token in place of one per token and feature, as in DiffMask (De Cao et al. 2020).
+
+DiffMask gates whole token vectors with stochastic binary gates that a network predicts; here the gate is
+IBA's own, σ(α) mixing the state with noise, optimised per instance. So the two methods differ in one point
+alone: whether features of a token may be kept apart.
+Cost: as IBA's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from iba.attributor import State
+from iba.bottleneck import Bottleneck, Restriction
+from iba.method import InformationBottleneck
+
+
+class TokenBottleneck(Bottleneck):
+    """A bottleneck whose features share their token's α.
+
+    Only the first feature's α is read, so it alone has a gradient: the sum of what all features would get.
+    """
+
+    def _evaluate(self, alpha: Tensor, *others: Any) -> tuple[Tensor, Restriction]:
+        return super()._evaluate(alpha[..., :1].expand_as(alpha), *others)
+
+
+class TokenGate(InformationBottleneck):
+    """`iba.method.InformationBottleneck`, and its settings, with one gate per token."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.bottleneck = TokenBottleneck(**asdict(self.bottleneck))
+
+    def with_beta(self, beta: float, state: State) -> InformationBottleneck:
+        """A copy with a fixed β and the given noise statistics."""
+        copy = super().with_beta(beta, state)
+        copy.bottleneck = TokenBottleneck(**asdict(copy.bottleneck))
+        return copy

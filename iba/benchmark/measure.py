@@ -1,0 +1,88 @@
+"""Seconds, peak memory, floating-point operations, and what this machine can do at most."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from iba.store import peak_memory_mb
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(work: Callable[[], Any], device: torch.device, repeats: int) -> float:
+    """Median wall-clock seconds of `work` over `repeats` calls."""
+    found = []
+    for _ in range(repeats):
+        synchronise(device)
+        started = time.perf_counter()
+        work()
+        synchronise(device)
+        found.append(time.perf_counter() - started)
+    return statistics.median(found)
+
+
+def peak_memory(work: Callable[[], Any], device: torch.device) -> float:
+    """Peak memory of one call, MB: allocated on a GPU; on a CPU what the process holds at its highest.
+
+    The CPU's mark is set back before the call where the system allows it (Linux); elsewhere it is the
+    highest of the whole process so far.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _CLEAR.exists():
+        _CLEAR.write_text("5")
+    work()
+    synchronise(device)
+    if device.type == "cuda" or not _STATUS.exists():
+        return peak_memory_mb(device)
+    line = next(row for row in _STATUS.read_text().splitlines() if row.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def flops(work: Callable[[], Any]) -> int:
+    """Floating-point operations of one call, counted from the shapes of its matrix products and attention."""
+    counter = FlopCounterMode(display=False, custom_mapping=_cpu_attention())
+    with counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def matmul_peak(device: torch.device, precision: str, size: int, repeats: int = 5) -> float:
+    """Floating-point operations a second of a product of two square matrices, the best of `repeats`."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.randn(size, size, device=device, dtype=kind)
+    b = torch.randn(size, size, device=device, dtype=kind)
+    torch.mm(a, b)
+    best = min(seconds(lambda: torch.mm(a, b), device, 1) for _ in range(repeats))
+    return 2 * size**3 / best
+
+
+def _cpu_attention() -> dict[Any, Any]:
+    """Torch counts attention on GPUs; its fused CPU kernels have the same shapes and get the same formula.
+
+    The backward pass does five products of the size of which the forward pass does two.
+    """
+
+    def forward(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return int(sdpa_flop_count(query, key, value))
+
+    def backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return int(sdpa_flop_count(query, key, value)) * 5 // 2
+
+    return {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: forward,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+    }

@@ -1,0 +1,56 @@
+"""How cost grows: one panel per thing that is varied, doubly logarithmic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from iba.store import atomic
+
+_PANELS = {
+    "tokens": ("tokens per text", "ms_per_instance", "ms per instance"),
+    "instances": ("instances", "ms", "ms in all"),
+    "batch": ("instances per pass", "ms_per_instance", "ms per instance"),
+    "layer": ("bottleneck after layer", "ms_per_instance", "ms per instance"),
+}
+
+
+def scaling(rows: pd.DataFrame, colours: Mapping[str, str | None], stem: Path) -> None:
+    """Draw `stem`.png and `stem`.pdf; dotted lines have slope 1 (cost proportional to what is varied)."""
+    figure = Figure(figsize=(10.5, 2.9), layout="constrained")
+    axes = figure.subplots(1, len(_PANELS))
+    for axis, (sweep, (label, column, unit)) in zip(axes, _PANELS.items(), strict=True):
+        chosen = rows[rows["sweep"] == sweep]
+        for operation, line in chosen.groupby("operation"):
+            line = line.sort_values("value")
+            x, y = line["value"].to_numpy(float), line[column].to_numpy(float)
+            axis.plot(x, y, "o-", ms=3.5, lw=1.2, color=colours.get(str(operation)) or "#333333", label=operation)
+            if sweep in ("tokens", "instances"):
+                axis.plot(x, y[0] * x / x[0], ":", lw=0.8, color="#999999")
+        axis.set(xlabel=label, ylabel=unit, yscale="log")
+        if sweep == "layer":
+            axis.set_ylim(*_decade(chosen[column]))
+        else:
+            axis.set_xscale("log", base=2)
+            axis.xaxis.set_major_formatter("{x:g}")
+        axis.grid(alpha=0.25)
+    axes[0].legend(fontsize=7, frameon=False)
+    # Type 42 keeps the text of the pdf selectable.
+    with matplotlib.rc_context({"pdf.fonttype": 42}):
+        for suffix in (".png", ".pdf"):
+            with atomic(stem.with_name(stem.name + suffix)) as temporary:
+                figure.savefig(temporary, dpi=200)
+
+
+def _decade(values: pd.Series) -> tuple[float, float]:
+    """Limits of at least one decade around the values, so that a flat line looks flat."""
+    if values.empty:
+        return 1.0, 10.0
+    low, high = float(values.min()), float(values.max())
+    pad = max(1.0 - np.log10(high / low), 0.2) / 2
+    return low / 10**pad, high * 10**pad

@@ -1,0 +1,242 @@
+"""The benchmark: ours beside the reference, how cost grows, and what lower precision changes.
+
+Every instance of a comparison is timed on both sides. Ours gets each of the `n` instances `repeats`
+times in one call, since batches are what it is made for; the reference gets each once, one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from scipy.stats import spearmanr
+
+from iba.attributor import FitData
+from iba.benchmark import measure, plots, show
+from iba.benchmark.ledger import Ledger, Row
+from iba.benchmark.operations import Attribute, Operation, Scores
+from iba.benchmark.reference import ReferenceModel
+from iba.benchmark.subject import PROTOCOL, Subject
+from iba.calibration import FIRST_STEP
+from iba.data.tokens import Instance
+from iba.degradation import Ranked, curve, removal_order
+from iba.devices import resolve_device
+from iba.errors import UserError
+from iba.experiment import datasets, method_settings
+from iba.store import device_name, plain, provenance
+
+
+def run(cfg: DictConfig) -> None:
+    """Measure what is not measured yet, print it and draw it."""
+    device = resolve_device(cfg.device)
+    folder = Path(cfg.paths.results) / "benchmark"
+    name = cfg.benchmark.name or _slug(device_name(device))
+    book = partial(_ledger, cfg, folder, name, device)
+    machine = book("machine", ("precision",))
+    comparison = book("", ("operation", "dataset"))
+    scaling = book("scaling", ("sweep", "operation", "dataset", "value"))
+    precision = book("precision", ("method", "dataset"))
+    for ledger in (machine, comparison, scaling, precision):
+        ledger.open()
+    peaks = {p: _peak(machine, cfg, device, p) for p in cfg.benchmark.precisions}
+    for position, dataset in enumerate(datasets(cfg)):
+        subject = Subject.open(cfg, dataset)
+        for operation in subject.operations.values():
+            key = {"operation": operation.name, "dataset": dataset}
+            comparison.measure(key, partial(_compare, subject, operation, peaks))
+            if len(peaks) > 1 and isinstance(operation, Attribute):
+                key = {"method": operation.name, "dataset": dataset}
+                precision.measure(key, partial(_precision, subject, operation))
+        if position == 0:
+            _scale(subject, scaling)
+    for ledger in (machine, comparison, scaling, precision):
+        ledger.finish(provenance(device))
+    show.comparison(comparison.rows(), machine.rows(), cfg.benchmark.full_rows)
+    show.precision(precision.rows())
+    colours = {name: method.get("color") for name, method in cfg.method.items()}
+    plots.scaling(scaling.rows(), colours, folder / f"{name}_scaling")
+
+
+def _ledger(
+    cfg: DictConfig, folder: Path, name: str, device: torch.device, part: str, key: tuple[str, ...]
+) -> Ledger:
+    settings = {
+        "benchmark": plain(cfg.benchmark),
+        "model": plain(cfg.model),
+        "token_budget": cfg.token_budget,
+        "methods": {n: plain(m.settings) for n, m in _unresolved(cfg).items()},
+        "device": device_name(device),
+    }
+    return Ledger(folder, f"{name}_{part}" if part else name, key, settings)
+
+
+def _unresolved(cfg: DictConfig) -> dict[str, Any]:
+    first = next(iter(datasets(cfg)))
+    return {
+        str(m): DictConfig({"settings": method_settings(cfg, first, PROTOCOL, str(m))}) for m in cfg.method
+    }
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def _peak(machine: Ledger, cfg: DictConfig, device: torch.device, precision: str) -> float:
+    size = cfg.benchmark.matmul_size[device.type]
+
+    def work() -> list[Row]:
+        rate = measure.matmul_peak(device, precision, size)
+        return [{"matmul_size": size, "matmul_flops_per_s": rate, "device": device_name(device)}]
+
+    return float(machine.measure({"precision": precision}, work)[0]["matmul_flops_per_s"])
+
+
+def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) -> list[Row]:
+    """One row per precision of ours; the reference runs once, in float32 as the released code."""
+    settings = subject.bench.cfg.benchmark
+    instances = subject.instances(settings.n)
+    targets = subject.targets(instances)
+    device = subject.classifier.device
+    reference = ReferenceModel(subject.classifier)
+    operation.theirs(reference, min(instances, key=len), targets[0])  # warm-up
+    theirs: Scores = []
+
+    def one_by_one() -> None:
+        theirs.extend(operation.theirs(reference, i, t) for i, t in zip(instances, targets, strict=True))
+
+    reference_seconds = measure.seconds(one_by_one, device, 1)
+    del reference
+    rows = []
+    for precision, peak in peaks.items():
+        with subject.running(precision) as classifier:
+            ours = operation.ours(classifier, instances, targets)
+            many, their_targets = instances * settings.repeats, targets * settings.repeats
+            work: Callable[[], Scores] = partial(operation.ours, classifier, many, their_targets)
+            count = measure.flops(work)
+            memory = measure.peak_memory(work, device)
+            seconds = measure.seconds(work, device, settings.timed_calls) / len(many)
+        rate = count / len(many) / seconds
+        rows.append(
+            {
+                "layer": _layer(subject, operation),
+                "n": len(instances),
+                "repeats": settings.repeats,
+                "mean_tokens": float(np.mean([len(i) for i in instances])),
+                "precision": precision,
+                "reference_ms": 1e3 * reference_seconds / len(instances),
+                "ours_ms": 1e3 * seconds,
+                "ratio": reference_seconds / len(instances) / seconds,
+                "peak_memory_mb": memory,
+                "flops": count // len(many),
+                "flops_per_s": rate,
+                "peak_share": rate / peak,
+                "score_correlation": float(np.median(_correlations(ours, theirs, instances, operation))),
+                "device": device_name(device),
+            }
+        )
+    return rows
+
+
+def _layer(subject: Subject, operation: Operation) -> int | None:
+    layer = getattr(operation.method, "layer", None) if isinstance(operation, Attribute) else None
+    return None if layer is None else subject.classifier.resolve_layer(layer)
+
+
+def _correlations(
+    first: Scores, second: Scores, instances: Sequence[Instance], operation: Operation
+) -> list[float]:
+    """Spearman's rank correlation per instance, over the tokens that may be removed."""
+    found = []
+    for a, b, instance in zip(first, second, instances, strict=True):
+        kept = ~np.array(instance.special) if isinstance(operation, Attribute) else np.full(len(a), True)
+        found.append(float(spearmanr(a[kept], b[kept]).statistic))
+    return found
+
+
+def _precision(subject: Subject, operation: Attribute) -> list[Row]:
+    """What bf16 changes: rank correlation of the scores and the mean drop at 11 %."""
+    instances = subject.instances(min(subject.bench.cfg.benchmark.n_precision, len(subject.bench.samples.test)))
+    targets = subject.targets(instances)
+    scores, drops = {}, {}
+    for precision in ("fp32", "bf16"):
+        with subject.running(precision) as classifier:
+            scores[precision] = operation.ours(classifier, instances, targets)
+            ranked = [
+                Ranked(i.input_ids, i.token_type_ids, removal_order(s.tolist(), i.special, "most"), t)
+                for i, s, t in zip(instances, scores[precision], targets, strict=True)
+            ]
+            points = curve(classifier, ranked, [0.0, FIRST_STEP], "delete")
+            drops[precision] = float(np.mean([p[0][1] - p[1][1] for p in points]))
+    correlations = _correlations(scores["fp32"], scores["bf16"], instances, operation)
+    return [
+        {
+            "n": len(instances),
+            "rank_correlation_median": float(np.median(correlations)),
+            "rank_correlation_p05": float(np.quantile(correlations, 0.05)),
+            "mean_drop_fp32": drops["fp32"],
+            "mean_drop_bf16": drops["bf16"],
+            "mean_drop_difference": drops["bf16"] - drops["fp32"],
+            "device": device_name(subject.classifier.device),
+        }
+    ]
+
+
+def _scale(subject: Subject, ledger: Ledger) -> None:
+    """Cost against text length, instances per pass, layer, and number of instances; one varies at a time."""
+    sweeps = subject.bench.cfg.benchmark.scaling
+    base_tokens, base_n = int(sweeps.base_tokens), int(sweeps.base_n)
+    limit = int(subject.bench.dataset.max_length)
+    for operation in subject.operations.values():
+        copies = operation.method.copies if isinstance(operation, Attribute) else 1
+        for tokens in (t for t in sweeps.tokens if t <= limit):
+            _point(subject, ledger, operation, "tokens", tokens, tokens, base_n)
+        for n in sweeps.instances:
+            _point(subject, ledger, operation, "instances", n, base_tokens, n)
+        for rows in sweeps.batch:
+            budget = rows * base_tokens * copies
+            _point(subject, ledger, operation, "batch", rows, base_tokens, max(sweeps.batch), budget)
+        if isinstance(operation, Attribute) and operation.name == "iba":
+            for layer in range(1, subject.classifier.n_layers + 1, int(sweeps.layer_every)):
+                moved = partial(_at_layer, subject, operation, layer)
+                _point(subject, ledger, operation, "layer", layer, base_tokens, base_n, moved=moved)
+
+
+def _point(
+    subject: Subject,
+    ledger: Ledger,
+    operation: Operation,
+    sweep: str,
+    value: int,
+    tokens: int,
+    n: int,
+    budget: int | None = None,
+    moved: Callable[[], Operation] | None = None,
+) -> None:
+    precision = subject.bench.cfg.benchmark.precisions[-1]
+
+    def work() -> list[Row]:
+        instances = subject.of_length(tokens, n)
+        timed = moved() if moved else operation
+        with subject.running(precision, budget) as classifier:
+            call: Callable[[], Scores] = partial(timed.ours, classifier, instances, [0] * n)
+            call()  # warm-up
+            seconds = measure.seconds(call, classifier.device, 1)
+        return [{"tokens": tokens, "n": n, "precision": precision, "ms": 1e3 * seconds, "ms_per_instance": 1e3 * seconds / n}]
+
+    ledger.measure({"sweep": sweep, "operation": operation.name, "dataset": subject.name, "value": value}, work)
+
+
+def _at_layer(subject: Subject, operation: Attribute, layer: int) -> Operation:
+    """IBA after another layer, its noise statistics learned there."""
+    settings = method_settings(subject.bench.cfg, subject.name, PROTOCOL, operation.name)
+    method = instantiate(settings | {"layer": layer})
+    rows = subject.instances(min(int(subject.bench.cfg.benchmark.n), 4))
+    return replace(operation, method=method, state=method.fit(subject.classifier, FitData(rows, rows, 0)))

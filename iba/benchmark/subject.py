@@ -1,0 +1,95 @@
+"""What is measured: a classifier, and instances of a data set that stand for its lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from iba.attributor import FitData
+from iba.benchmark.operations import Attribute, Degrade, Operation
+from iba.data.examples import Example
+from iba.data.tokens import Instance, tokenise
+from iba.devices import resolve_device
+from iba.encoder import Classifier
+from iba.experiment import method_settings, selected
+from iba.pretrained import new_classifier
+from iba.stages.bench import Bench
+
+PROTOCOL = "benchmark"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One data set with a classifier in float32 and the operations that are timed on it."""
+
+    bench: Bench
+    classifier: Classifier
+    operations: dict[str, Operation]
+
+    @classmethod
+    def open(cls, cfg: DictConfig, name: str) -> Subject:
+        """Load the fine-tuned classifier (or a fresh head) and let every method learn what it needs."""
+        bench = Bench.open(cfg, name)
+        classifier = _classifier(bench)
+        examples = bench.samples.train[: cfg.benchmark.n_fit]
+        rows = tokenise(examples, classifier.tokenizer, bench.dataset.max_length)
+        data = FitData(rows, rows, cfg.seed)
+        operations: dict[str, Operation] = {}
+        for method in selected(cfg.method, "settings"):
+            made = instantiate(method_settings(cfg, name, PROTOCOL, method))
+            operations[method] = Attribute(method, made, made.fit(classifier, data))
+        operations["degradation"] = Degrade(np.linspace(0, 1, cfg.degradation.n_points).tolist())
+        return cls(bench, classifier, operations)
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+        return str(self.bench.dataset.name)
+
+    def instances(self, n: int) -> list[Instance]:
+        """`n` test instances at evenly spaced quantiles of length, so that their mean cost is the set's."""
+        rows = tokenise(self.bench.samples.test, self.classifier.tokenizer, self.bench.dataset.max_length)
+        rows.sort(key=len)
+        return [rows[int((i + 0.5) * len(rows) / n)] for i in range(n)]
+
+    def of_length(self, tokens: int, n: int) -> list[Instance]:
+        """`n` instances of exactly `tokens` tokens, made from the test texts in a row (single texts)."""
+        words = " ".join(e.text for e in self.bench.samples.test).split()
+        share = len(words) // n
+        texts = [
+            " ".join((words[i * share :] + words * (1 + tokens // len(words)))[:tokens]) for i in range(n)
+        ]
+        examples = [Example(f"made:{i}", text, None, 0) for i, text in enumerate(texts)]
+        return tokenise(examples, self.classifier.tokenizer, tokens)
+
+    @contextmanager
+    def running(self, precision: str, token_budget: int | None = None) -> Iterator[Classifier]:
+        """The classifier in another precision, or with another token budget, for a while."""
+        before = self.classifier.precision, self.classifier.token_budget
+        self.classifier.precision = precision
+        self.classifier.token_budget = token_budget or before[1]
+        try:
+            yield self.classifier
+        finally:
+            self.classifier.precision, self.classifier.token_budget = before
+
+    def targets(self, instances: list[Instance]) -> list[int]:
+        """The gold classes, which the paper explains."""
+        return [i.example.label for i in instances]
+
+
+def _classifier(bench: Bench) -> Classifier:
+    cfg = bench.cfg
+    if cfg.benchmark.classifier == "finetuned":
+        # Its own object: the benchmark changes precision and budget.
+        ready = bench.classifier
+        return Classifier(ready.model, ready.tokenizer, ready.device, "fp32", cfg.token_budget)
+    model, tokenizer = new_classifier(
+        cfg.model, cfg.paths.model_dir, bench.dataset.labels, cfg.finetune.seed, None
+    )
+    return Classifier(model, tokenizer, resolve_device(cfg.device), "fp32", cfg.token_budget)

@@ -1,0 +1,364 @@
+"""A verdict on each claim of the paper, per protocol, that says no more than the stored rows do.
+
+A claim is a list of checks that must all hold. A check on "a is larger than b" *holds* when the paired
+difference is positive with a Holm-corrected p below 1 − confidence; it *fails* when it is significantly
+negative, or when its interval includes 0 and excludes the paper's own difference; otherwise it is *open*:
+the data are compatible both with the paper and with no difference. One failed check refutes the claim; with
+none failed, an open or missing one leaves "not enough data". Cells below `MIN_INSTANCES` count as missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from iba.report.comparisons import signed
+from iba.report.rows import CELL, Stored, per_instance
+from iba.report.text import interval, number, p_value
+from iba.stats import Interval, Resampling, effect_size, holm, mean_interval, ratio_interval, sign_flip_test
+from iba.store import read_parquet
+
+State = Literal["holds", "fails", "open", "missing"]
+Outcome = Literal["reproduced", "not reproduced", "not enough data"]
+
+PAPER_SETS = ("imdb", "mnli_matched", "mnli_mismatched", "agnews", "rte")
+#: Fewer instances than this are not a test of a claim.
+MIN_INSTANCES = 200
+#: Two curves are called alike if their areas differ by less than this (mean probability along the curve).
+ALIKE = 0.02
+#: A bottleneck keeps the prediction if the target loses less than this (probability) …
+LOSS = 0.05
+#: … and discards most of the information if it keeps less than this share of the bits at the start.
+MOST = 0.5
+#: Names under which the sweeps store what is not a layer or a β: the norm of X as attribution.
+X_ALONE = "x_alone"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison that a claim rests on, with its numbers as text."""
+
+    state: State
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the stored rows say about one claim under one protocol; `statement` is one line of Markdown."""
+
+    claim: str
+    protocol: str
+    outcome: Outcome
+    statement: str
+    checks: Sequence[Check] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper in words, how it is tested, and the function that tests it."""
+
+    name: str
+    title: str
+    test: str
+    verdict: Callable[[Stored, pd.DataFrame, str], Verdict]
+
+
+def conclude(claim: str, protocol: str, checks: Sequence[Check]) -> Verdict:
+    """One failed check refutes; all must hold to reproduce; everything else is not enough data."""
+    count = {state: sum(check.state == state for check in checks) for state in ("holds", "fails", "open", "missing")}
+    if count["fails"]:
+        outcome: Outcome = "not reproduced"
+    elif checks and count["holds"] == len(checks):
+        outcome = "reproduced"
+    else:
+        outcome = "not enough data"
+    words = {"holds": "hold", "fails": "fail", "open": "are undecided", "missing": "have no data"}
+    parts = [f"{count[state]} {word}" for state, word in words.items() if count[state]]
+    statement = f"of {len(checks)} checks {', '.join(parts)}" if checks else "nothing stored that could test it"
+    return Verdict(claim, protocol, outcome, statement, tuple(checks))
+
+
+def overall(verdicts: Sequence[Verdict]) -> str:
+    """One claim over its protocols, in the words of the protocol: reproduced, not, or only under some."""
+    decided = [v for v in verdicts if v.outcome != "not enough data"]
+    won = [v.protocol for v in decided if v.outcome == "reproduced"]
+    if not decided:
+        return "not enough data"
+    if not won:
+        return "not reproduced"
+    if len(won) == len(verdicts):
+        return "reproduced"
+    if len(won) == len(decided):
+        return f"reproduced under {_listed(won)}; not enough data under the others"
+    return f"reproduced only under {_listed(won)}"
+
+
+def _listed(protocols: Sequence[str]) -> str:
+    return " and ".join(f"`{p}`" for p in protocols)
+
+
+# --- C1, C2, C3: who beats whom at 11 % ---------------------------------------------------------------
+
+
+def larger(
+    stored: Stored, tests: pd.DataFrame, protocol: str, dataset: str, better: str, worse: str
+) -> Check:
+    """Whether `better` has the larger drop at 11 % than `worse`."""
+    family = tests[(tests["protocol"] == protocol) & (tests["dataset"] == dataset)]
+    row = signed(family, better, worse) if len(family) else None
+    names = stored.names
+    what = (
+        f"{names.datasets.get(dataset, dataset)}: {names.methods.get(better, better)} − "
+        f"{names.methods.get(worse, worse)}"
+    )
+    if row is None:
+        return Check("missing", f"{what}: not run")
+    text = (
+        f"{what} = {number(row['difference'])} {interval(row['ci_low'], row['ci_high'])}, n = {row['n']}, "
+        f"{p_value(row['p_holm'])}, d = {number(row['effect_size'], 2)}"
+    )
+    theirs = stored.paper.difference(dataset, better, worse)
+    if theirs is not None:
+        text += f" (paper: {number(theirs)})"
+    if row["n"] < MIN_INSTANCES:
+        return Check("missing", f"{text}; fewer than {MIN_INSTANCES} instances")
+    significant = row["p_holm"] < 1 - stored.how.confidence
+    return Check(_larger_state(row, significant, theirs), text)
+
+
+def _larger_state(row: pd.Series, significant: bool, theirs: float | None) -> State:
+    if significant:
+        return "holds" if row["difference"] > 0 else "fails"
+    excluded = theirs is not None and row["ci_low"] <= 0 and row["ci_high"] < theirs
+    return "fails" if excluded else "open"
+
+
+def iba_wins(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
+    """C1: IBA beats LIME and IG on IMDB, MNLI matched, MNLI mismatched and RTE."""
+    sets = [d for d in PAPER_SETS if d != "agnews"]
+    checks = [larger(stored, tests, protocol, d, "iba", rival) for d in sets for rival in ("lime", "ig")]
+    return conclude("C1", protocol, checks)
+
+
+def agnews_exception(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
+    """C2: on AG News IG is best."""
+    checks = [larger(stored, tests, protocol, "agnews", "ig", rival) for rival in ("iba", "lime")]
+    return conclude("C2", protocol, checks)
+
+
+def all_beat_random(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
+    """C3: every method beats random on every data set."""
+    checks = [
+        larger(stored, tests, protocol, d, method, "random")
+        for d in PAPER_SETS
+        for method in ("iba", "ig", "lime")
+    ]
+    return conclude("C3", protocol, checks)
+
+
+# --- C4, C5: the layer and β sweeps on IMDB -----------------------------------------------------------
+
+
+def sweep(stored: Stored, name: str, column: str, protocol: str) -> pd.DataFrame:
+    """Per-instance scores of a sweep on IMDB by the paper's operator; empty where it was not run."""
+    paths = sorted((stored.folder / "sweeps" / name).rglob("degradation.parquet"))
+    tables = [read_parquet(path) for path in paths]
+    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*CELL, column])
+    rows = rows[(rows["protocol"] == protocol) & (rows["dataset"] == "imdb")]
+    if rows.empty:
+        return rows
+    rows = rows.assign(**{column: rows[column].fillna(-1.0)})  # a pivot drops NaN keys
+    scores = per_instance(rows, [*CELL, column])
+    return scores[scores["operator"] == "delete"]
+
+
+def best_layers(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
+    """C4: layers 8 and 9 are the best places on IMDB, layer 1 next."""
+    scores = sweep(stored, "layers", "layer", protocol)
+    if scores.empty:
+        return conclude("C4", protocol, [])
+    wide = scores[scores["method"] == "iba"].pivot(index="instance_id", columns="layer", values="drop_11").dropna()
+    layers = [int(layer) for layer in wide.columns]
+    if layers != list(range(1, 13)):
+        return conclude("C4", protocol, [Check("missing", f"layers {layers} of 1–12 were run")])
+    return conclude("C4", protocol, layer_checks(wide, stored.how))
+
+
+def layer_checks(drops: pd.DataFrame, how: Resampling) -> list[Check]:
+    """8 and 9 (averaged) against every other layer, then 1 against the rest; one Holm family.
+
+    `drops`: instances × layers 1–12.
+    """
+    best, first = drops[[8, 9]].mean(axis=1), drops[1]
+    rest = [layer for layer in range(2, 13) if layer not in (8, 9)]
+    contests = [("mean of layers 8 and 9", best, layer) for layer in (1, *rest)]
+    contests += [("layer 1", first, layer) for layer in rest]
+    differences = np.array([(winner - drops[layer]).to_numpy(float) for _, winner, layer in contests])
+    corrected = holm(sign_flip_test(differences, how))
+    return [
+        _difference_check(f"{name} − layer {layer}", values, float(p), how)
+        for (name, _, layer), values, p in zip(contests, differences, corrected, strict=True)
+    ]
+
+
+def _difference_check(what: str, values: np.ndarray, p_holm: float, how: Resampling) -> Check:
+    found = mean_interval(values, how)
+    text = (
+        f"{what} = {number(found.estimate)} {interval(found.low, found.high)}, n = {found.n}, "
+        f"{p_value(p_holm)}, d = {number(effect_size(values), 2)}"
+    )
+    if found.n < MIN_INSTANCES:
+        return Check("missing", f"{text}; fewer than {MIN_INSTANCES} instances")
+    if p_holm >= 1 - how.confidence:
+        return Check("open", text)
+    return Check("holds" if found.estimate > 0 else "fails", text)
+
+
+def small_beta(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
+    """C5: β ≤ 1e-6 gives the same degradation curve as X alone."""
+    scores = sweep(stored, "betas", "beta", protocol)
+    if scores.empty:
+        return conclude("C5", protocol, [])
+    areas_x = scores[scores["method"] == X_ALONE].set_index("instance_id")["area_over"]
+    small = scores[(scores["method"] == "iba") & scores["beta"].between(0, 1.0000001e-6)]
+    if areas_x.empty or small.empty:
+        return conclude("C5", protocol, [Check("missing", "no β ≤ 1e-6 or no X alone among the stored rows")])
+    checks = []
+    for beta, rows in small.groupby("beta"):
+        values = (rows.set_index("instance_id")["area_over"] - areas_x).dropna().to_numpy(float)
+        checks.append(_alike(f"β = {beta:.0e} − X alone, area over the curve", mean_interval(values, stored.how)))
+    return conclude("C5", protocol, checks)
+
+
+def _alike(what: str, found: Interval) -> Check:
+    """Equivalence: the whole interval inside ±ALIKE holds, wholly outside fails."""
+    text = f"{what} = {number(found.estimate)} {interval(found.low, found.high)}, n = {found.n}, margin ±{ALIKE}"
+    if found.n < MIN_INSTANCES:
+        return Check("missing", f"{text}; fewer than {MIN_INSTANCES} instances")
+    if -ALIKE < found.low and found.high < ALIKE:
+        return Check("holds", text)
+    return Check("fails" if found.low > ALIKE or found.high < -ALIKE else "open", text)
+
+
+# --- C6: cost; C7: what the bottleneck keeps ----------------------------------------------------------
+
+
+def cost_between(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
+    """C6: seconds per instance, IG < IBA < LIME, on every data set, timed on one device."""
+    return conclude("C6", protocol, [_cost(stored, protocol, dataset) for dataset in PAPER_SETS])
+
+
+def _cost(stored: Stored, protocol: str, dataset: str) -> Check:
+    title = stored.names.datasets.get(dataset, dataset)
+    records = {m: stored.cells.get((protocol, dataset, m), {}) for m in ("ig", "iba", "lime")}
+    seconds = {m: r.get("provenance", {}).get("seconds_per_instance") for m, r in records.items()}
+    if any(value is None for value in seconds.values()):
+        return Check("missing", f"{title}: not timed")
+    ig, iba, lime = (float(seconds[m]) for m in ("ig", "iba", "lime"))
+    text = f"{title}: IG {ig:.3g} s, IBA {iba:.3g} s, LIME {lime:.3g} s per instance (one run, no interval)"
+    devices = {r["provenance"].get("device") for r in records.values()}
+    if len(devices) > 1:
+        return Check("missing", f"{text}; timed on different devices")
+    return Check("holds" if ig < iba < lime else "fails", text)
+
+
+def keeps_prediction(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
+    """C7: the target's probability survives the bottleneck while most of the bits are gone."""
+    checks = [check for dataset in PAPER_SETS for check in _kept(stored, protocol, dataset)]
+    return conclude("C7", protocol, checks)
+
+
+def _kept(stored: Stored, protocol: str, dataset: str) -> list[Check]:
+    title = stored.names.datasets.get(dataset, dataset)
+    path = stored.folder / dataset / protocol / "iba" / "diagnostics.parquet"
+    scores = stored.paper_scores()
+    scores = scores[
+        (scores["protocol"] == protocol) & (scores["dataset"] == dataset) & (scores["method"] == "iba")
+    ]
+    if not path.is_file() or scores.empty:
+        return [Check("missing", f"{title}: not run")]
+    rows = read_parquet(path).merge(scores[["instance_id", "prob_start"]], on="instance_id")
+    loss = mean_interval((rows["prob_start"] - rows["prob_bottleneck"]).to_numpy(float), stored.how)
+    bits = ratio_interval(
+        rows["bits_per_token"].to_numpy(float), rows["bits_per_token_start"].to_numpy(float), stored.how
+    )
+    return [
+        _below(f"{title}: probability lost under the bottleneck", loss, LOSS),
+        _below(f"{title}: share of the bits at the start that is kept", bits, MOST),
+    ]
+
+
+def _below(what: str, found: Interval, limit: float) -> Check:
+    text = f"{what} = {number(found.estimate)} {interval(found.low, found.high)}, n = {found.n}, limit {limit}"
+    if found.n < MIN_INSTANCES:
+        return Check("missing", f"{text}; fewer than {MIN_INSTANCES} instances")
+    if found.high < limit:
+        return Check("holds", text)
+    return Check("fails" if found.low > limit else "open", text)
+
+
+CLAIMS = (
+    Claim(
+        "C1",
+        "IBA beats LIME and IG on IMDB, MNLI matched, MNLI mismatched and RTE (drop at 11 %)",
+        "Paired sign-flip permutation test of the mean difference, Holm-corrected over the six pairs of methods of "
+        "a data set and protocol; 8 comparisons, all must hold.",
+        iba_wins,
+    ),
+    Claim(
+        "C2",
+        "AG News is the exception: IG is best there",
+        "The same test, IG against IBA and against LIME.",
+        agnews_exception,
+    ),
+    Claim("C3", "Every method beats random", "The same test, 3 methods on 5 data sets.", all_beat_random),
+    Claim(
+        "C4",
+        "Layers 8 and 9, then 1, are the best places for the bottleneck on IMDB",
+        "Layer sweep: drop at 11 % of layers 8 and 9 (averaged per instance) against every other layer, and of "
+        "layer 1 against the rest; sign-flip test, Holm-corrected over all 19 comparisons.",
+        best_layers,
+    ),
+    Claim(
+        "C5",
+        "β ≤ 1e-6 behaves like X alone",
+        f"β sweep: equivalence of the areas over the curve, the interval of the paired difference inside ±{ALIKE}.",
+        small_beta,
+    ),
+    Claim(
+        "C6",
+        "IBA's cost lies between IG's and LIME's",
+        "Seconds per instance on one device: IG < IBA < LIME on each of the five data sets.",
+        cost_between,
+    ),
+    Claim(
+        "C7",
+        "The optimised bottleneck keeps the prediction and discards most of the information",
+        f"Mean loss of the target's probability with T in place of X below {LOSS}, and share of the bits at the "
+        f"start that is kept below {MOST}, by their intervals, on each of the five data sets.",
+        keeps_prediction,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its verdict under every protocol."""
+
+    claim: Claim
+    verdicts: Sequence[Verdict]
+
+    @property
+    def overall(self) -> str:
+        """The claim over all protocols."""
+        return overall(self.verdicts)
+
+
+def judge(stored: Stored, tests: pd.DataFrame) -> list[Judged]:
+    """All claims under all protocols of the run."""
+    return [Judged(c, [c.verdict(stored, tests, p) for p in stored.protocols]) for c in CLAIMS]
+

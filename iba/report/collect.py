@@ -1,0 +1,88 @@
+"""From attributions, which are too large to commit, to the small files that the report is redrawn from.
+
+`diagnostics.parquet` beside every cell: its per-instance numbers. `examples.parquet`: token scores of the
+first few instances of every data set. `planted.csv`: recall of planted evidence. Cells whose attributions
+are not on this machine keep what is already stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from iba.degradation import removal_order
+from iba.report.rows import CELL, Stored
+from iba.report.text import write_csv
+from iba.stats import mean_interval
+from iba.store import read_parquet, write_parquet
+
+_EXAMPLE = ["instance_id", "label", "target", "tokens", "special", "scores"]
+_IDENTITY = {"instance_id", "label", "target"}
+
+
+def collect(stored: Stored, n_examples: int) -> None:
+    """Bring the small files up to date with the attributions that are here."""
+    examples, recalls = [], []
+    for (protocol, dataset, method), path in _attributions(stored):
+        rows = read_parquet(path)
+        _store_diagnostics(rows, path.with_name("diagnostics.parquet"))
+        cell = dict(zip(CELL, (protocol, dataset, method), strict=True))
+        examples.append(rows.head(n_examples)[_EXAMPLE].assign(**cell))
+        if rows["evidence"].notna().all():
+            recalls.append(cell | recall_row(rows, stored))
+    if examples:
+        path = stored.folder / "examples.parquet"
+        old = read_parquet(path) if path.is_file() else None
+        write_parquet(path, replace_cells(old, pd.concat(examples, ignore_index=True)))
+    if recalls:
+        path = stored.folder / "planted.csv"
+        old = pd.read_csv(path) if path.is_file() else None
+        write_csv(path, replace_cells(old, pd.DataFrame(recalls)))
+
+
+def replace_cells(old: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
+    """`old` with the rows of every cell in `new` replaced, sorted by cell (the order within a cell stays)."""
+    if old is not None:
+        fresh = set(map(tuple, new[CELL].to_numpy()))
+        kept = [tuple(cell) not in fresh for cell in old[CELL].to_numpy()]
+        new = pd.concat([old[kept], new], ignore_index=True)
+    return new.sort_values(CELL, kind="stable", ignore_index=True)
+
+
+def _attributions(stored: Stored) -> Iterator[tuple[tuple[str, str, str], Path]]:
+    for protocol in stored.protocols:
+        for dataset in stored.datasets:
+            for method in stored.methods:
+                path = stored.folder / dataset / protocol / method / "attributions.parquet"
+                if path.is_file():
+                    yield (protocol, dataset, method), path
+
+
+def _store_diagnostics(rows: pd.DataFrame, path: Path) -> None:
+    scalars = [name for name in rows.select_dtypes("number").columns if name not in _IDENTITY]
+    if scalars:
+        write_parquet(path, rows[["instance_id", *scalars]])
+
+
+def recall_row(rows: pd.DataFrame, stored: Stored) -> dict[str, float]:
+    """Mean recall of the evidence tokens with its interval, and what a random ranking would reach."""
+    recalls = [recall(r.scores, r.special, r.evidence) for r in rows.itertuples()]
+    chances = [sum(r.evidence) / (len(r.special) - sum(r.special)) for r in rows.itertuples()]
+    found = mean_interval(np.array(recalls), stored.how)
+    return {
+        "n": found.n,
+        "recall": found.estimate,
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "chance": float(np.mean(chances)),
+    }
+
+
+def recall(scores: Sequence[float], special: Sequence[bool], evidence: Sequence[bool]) -> float:
+    """Share of the k evidence tokens among the k tokens with the largest scores (ties as in the degradation test)."""
+    k = sum(evidence)
+    top = removal_order(scores, special, "most")[:k]
+    return float(sum(bool(evidence[i]) for i in top) / k)

@@ -1,0 +1,83 @@
+"""Every pair of methods, compared instance by instance inside one data set and protocol."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from iba.report.rows import Stored
+from iba.report.text import write_csv
+from iba.stats import Resampling, effect_size, holm, mean_interval, sign_flip_test
+
+
+def pairs(table: pd.DataFrame, how: Resampling) -> pd.DataFrame:
+    """All pairs of the columns of `table` (instances × methods) as one family of tests.
+
+    Columns: first, second, n; `difference` = mean of first − second with its interval; `effect_size`
+    (Cohen's d of the paired differences); `p_value` of the sign-flip test and `p_holm`, corrected for
+    all pairs of the family.
+    """
+    names = [(str(a), str(b)) for a, b in combinations(table.columns, 2)]
+    differences = np.array([table[a].to_numpy(float) - table[b].to_numpy(float) for a, b in names])
+    intervals = [mean_interval(d, how) for d in differences]
+    p_values = sign_flip_test(differences, how)
+    return pd.DataFrame(
+        {
+            "first": [a for a, _ in names],
+            "second": [b for _, b in names],
+            "n": [i.n for i in intervals],
+            "difference": [i.estimate for i in intervals],
+            "ci_low": [i.low for i in intervals],
+            "ci_high": [i.high for i in intervals],
+            "effect_size": [effect_size(d) for d in differences],
+            "p_value": p_values,
+            "p_holm": holm(p_values),
+        }
+    )
+
+
+def all_pairs(stored: Stored) -> pd.DataFrame:
+    """The pairs of every protocol and data set, on the drop at 11 %."""
+    tables = []
+    for protocol in stored.protocols:
+        for dataset in stored.datasets:
+            matrix = stored.matrix(protocol, dataset)
+            if matrix.shape[1] > 1:
+                found = pairs(matrix, stored.how)
+                found.insert(0, "dataset", dataset)
+                found.insert(0, "protocol", protocol)
+                tables.append(found)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["protocol", "dataset"])
+
+
+def signed(tests: pd.DataFrame, first: str, second: str) -> pd.Series | None:
+    """The comparison of `first` with `second`, turned round if it was stored the other way."""
+    direct = tests[(tests["first"] == first) & (tests["second"] == second)]
+    if len(direct):
+        return direct.iloc[0]
+    reverse = tests[(tests["first"] == second) & (tests["second"] == first)]
+    if not len(reverse):
+        return None
+    row = reverse.iloc[0].copy()
+    row["first"], row["second"] = first, second
+    row["difference"], row["effect_size"] = -row["difference"], -row["effect_size"]
+    row["ci_low"], row["ci_high"] = -row["ci_high"], -row["ci_low"]
+    return row
+
+
+def significantly_best(tests: pd.DataFrame, alpha: float) -> str | None:
+    """The method that beats every other one in a family of tests, if there is one."""
+    methods = set(tests.get("first", [])) | set(tests.get("second", []))
+    for method in methods:
+        against = [signed(tests, method, other) for other in methods - {method}]
+        if all(row is not None and row["difference"] > 0 and row["p_holm"] < alpha for row in against):
+            return str(method)
+    return None
+
+
+def write(stored: Stored, tests: pd.DataFrame) -> Path:
+    """Store the tests as `tests.csv`."""
+    return write_csv(stored.folder / "tests.csv", tests)

@@ -1,0 +1,67 @@
+"""What figures share: their look, the marks of the methods, writing PNG and PDF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from iba.store import atomic
+
+#: Text width of the paper's two-column page, inches.
+PAGE_WIDTH = 6.9
+_LOOK = {
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.2,
+    "pdf.fonttype": 42,  # text stays text
+    "savefig.dpi": 220,
+}
+#: Line style and marker by rank of the method, so that a grey print can still be read.
+_MARKS = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "x"), ((0, (5, 1)), "D"), ((0, (1, 1)), "v"))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a method is drawn everywhere."""
+
+    color: str
+    linestyle: str | tuple
+    marker: str
+
+
+def marks(colours: dict[str, str]) -> dict[str, Mark]:
+    """A mark per method: its configured colour, and a line style and marker of its own."""
+    return {
+        name: Mark(colour, *_MARKS[rank % len(_MARKS)]) for rank, (name, colour) in enumerate(colours.items())
+    }
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """The look of all figures, without changing Matplotlib for anyone else."""
+    with matplotlib.rc_context(_LOOK):
+        yield
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write `<stem>.png` and `<stem>.pdf` atomically; the same figure gives the same bytes."""
+    paths = []
+    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
+        path = stem.with_suffix(suffix)
+        with atomic(path) as temporary:
+            figure.savefig(temporary, metadata=metadata)
+        paths.append(path)
+    return paths

@@ -1,0 +1,83 @@
+"""Beyond Table 1: areas, comprehensiveness, sufficiency and log-odds, per removal operator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from iba.report.rows import Stored
+from iba.report.text import Grid, interval, number, write_csv, write_grids
+from iba.stats import mean_interval
+
+#: Column of the per-instance scores → what the table calls it; the arrow says which way is better.
+MEASURES = {
+    "drop_11": "drop at 11 % ↑",
+    "area_over": "area over the curve ↑",
+    "area_over_least": "the same, least first ↓",
+    "comprehensiveness": "comprehensiveness ↑",
+    "sufficiency": "sufficiency ↓",
+    "log_odds_11": "log-odds at 11 %, nats ↑",
+}
+
+
+def table(stored: Stored) -> pd.DataFrame:
+    """One row per cell, operator and measure: n, estimate, interval; measures that were not run are left out."""
+    rows = []
+    for (protocol, dataset, operator, method), scores in stored.scores.groupby(
+        ["protocol", "dataset", "operator", "method"], sort=False
+    ):
+        for measure in MEASURES:
+            values = scores[measure].dropna().to_numpy(float)
+            if len(values):
+                found = mean_interval(values, stored.how)
+                rows.append(
+                    {
+                        "protocol": protocol,
+                        "dataset": dataset,
+                        "operator": operator,
+                        "method": method,
+                        "measure": measure,
+                        "n": found.n,
+                        "estimate": found.estimate,
+                        "ci_low": found.low,
+                        "ci_high": found.high,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def grids(stored: Stored, rows: pd.DataFrame) -> list[Grid]:
+    """One table per protocol: data set, operator and method against the measures."""
+    return [_one(stored, rows[rows["protocol"] == protocol], protocol) for protocol in stored.protocols]
+
+
+def _one(stored: Stored, rows: pd.DataFrame, protocol: str) -> Grid:
+    present = [m for m in MEASURES if m in set(rows["measure"])]
+    lines = []
+    for (dataset, operator, method), cell in rows.groupby(["dataset", "operator", "method"], sort=False):
+        by_measure = {row.measure: row for row in cell.itertuples()}
+        values = [
+            f"{number(by_measure[m].estimate)} {interval(by_measure[m].ci_low, by_measure[m].ci_high)}"
+            if m in by_measure
+            else "–"
+            for m in present
+        ]
+        lines.append([stored.names.datasets[str(dataset)], str(operator), stored.names.methods[str(method)], *values])
+    heads = ["data set", "operator", "method", *(MEASURES[m] for m in present)]
+    return Grid(f"Faithfulness, {stored.names.protocols[protocol]} (`{protocol}`)", heads, lines, _NOTES)
+
+
+_NOTES = (
+    "Mean over instances with its interval. ↑ larger is better, ↓ smaller is better.",
+    "Areas by the trapezoid rule over the share of removed tokens, 0 % included: the mean drop along the curve.",
+    "Comprehensiveness and sufficiency: mean over the top 1, 5, 10, 20 and 50 % of p(0) − p(without them) and "
+    "p(0) − p(with them alone).",
+)
+
+
+def write(stored: Stored) -> list[Path]:
+    """Store `faithfulness.csv`, `.md` and `.tex`."""
+    rows = table(stored)
+    csv = write_csv(stored.folder / "faithfulness.csv", rows)
+    return [csv, *write_grids(stored.folder, "faithfulness", grids(stored, rows), "faithfulness")]

@@ -1,0 +1,141 @@
+"""Figure 1: normalised drop d̄ = (p̄ − m)/(o − m) against the share of removed tokens, a panel per data set.
+
+o = p̄ at 0 %, m = the minimum over the panel's methods of p̄ at 100 %. The shaded intervals resample the
+instances of all methods together and compute o and m anew in every resample, so d̄ is exactly 1 at 0 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from iba.report.drawing import PAGE_WIDTH, Mark, look, marks, save
+from iba.report.rows import DELETE, Stored
+from iba.stats import Resampling, percentiles, resampled_means
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The curves of one data set and protocol: d̄ with its interval, methods × steps."""
+
+    methods: list[str]
+    fractions: Float[np.ndarray, " steps"]
+    drop: Float[np.ndarray, "methods steps"]
+    low: Float[np.ndarray, "methods steps"]
+    high: Float[np.ndarray, "methods steps"]
+    n: int
+
+
+def normalised(means: Float[np.ndarray, "*draws methods steps"]) -> Float[np.ndarray, "*draws methods steps"]:
+    """d̄ of mean probabilities, o and m shared by the methods; NaN where o = m (nothing was lost)."""
+    start = means[..., :1, :1]
+    lowest = means[..., -1:].min(axis=-2, keepdims=True)
+    span = np.where(np.abs(start - lowest) < 1e-12, np.nan, start - lowest)
+    return (means - lowest) / span
+
+
+def panel_of(
+    fractions: Float[np.ndarray, " steps"],
+    curves: Float[np.ndarray, "n methods steps"],
+    methods: list[str],
+    how: Resampling,
+) -> Panel:
+    """Normalise the curves of several methods on the same instances, with intervals."""
+    n, n_methods, n_steps = curves.shape
+    draws = resampled_means(curves.reshape(n, -1), how).reshape(-1, n_methods, n_steps)
+    low, high = percentiles(normalised(draws), how)
+    return Panel(methods, fractions, normalised(curves.mean(0)), low, high, n)
+
+
+def panel(stored: Stored, protocol: str, dataset: str) -> Panel | None:
+    """The panel of one data set and protocol from the most-first deletion rows; None without rows."""
+    rows = stored.curves
+    rows = rows[(rows["protocol"] == protocol) & (rows["dataset"] == dataset)]
+    rows = rows[(rows["grid"] == "curve") & (rows["order"] == "most") & (rows["operator"] == DELETE)]
+    if rows.empty:
+        return None
+    wide = rows.pivot(index="instance_id", columns=["method", "step"], values="prob_target")
+    methods = [m for m in stored.methods if m in wide.columns.get_level_values(0)]
+    curves = np.stack([wide[m].sort_index(axis=1).to_numpy(float) for m in methods], axis=1)
+    fractions = rows.groupby("step")["fraction"].first().to_numpy(float)
+    return panel_of(fractions, curves, methods, stored.how)
+
+
+def draw_panel(axes: Axes, found: Panel, style: dict[str, Mark], labels: dict[str, str]) -> None:
+    """The curves of one panel."""
+    for row, method in enumerate(found.methods):
+        mark = style[method]
+        axes.fill_between(
+            found.fractions, found.low[row], found.high[row], color=mark.color, alpha=0.18, linewidth=0
+        )
+        axes.plot(
+            found.fractions,
+            found.drop[row],
+            color=mark.color,
+            linestyle=mark.linestyle,
+            marker=mark.marker,
+            label=labels[method],
+        )
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xticks([0, 0.5, 1])
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
+    axes.text(0.97, 0.95, f"n = {found.n}", transform=axes.transAxes, ha="right", va="top", color="0.35")
+
+
+def draw(stored: Stored, protocols: Sequence[str], panels: dict[tuple[str, str], Panel]) -> Figure:
+    """Protocols as rows, data sets as columns, one legend above."""
+    columns = stored.datasets
+    figure = Figure(
+        figsize=(max(PAGE_WIDTH, 1.38 * len(columns)) if len(columns) > 2 else 2.3 * len(columns) + 0.6, 0.6 + 1.55 * len(protocols)),
+        layout="constrained",
+    )
+    grid = figure.subplots(len(protocols), len(columns), sharex=True, sharey=True, squeeze=False)
+    style = marks(stored.names.colours)
+    for i, protocol in enumerate(protocols):
+        for j, dataset in enumerate(columns):
+            axes: Axes = grid[i, j]
+            if (protocol, dataset) in panels:
+                draw_panel(axes, panels[protocol, dataset], style, stored.names.methods)
+            else:
+                axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", color="0.5")
+            if i == 0:
+                axes.set_title(stored.names.datasets[dataset])
+        grid[i, 0].set_ylabel(f"{stored.names.protocols[protocol]}\nnormalised drop $\\bar{{d}}$")
+    figure.supxlabel("tokens removed, most important first", fontsize=7)
+    handles = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    ordered = [label for label in stored.names.methods.values() if label in handles]
+    figure.legend(
+        [handles[label] for label in ordered],
+        ordered,
+        loc="outside upper center",
+        ncols=len(ordered),
+        frameon=False,
+        handlelength=3,
+    )
+    return figure
+
+
+def write(stored: Stored) -> list[Path]:
+    """Store `figures/figure1` (all protocols) and one file per protocol, as PNG and PDF."""
+    keys = [(p, d) for p in stored.protocols for d in stored.datasets]
+    found = {key: panel(stored, *key) for key in keys}
+    panels = {key: value for key, value in found.items() if value is not None}
+    folder = stored.folder / "figures"
+    paths = []
+    with look():
+        paths += save(draw(stored, stored.protocols, panels), folder / "figure1")
+        for protocol in stored.protocols:
+            paths += save(draw(stored, [protocol], panels), folder / f"figure1_{protocol}")
+    return paths

@@ -1,0 +1,55 @@
+"""The small print under tables and figures, taken from the stored records."""
+
+from __future__ import annotations
+
+from iba.report.rows import Stored
+from iba.report.text import share
+
+
+def dataset_notes(stored: Stored) -> list[str]:
+    """One line per data set: rows, training rows, accuracy, truncation, and what its configuration adds."""
+    lines = [stored.notes[""]] if "" in stored.notes else []
+    for dataset in stored.datasets:
+        record = stored.classifiers[dataset]
+        settings, measured = record["settings"], record["provenance"]
+        line = (
+            f"{stored.names.datasets[dataset]}: {settings['n']} instances attributed; classifier trained on "
+            f"{settings['recipe']['n_train']} rows, accuracy {share(measured['accuracy'])} on "
+            f"{measured['n_accuracy']} rows; {share(measured['truncated_share'])} of those texts cut at "
+            f"{settings['max_length']} tokens."
+        )
+        lines.append(f"{line} {stored.notes[dataset]}" if dataset in stored.notes else line)
+    return lines
+
+
+def method_notes(stored: Stored) -> list[str]:
+    """Which class was explained, the β that training data chose, and which cells share their scores."""
+    targets = sorted({str(r["settings"].get("target")) for r in stored.cells.values()} - {"None"})
+    lines = [f"Explained class: {' and '.join(targets)}."] if targets else []
+    return [*lines, *_chosen_betas(stored), *_shared_cells(stored)]
+
+
+def _chosen_betas(stored: Stored) -> list[str]:
+    chosen = []
+    for (protocol, dataset, method), record in stored.cells.items():
+        learned = record.get("provenance", {}).get("learned", {})
+        if "beta" in learned and protocol in stored.protocols:
+            grid = learned.get("beta_grid") or []
+            edge = ", an end of its grid" if grid and learned["beta"] in (min(grid), max(grid)) else ""
+            chosen.append(
+                f"{learned['beta']:g} ({stored.names.datasets[dataset]}, `{protocol}` "
+                f"{stored.names.methods[method]}{edge})"
+            )
+    return [f"β chosen on held-out training rows: {', '.join(chosen)}."] if chosen else []
+
+
+def _shared_cells(stored: Stored) -> list[str]:
+    shared: dict[tuple[str, str, str], list[str]] = {}
+    for (protocol, dataset, method), record in stored.cells.items():
+        if "same_as" in record:
+            shared.setdefault((method, protocol, record["same_as"]), []).append(dataset)
+    return [
+        f"{stored.names.methods[method]} has the same settings under `{protocol}` and `{other}`, so both show "
+        f"the same scores."
+        for method, protocol, other in shared
+    ]

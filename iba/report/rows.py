@@ -1,0 +1,187 @@
+"""The stored rows of a run, read into one object that every table and figure is a function of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+
+from iba.errors import UserError
+from iba.experiment import datasets, run_folder, selected
+from iba.report.paper import Paper
+from iba.stats import Resampling, areas, log_odds_drop, mean_drop
+from iba.store import read_json, read_parquet
+
+#: What identifies a cell, in the order of tables.
+CELL = ["protocol", "dataset", "method"]
+#: The paper's operator.
+DELETE = "delete"
+
+
+@dataclass(frozen=True)
+class Names:
+    """What is printed for the members of a group, in the order in which they are listed."""
+
+    datasets: dict[str, str]
+    protocols: dict[str, str]
+    methods: dict[str, str]
+    colours: dict[str, str]
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> Names:
+        """From the selected configuration groups."""
+        methods = selected(cfg.method, "settings")
+        return cls(
+            {name: str(d.title) for name, d in datasets(cfg).items()},
+            {name: str(p.title) for name, p in selected(cfg.protocol, "methods").items()},
+            {name: str(m.label) for name, m in methods.items()},
+            {name: str(m.color) for name, m in methods.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the report reads of one run.
+
+    `curves`: the degradation rows. `scores`: one row per cell, operator and instance (see `per_instance`).
+    `classifiers`: the record of every data set. `cells`: the attribution record of every cell.
+    """
+
+    folder: Path
+    names: Names
+    how: Resampling
+    paper: Paper
+    curves: pd.DataFrame
+    scores: pd.DataFrame
+    classifiers: dict[str, dict[str, Any]]
+    cells: dict[tuple[str, str, str], dict[str, Any]]
+    notes: dict[str, str]
+    title: str
+
+    @property
+    def datasets(self) -> list[str]:
+        """Data sets with stored rows, in the order of the configuration."""
+        return self._present("dataset", self.names.datasets)
+
+    @property
+    def protocols(self) -> list[str]:
+        """Protocols with stored rows."""
+        return self._present("protocol", self.names.protocols)
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods with stored rows."""
+        return self._present("method", self.names.methods)
+
+    def _present(self, column: str, order: dict[str, str]) -> list[str]:
+        found = set(self.curves[column].unique())
+        return [name for name in order if name in found]
+
+    def paper_scores(self) -> pd.DataFrame:
+        """The per-instance scores under the paper's operator."""
+        return self.scores[self.scores["operator"] == DELETE]
+
+    def matrix(self, protocol: str, dataset: str, column: str = "drop_11") -> pd.DataFrame:
+        """One score under the paper's operator: instances × methods (in order), of one data set and protocol."""
+        rows = self.paper_scores()
+        rows = rows[(rows["protocol"] == protocol) & (rows["dataset"] == dataset)]
+        wide = rows.pivot(index="instance_id", columns="method", values=column)
+        return wide[[method for method in self.names.methods if method in wide]]
+
+
+def load(cfg: DictConfig) -> Stored:
+    """Read what the selected cells of `cfg` have stored; `UserError` where there is nothing to report."""
+    folder, names = run_folder(cfg), Names.of(cfg)
+    tables, records = [], {}
+    for dataset in names.datasets:
+        for protocol in names.protocols:
+            for method in names.methods:
+                cell = folder / dataset / protocol / method
+                if (cell / "degradation.parquet").is_file():
+                    tables.append(read_parquet(cell / "degradation.parquet"))
+                if (cell / "attributions.json").is_file():
+                    records[protocol, dataset, method] = read_json(cell / "attributions.json")
+    if not tables:
+        raise UserError(f"{folder} holds no degradation rows yet: run scripts/degrade.py first.")
+    curves = pd.concat(tables, ignore_index=True)
+    scores = per_instance(curves)
+    _refuse_unequal_samples(scores)
+    classifiers = {d: _record(folder / d / "classifier.json") for d in curves["dataset"].unique()}
+    notes = {d: str(c.note) for d, c in datasets(cfg).items() if c.get("note")}
+    return Stored(
+        folder,
+        names,
+        Resampling(float(cfg.stats.confidence), int(cfg.stats.n_resamples), int(cfg.stats.seed)),
+        Paper.read(Path(cfg.paths.root) / "results" / "paper"),
+        curves,
+        scores,
+        classifiers,
+        records,
+        notes | ({"": str(cfg.note)} if cfg.get("note") else {}),
+        str(cfg.model.title),
+    )
+
+
+def _record(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path} is missing: run scripts/finetune.py first.")
+    record: dict[str, Any] = read_json(path)
+    return record
+
+
+def _refuse_unequal_samples(scores: pd.DataFrame) -> None:
+    """Methods are compared instance by instance, so they must have seen the same ones."""
+    for (protocol, dataset), rows in scores.groupby(["protocol", "dataset"]):
+        samples = rows.groupby(["method", "operator"])["instance_id"].agg(frozenset)
+        if samples.nunique() > 1:
+            raise UserError(
+                f"{dataset}, {protocol}: the methods were degraded on different instances; "
+                f"run scripts/degrade.py again for all of them."
+            )
+
+
+def per_instance(rows: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame:
+    """Degradation rows as one row per cell, operator and instance.
+
+    Columns, probabilities unless said: prob_start p(0); prob_11 after the first step; drop_11 their signed
+    difference; log_odds_11 the same in nats; area_under and area_over of the most-first curve;
+    area_over_least of the least-first curve; comprehensiveness and sufficiency (NaN where their order was
+    not run).
+    """
+    keys = [*cell, "operator", "instance_id"]
+    most = _wide(rows, keys, "curve", "most")
+    curve = most.to_numpy(float)
+    fractions = _fractions(rows, "curve", "most")
+    both = areas(fractions, curve)
+    found = pd.DataFrame(
+        {
+            "prob_start": curve[:, 0],
+            "prob_11": curve[:, 1],
+            "drop_11": curve[:, 0] - curve[:, 1],
+            "log_odds_11": log_odds_drop(curve[:, 0], curve[:, 1]),
+            "area_under": both.under,
+            "area_over": both.over,
+        },
+        index=most.index,
+    )
+    least = _wide(rows, keys, "curve", "least").reindex(most.index).to_numpy(float)
+    found["area_over_least"] = areas(fractions, least).over if least.size else np.nan
+    for name, order in (("comprehensiveness", "most"), ("sufficiency", "least")):
+        after = _wide(rows, keys, "eraser", order).reindex(most.index).to_numpy(float)
+        found[name] = mean_drop(curve[:, 0], after) if after.size else np.nan
+    return found.reset_index()
+
+
+def _wide(rows: pd.DataFrame, keys: list[str], grid: str, order: str) -> pd.DataFrame:
+    chosen = rows[(rows["grid"] == grid) & (rows["order"] == order)]
+    return chosen.pivot(index=keys, columns="step", values="prob_target")
+
+
+def _fractions(rows: pd.DataFrame, grid: str, order: str) -> np.ndarray:
+    chosen = rows[(rows["grid"] == grid) & (rows["order"] == order)]
+    return chosen.groupby("step")["fraction"].first().to_numpy(float)

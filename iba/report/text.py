@@ -1,0 +1,103 @@
+"""What tables share: numbers as text, Markdown and LaTeX from one grid of cells, atomic text files."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from iba.store import atomic
+
+#: Digits behind the point of probabilities.
+DIGITS = 3
+_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "−": "$-$", "β": r"$\beta$"}
+_MARKUP = re.compile(r"\*\*(.+?)\*\*|`(.+?)`")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as text: a caption, column heads, rows, notes. Cells may hold **bold** and `code`."""
+
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = field(default_factory=list)
+
+
+def number(value: float | None, digits: int = DIGITS) -> str:
+    """A number with a true minus sign; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "–"
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
+
+
+def interval(low: float, high: float, digits: int = DIGITS) -> str:
+    """The two ends of an interval."""
+    return "" if math.isnan(low) else f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def p_value(value: float) -> str:
+    """A p-value; small ones as a bound, since permutations only resolve so much."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def share(value: float) -> str:
+    """A share in per cent."""
+    return f"{100 * value:.1f} %"
+
+
+def markdown(grid: Grid, level: int = 3) -> str:
+    """The grid as a GitHub table with its caption as a heading and its notes as a list."""
+    lines = [f"{'#' * level} {grid.caption}", "", _md_row(grid.heads), _md_row(["---"] * len(grid.heads))]
+    lines += [_md_row(row) for row in grid.rows]
+    if grid.notes:
+        lines += ["", *(f"- {note}" for note in grid.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _md_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def latex(grid: Grid, label: str) -> str:
+    """The grid as a `table` environment for the booktabs package, notes in small print below it."""
+    plain = pd.DataFrame([[_tex(c) for c in row] for row in grid.rows], columns=[_tex(h) for h in grid.heads])
+    body = plain.to_latex(
+        index=False,
+        escape=False,
+        caption=_tex(grid.caption),
+        label=f"tab:{label}",
+        column_format="l" * len(grid.heads),
+    )
+    notes = "".join(f"\\par\\footnotesize {_tex(note)}\n" for note in grid.notes)
+    return body.replace("\\end{table}", f"{notes}\\end{{table}}")
+
+
+def _tex(text: str) -> str:
+    """Escape for LaTeX; **bold** and `code` become commands."""
+    escaped = "".join(_LATEX.get(character, character) for character in text)
+    return _MARKUP.sub(lambda m: rf"\textbf{{{m[1]}}}" if m[1] else rf"\texttt{{{m[2]}}}", escaped)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> Path:
+    """Write a table as CSV, atomically, numbers with six significant digits."""
+    return write_text(path, table.to_csv(index=False, float_format="%.6g"))
+
+
+def write_grids(folder: Path, name: str, grids: Sequence[Grid], label: str) -> list[Path]:
+    """Write grids as `<name>.md` and `<name>.tex`."""
+    md = "\n".join(markdown(grid) for grid in grids)
+    tex = "\n".join(latex(grid, f"{label}-{i}" if i else label) for i, grid in enumerate(grids))
+    return [write_text(folder / f"{name}.md", md), write_text(folder / f"{name}.tex", tex)]

@@ -1,0 +1,92 @@
+"""What every test shares: no network, one thread, shapes checked at run time, and a tiny random classifier."""
+
+from __future__ import annotations
+
+import os
+
+# Before any library is imported: these are read once.
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    HF_DATASETS_DISABLE_PROGRESS_BARS="1",
+    TOKENIZERS_PARALLELISM="false",
+    OMP_NUM_THREADS="1",
+    CUDA_VISIBLE_DEVICES="",
+)
+
+import warnings
+
+from beartype.roar import BeartypeDecorHintPep585DeprecationWarning
+from jaxtyping import install_import_hook
+
+# Raised while the packages are imported, of omegaconf's own typing.MutableMapping (2.3.1, seen 2026-11).
+warnings.filterwarnings("ignore", category=BeartypeDecorHintPep585DeprecationWarning)
+# Every shape in a signature of these packages is checked while tests run, and only then.
+install_import_hook(["iba", "baselines"], "beartype.beartype")
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+
+from iba.data.examples import Example
+from iba.data.tokens import Instance, tokenise
+from iba.encoder import Classifier
+from iba.tiny import tiny_bert, tiny_tokenizer
+
+torch.set_num_threads(1)
+
+#: Warnings are errors, but for these: each with its reason and the date it was last seen.
+EXPECTED_WARNINGS = (
+    # omegaconf 2.3.1 declares its classes with typing.MutableMapping, and beartype says so (2026-11).
+    "ignore::beartype.roar.BeartypeDecorHintPep585DeprecationWarning",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in ("error", *EXPECTED_WARNINGS):
+        config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _datasets_cache_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What `datasets` converts during tests is not left in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the project."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def classifier() -> Classifier:
+    """A random four-layer BERT of three classes whose logits depend visibly on its input."""
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    model = tiny_bert(len(tokenizer), ["entailment", "neutral", "contradiction"])
+    for name, parameter in model.named_parameters():
+        # Wider than the default initialisation: norms and biases that do something, logits that differ.
+        torch.nn.init.normal_(parameter, mean=float("LayerNorm.weight" in name), std=0.2)
+    return Classifier(model, tokenizer)
+
+
+@pytest.fixture
+def instances(classifier: Classifier) -> list[Instance]:
+    """Mixed lengths, single texts and pairs, as one data set never holds but a batch must bear."""
+    single = [
+        Example("test:0", "The lecture was wonderful.", None, 0),
+        Example("test:1", "Anna walked from the station to the harbour on Monday. It felt awful.", None, 1),
+        Example("test:2", "Superb!", None, 2),
+    ]
+    pairs = [
+        Example("test:3", "Ben has a red coat. The lecture was poor.", "The coat of Ben is blue.", 2),
+        Example("test:4", "A boat.", "Anna met Ben at the library and wrote a letter on Sunday.", 0),
+    ]
+    found = [*tokenise(single, classifier.tokenizer, 64), *tokenise(pairs, classifier.tokenizer, 64)]
+    return [found[i] for i in (3, 0, 1, 4, 2)]

@@ -1,0 +1,301 @@
+"""Integrated gradients, LIME and random scores: against Captum, against linear truth, and by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import IntegratedGradients as CaptumIntegratedGradients
+from torch import Tensor
+
+from baselines.integrated_gradients import IntegratedGradients
+from baselines.lime_released import LimeReleased, word_scores
+from baselines.lime_tokens import LimeTokens
+from baselines.random_scores import RandomScores
+from iba.attributor import Attributor, instance_seed
+from iba.data.examples import Example
+from iba.data.tokens import Instance, tokenise
+from iba.encoder import Classifier
+from toys import ToyClassifier, instance
+
+CLS, SEP = 2, 3
+TARGET = torch.tensor([2, 0, 1, 0, 2])
+METHODS: dict[str, Attributor] = {
+    "ig": IntegratedGradients(n_steps=8),
+    "ig released": IntegratedGradients(explained_class="contradiction", normalise=True),
+    "lime": LimeTokens(n_samples=60),
+    "lime released": LimeReleased("neutral", pad_to=48, n_samples=60),
+    "random": RandomScores(),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_batched_is_one_by_one_in_any_order(
+    name: str, classifier: Classifier, instances: list[Instance]
+) -> None:
+    method = METHODS[name]
+    assert isinstance(method, Attributor)
+    together = method.attribute(classifier, classifier.batch(instances), TARGET).scores
+    backwards = method.attribute(classifier, classifier.batch(instances[::-1]), TARGET.flip(0)).scores
+    for row, one in enumerate(instances):
+        alone = method.attribute(classifier, classifier.batch([one]), TARGET[row : row + 1]).scores[0]
+        n = len(one)
+        torch.testing.assert_close(together[row, :n], alone, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(backwards[len(instances) - 1 - row, :n], alone, rtol=1e-3, atol=1e-5)
+        assert (together[row, n:] == 0).all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_scores_depend_on_nothing_that_was_explained_before(
+    name: str, classifier: Classifier, instances: list[Instance]
+) -> None:
+    method, batch = METHODS[name], classifier.batch(instances[:1])
+    first = method.attribute(classifier, batch, TARGET[:1]).scores
+    method.attribute(classifier, classifier.batch(instances[1:]), TARGET[1:])
+    assert torch.equal(method.attribute(classifier, batch, TARGET[:1]).scores, first)
+
+
+# --- integrated gradients ---------------------------------------------------------------------------------
+
+
+def captum_on_the_plain_model(classifier: Classifier, one: Instance, target: int, n_steps: int) -> Tensor:
+    """Captum on the Hugging Face forward with `inputs_embeds`, none of this project's code in between."""
+    model = classifier.model
+    ids, segments = torch.tensor([one.input_ids]), torch.tensor([one.token_type_ids])
+    table = model.get_input_embeddings()
+    pad = classifier.tokenizer.pad_token_id
+    blank = [i if special else pad for i, special in zip(one.input_ids, one.special, strict=True)]
+
+    def probability(embedded: Tensor) -> Tensor:
+        out = model(inputs_embeds=embedded, token_type_ids=segments.expand(len(embedded), -1))
+        return out.logits.softmax(-1)[:, target]
+
+    found: Tensor = CaptumIntegratedGradients(probability).attribute(
+        table(ids), baselines=table(torch.tensor([blank])), n_steps=n_steps
+    )
+    return found.sum(-1)[0]
+
+
+def test_ig_is_captum_on_the_plain_model(classifier: Classifier, instances: list[Instance]) -> None:
+    ours = IntegratedGradients(n_steps=10).attribute(classifier, classifier.batch(instances), TARGET).scores
+    for row, one in enumerate(instances):
+        theirs = captum_on_the_plain_model(classifier, one, int(TARGET[row]), 10)
+        torch.testing.assert_close(ours[row, : len(one)], theirs.float(), rtol=1e-3, atol=1e-5)
+
+
+def test_ig_is_complete(classifier: Classifier, instances: list[Instance]) -> None:
+    batch = classifier.batch(instances)
+    blank = torch.where(batch.removable, classifier.tokenizer.pad_token_id, batch.input_ids)
+    p = classifier.probabilities(batch)
+    p_blank = classifier.logits(blank, batch.attention_mask, batch.token_type_ids).softmax(-1)
+    gained = (p - p_blank).gather(1, TARGET[:, None])[:, 0]
+    gaps = []
+    for n_steps in (4, 200):
+        found = IntegratedGradients(n_steps=n_steps).attribute(classifier, batch, TARGET)
+        gap = found.per_instance["completeness_gap"]
+        torch.testing.assert_close(found.scores.sum(1) - gained, gap, rtol=1e-3, atol=1e-5)
+        gaps.append(gap.abs().max().item())
+    assert gained.abs().max() > 0.05, "the test is blind if nothing is gained over the baseline"
+    assert gaps[1] < 1e-3
+    assert gaps[1] < gaps[0]
+
+
+def test_special_tokens_lie_on_the_baseline(classifier: Classifier, instances: list[Instance]) -> None:
+    batch = classifier.batch(instances)
+    scores = IntegratedGradients().attribute(classifier, batch, TARGET).scores
+    assert (scores[~batch.removable] == 0).all()
+
+
+def test_explained_class_is_explained_whatever_the_target(
+    classifier: Classifier, instances: list[Instance]
+) -> None:
+    batch = classifier.batch(instances)
+    fixed = IntegratedGradients(explained_class="neutral")
+    as_target = IntegratedGradients().attribute(classifier, batch, torch.ones_like(TARGET)).scores
+    for target in (TARGET, torch.zeros_like(TARGET)):
+        assert torch.equal(fixed.attribute(classifier, batch, target).scores, as_target)
+    assert not torch.allclose(IntegratedGradients().attribute(classifier, batch, TARGET).scores, as_target)
+
+
+def test_normalising_divides_by_the_instances_own_norm(
+    classifier: Classifier, instances: list[Instance]
+) -> None:
+    batch = classifier.batch(instances)
+    raw = IntegratedGradients().attribute(classifier, batch, TARGET).scores
+    unit = IntegratedGradients(normalise=True).attribute(classifier, batch, TARGET).scores
+    torch.testing.assert_close(unit.norm(dim=1), torch.ones(5))
+    torch.testing.assert_close(unit * raw.norm(dim=1, keepdim=True), raw)
+
+
+@pytest.mark.parametrize("internal", [1, 7, 1000])
+def test_internal_batches_change_nothing(
+    classifier: Classifier, instances: list[Instance], internal: int
+) -> None:
+    batch = classifier.batch(instances)
+    expected = IntegratedGradients().attribute(classifier, batch, TARGET).scores
+    found = IntegratedGradients(internal_batch_size=internal).attribute(classifier, batch, TARGET).scores
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
+
+
+# --- LIME -------------------------------------------------------------------------------------------------
+
+#: Probability of class 1 as a sum over the tokens present; "20" occurs twice, with a weight each time.
+WEIGHTS = {20: 0.2, 21: -0.1, 22: 0.0, 23: 0.05, 24: -0.02, 25: 0.08, 26: 0.01}
+
+
+def linear(ids: tuple[int, ...], segments: tuple[int, ...]) -> float:
+    return 0.4 + sum(WEIGHTS.get(i, 0.0) for i in ids)
+
+
+def linear_instance(name: str = "test:0") -> Instance:
+    ids = [CLS, 22, 20, 21, SEP, 24, 23, 25, 26, SEP]
+    return instance(ids, [i in (CLS, SEP) for i in ids], [0] * 5 + [1] * 5, name)
+
+
+def explained(method: LimeTokens, one: Instance, target: int = 1) -> list[float]:
+    toy = ToyClassifier(linear)
+    scores: list[float] = method.attribute(toy, toy.batch([one]), torch.tensor([target])).scores[0].tolist()
+    return scores
+
+
+def test_lime_recovers_a_linear_model() -> None:
+    one = linear_instance()
+    scores = explained(LimeTokens(n_samples=4000), one)
+    truth = [WEIGHTS.get(i, 0.0) for i in one.input_ids]
+    # lime's ridge penalty (1.0) and its kernel weights shrink every weight a little.
+    assert scores == pytest.approx(truth, abs=0.01)
+    against = explained(LimeTokens(n_samples=4000), one, target=0)
+    assert against == pytest.approx([-w for w in truth], abs=0.01)
+
+
+def test_lime_ranks_a_linear_model_with_the_papers_hundred_samples() -> None:
+    one = linear_instance()
+    scores = explained(LimeTokens(n_samples=100), one)
+    by_lime = sorted(range(len(one)), key=lambda i: -abs(scores[i]))
+    assert [one.input_ids[i] for i in by_lime[:3]] == [20, 21, 25]
+
+
+def test_lime_perturbs_ids_and_never_separators_or_segments() -> None:
+    toy, one = ToyClassifier(linear), linear_instance()
+    LimeTokens(n_samples=50).attribute(toy, toy.batch([one]), torch.tensor([1]))
+    assert len(toy.seen) == 50
+    assert (one.input_ids, one.token_type_ids) in toy.seen, "the whole text is among the samples"
+    own = dict(zip(one.input_ids[:4], one.token_type_ids[:4], strict=True))
+    own |= dict(zip(one.input_ids[5:9], one.token_type_ids[5:9], strict=True))
+    for ids, segments in toy.seen:
+        assert [i for i in ids if i in (CLS, SEP)] == [CLS, SEP, SEP]
+        first = ids.index(SEP)
+        assert all(segment == 0 for segment in segments[: first + 1])
+        assert all(segment == 1 for segment in segments[first + 1 :])
+        assert all(own[i] == s for i, s in zip(ids, segments, strict=True) if i >= 20)
+
+
+def test_lime_gives_a_repeated_token_a_weight_at_each_place() -> None:
+    # Only the second 20 counts: the answer reads whether a 20 comes after 21.
+    def answer(ids: tuple[int, ...], segments: tuple[int, ...]) -> float:
+        return 0.2 + 0.6 * (21 in ids and 20 in ids[ids.index(21) :])
+
+    toy, one = ToyClassifier(answer), instance([CLS, 20, 21, 20, SEP], [True, False, False, False, True])
+    scores = LimeTokens(n_samples=400).attribute(toy, toy.batch([one]), torch.tensor([1])).scores[0]
+    assert scores[3] > 0.2
+    assert abs(scores[1]) < 0.05
+
+
+def test_lime_is_seeded_by_the_instance() -> None:
+    one, renamed = linear_instance(), linear_instance("test:1")
+    assert explained(LimeTokens(), one) == explained(LimeTokens(), one)
+    assert explained(LimeTokens(), one) != explained(LimeTokens(), renamed)
+    assert explained(LimeTokens(), one) != explained(LimeTokens(seed=1), one)
+
+
+@pytest.mark.parametrize("removable", [0, 1])
+def test_lime_bears_texts_of_hardly_any_token(removable: int) -> None:
+    one = instance([CLS, *[20] * removable, SEP], [True, *[False] * removable, True])
+    scores = explained(LimeTokens(n_samples=50), one)
+    assert scores[0] == scores[-1] == 0.0
+    assert all(0.05 < s <= 0.2 for s in scores[1:-1])
+
+
+# --- LIME as released -------------------------------------------------------------------------------------
+
+
+def test_released_word_scores_by_hand() -> None:
+    words = {"good": 0.3, "film": -0.1, "unhappy": 0.2, "splendidly": 0.05}
+    pieces = ["[CLS]", "good", "film", "un", "##happy", ",", "splend", "##id", "##ly", "[SEP]"]
+    found = word_scores(pieces, words)
+    # un+##happy is found from both sides; a comma, a word in three pieces and special tokens get the maximum.
+    assert found == [0.3, 0.3, -0.1, 0.2, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3]
+
+
+def test_released_word_scores_without_words() -> None:
+    assert word_scores(["[CLS]", ",", "[SEP]"], {}) == [0.0, 0.0, 0.0]
+
+
+def recorded(text: str, pair: str | None, method: LimeReleased) -> tuple[ToyClassifier, Instance, Tensor]:
+    toy = ToyClassifier(lambda ids, segments: 0.5, token_budget=10_000)
+    known = {word: toy.tokenizer.convert_tokens_to_ids(word) for word in ("wonderful", "awful")}
+    toy.answer = lambda ids, segments: (
+        0.5 + 0.3 * (known["wonderful"] in ids) - 0.2 * (known["awful"] in ids)
+    )
+    (one,) = tokenise([Example("test:0", text, pair, 0)], toy.tokenizer, 64)
+    found = method.attribute(toy, toy.batch([one]), torch.tensor([0]))
+    return toy, one, found.scores[0]
+
+
+def test_released_lime_explains_its_class_whatever_the_target() -> None:
+    toy, one, scores = recorded(
+        "The lecture was wonderful and awful", None, LimeReleased("one", pad_to=32, n_samples=2000)
+    )
+    pieces = toy.tokenizer.convert_ids_to_tokens(list(one.input_ids))
+    by_piece = dict(zip(pieces, scores.tolist(), strict=True))
+    assert by_piece["wonderful"] == pytest.approx(0.3, abs=0.02)
+    assert by_piece["awful"] == pytest.approx(-0.2, abs=0.02)
+    assert by_piece["lecture"] == pytest.approx(0.0, abs=0.02)
+    assert by_piece["[CLS]"] == by_piece["[SEP]"] == by_piece["wonderful"], "special tokens get the maximum"
+
+
+def test_released_lime_attends_to_padding_and_loses_the_pair() -> None:
+    method = LimeReleased("one", pad_to=32, n_samples=100, n_samples_pair=75)
+    toy, one, _ = recorded("The lecture was wonderful", "It felt awful", method)
+    assert sum(one.token_type_ids) > 0
+    assert len(toy.seen) == 75
+    star = toy.tokenizer.convert_tokens_to_ids("*")
+    for ids, segments in toy.seen:
+        assert len(ids) == 32, "padding is read"
+        assert set(segments) == {0}
+        assert ids.count(SEP) == 1
+        assert ids.count(star) == 6
+    single, *_ = recorded("The lecture was wonderful", None, method)
+    assert len(single.seen) == 100
+
+
+def test_released_lime_bears_a_text_without_words() -> None:
+    _, one, scores = recorded("!!", None, LimeReleased("one", pad_to=8, n_samples=20))
+    assert scores.tolist() == [0.0] * len(one)
+
+
+# --- random -----------------------------------------------------------------------------------------------
+
+
+def test_random_scores_are_uniform_and_of_the_instance_alone(
+    classifier: Classifier, instances: list[Instance]
+) -> None:
+    batch = classifier.batch(instances)
+    found = RandomScores(seed=3).attribute(classifier, batch, TARGET).scores
+    assert torch.equal(RandomScores(seed=3).attribute(classifier, batch, 0 * TARGET).scores, found)
+    assert not torch.equal(RandomScores(seed=4).attribute(classifier, batch, TARGET).scores, found)
+    renamed = replace(instances[0], example=replace(instances[0].example, id="other"))
+    other = RandomScores(seed=3).attribute(classifier, classifier.batch([renamed]), TARGET[:1]).scores
+    assert not torch.equal(other[0], found[0, : len(renamed)])
+    values = found[batch.attention_mask]
+    assert 0 <= values.min() < values.max() < 1
+
+
+def test_instance_seeds_differ_and_fit_numpy() -> None:
+    seeds = {instance_seed(s, f"test:{i}") for s in range(3) for i in range(500)}
+    assert len(seeds) == 1500
+    assert all(0 <= s < 2**32 for s in seeds)
+    assert math.isfinite(float(np.random.default_rng(max(seeds)).random()))

@@ -1,0 +1,160 @@
+"""What IBA learns from training rows: statistics that NumPy agrees with, and the β that wins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import iba.calibration
+from iba.attributor import Attribution, FitData
+from iba.calibration import feature_statistics, select_beta
+from iba.data.tokens import Instance, TokenBatch
+from iba.encoder import Classifier
+from iba.errors import UserError
+from iba.method import InformationBottleneck
+from toys import ToyClassifier, instance
+
+CLS, SEP = 2, 3
+
+
+def data(train: list[Instance], calibration: list[Instance] | None = None) -> FitData:
+    return FitData(train, calibration or [], 0)
+
+
+def test_statistics_are_numpys_over_real_tokens(classifier: Classifier, instances: list[Instance]) -> None:
+    rows = []
+    for one in instances:
+        with torch.no_grad():
+            out = classifier.model(
+                torch.tensor([one.input_ids]),
+                token_type_ids=torch.tensor([one.token_type_ids]),
+                output_hidden_states=True,
+            )
+        rows.append(out.hidden_states[3][0].double().numpy())
+    tokens = np.concatenate(rows)
+    found = feature_statistics(classifier, data(instances), 3, 1000)
+    np.testing.assert_allclose(found["noise_mean"], tokens.mean(0), atol=1e-5)
+    np.testing.assert_allclose(found["noise_std"], tokens.std(0), rtol=1e-4)
+    assert found["n_statistics_tokens"] == sum(map(len, instances)) == len(tokens)
+    assert found["n_statistics_instances"] == len(instances)
+
+
+def test_statistics_do_not_depend_on_the_batches(classifier: Classifier, instances: list[Instance]) -> None:
+    expected = feature_statistics(classifier, data(instances), 2, 1000)
+    classifier.token_budget = 1
+    found = feature_statistics(classifier, data(instances), 2, 1000)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_statistics_use_the_first_training_rows_alone(
+    classifier: Classifier, instances: list[Instance]
+) -> None:
+    found = feature_statistics(classifier, data(instances), 2, 2)
+    expected = feature_statistics(classifier, data(instances[:2]), 2, 1000)
+    assert torch.equal(found["noise_mean"], expected["noise_mean"])
+    assert found["n_statistics_instances"] == 2
+
+
+def test_a_constant_feature_does_not_divide_by_zero(
+    classifier: Classifier, instances: list[Instance]
+) -> None:
+    norm = classifier.blocks[1].output_norm
+    norm.weight.data[0] = 0.0
+    found = feature_statistics(classifier, data(instances), 2, 1000)
+    assert found["noise_std"][0] == pytest.approx(1e-3)
+    assert found["noise_mean"][0] == pytest.approx(norm.bias.data[0].item(), abs=1e-5)
+
+
+GOOD, DULL = 20, 21
+
+
+class Knows(InformationBottleneck):
+    """Stands in for IBA: finds the token that matters at one β alone. Remembers whom it was asked about."""
+
+    asked: list[str] = []
+
+    def with_beta(self, beta: float, state: dict[str, Tensor]) -> Knows:
+        return Knows(self.layer, beta)
+
+    def attribute(self, classifier: Classifier, batch: TokenBatch, target: Tensor) -> Attribution:
+        self.asked.extend(i.id for i in batch.instances)
+        wanted = GOOD if self.beta == 0.3 else DULL
+        ones = torch.ones(len(batch))
+        return Attribution(
+            (batch.input_ids == wanted).float(),
+            per_instance={
+                "cross_entropy_nats_start": ones * 0.5,
+                "mean_kl_nats_start": ones * torch.tensor([float(len(i)) for i in batch.instances]),
+            },
+        )
+
+
+def planted_rows(n: int, name: str) -> list[Instance]:
+    """One telling token among dull ones; 9 + k tokens, so that one token goes at 11 %."""
+    return [
+        instance(
+            [CLS, *[DULL] * (5 + k % 3), GOOD, DULL, SEP], [True, *[False] * (7 + k % 3), True], name=f"{name}:{k}"
+        )
+        for k in range(n)
+    ]
+
+
+def test_the_beta_whose_ranking_drops_most_is_taken() -> None:
+    toy = ToyClassifier(lambda ids, segments: 0.9 if GOOD in ids else 0.3, token_budget=60)
+    Knows.asked.clear()
+    train, held_out = planted_rows(4, "train"), planted_rows(6, "calibration")
+    state = select_beta(Knows(1, "calibrated"), toy, data(train, held_out), {}, (3.0, 0.3, 0.1, 1.0))
+    assert state["beta"].item() == 0.3
+    assert state["beta_grid"].tolist() == [0.1, 0.3, 1.0, 3.0]
+    assert state["calibration_drop_11"].tolist() == pytest.approx([0.0, 0.6, 0.0, 0.0], abs=1e-6)
+    assert state["n_calibration"] == 6
+    # 10 · 0.5 / length, lengths 9 10 11 9 10 11: the median is that of length 10.
+    assert state["beta_rule_of_thumb"].item() == pytest.approx(np.median([5 / 9, 5 / 10, 5 / 11] * 2))
+    assert set(Knows.asked) == {f"calibration:{k}" for k in range(6)}, "held-out rows and no others"
+
+
+def test_of_equal_drops_the_smallest_beta_is_taken() -> None:
+    toy = ToyClassifier(lambda ids, segments: 0.5)
+    rows = planted_rows(3, "calibration")
+    assert select_beta(Knows(1, "calibrated"), toy, data(rows, rows), {}, (1.0, 0.1, 3.0))["beta"] == 0.1
+
+
+@pytest.mark.parametrize(("grid", "rows"), [((), 2), ((1.0,), 0)])
+def test_nothing_to_choose_from_is_refused(grid: tuple[float, ...], rows: int) -> None:
+    toy = ToyClassifier(lambda ids, segments: 0.5)
+    with pytest.raises(UserError, match="needs a beta_grid and n_calibration > 0"):
+        select_beta(Knows(1, "calibrated"), toy, data(planted_rows(rows, "c"), planted_rows(rows, "c")), {}, grid)
+
+
+def test_fit_calibrates_on_the_real_method_and_restore_takes_it(
+    classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[str] = set()
+    attribute = InformationBottleneck.attribute
+
+    def spied(self: InformationBottleneck, c: Classifier, batch: TokenBatch, target: Tensor) -> Attribution:
+        seen.update(i.id for i in batch.instances)
+        return attribute(self, c, batch, target)
+
+    monkeypatch.setattr(InformationBottleneck, "attribute", spied)
+    method = InformationBottleneck(0.5, "calibrated", n_steps=3, n_copies=2, beta_grid=(0.1, 1.0, 10.0))
+    train, held_out = instances[:3], instances[3:]
+    state = method.fit(classifier, data(train, held_out))
+    assert seen == {i.id for i in held_out}
+    drops = state["calibration_drop_11"]
+    assert state["beta"] == state["beta_grid"][int(drops.argmax())]
+    resumed = InformationBottleneck(0.5, "calibrated", n_steps=3, n_copies=2, beta_grid=(0.1, 1.0, 10.0))
+    resumed.restore(state)
+    fixed = InformationBottleneck(0.5, float(state["beta"]), n_steps=3, n_copies=2)
+    fixed.restore(fixed.fit(classifier, data(train)))
+    batch, target = classifier.batch(instances), torch.zeros(5, dtype=torch.long)
+    assert torch.equal(
+        resumed.attribute(classifier, batch, target).scores, fixed.attribute(classifier, batch, target).scores
+    )
+
+
+def test_the_first_step_is_the_papers_eleven_percent() -> None:
+    assert iba.calibration.FIRST_STEP == pytest.approx(np.linspace(0, 1, 10)[1])

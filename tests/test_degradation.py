@@ -1,0 +1,203 @@
+"""The degradation test of a lookup model, every number worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iba.degradation import Order, Ranked, curve, n_removed, removal_order
+from iba.variants import Variant, class_probabilities, run_grouped
+from toys import ToyClassifier
+
+CLS, SEP, MASK = 2, 3, 4
+TENTHS = [float(f) for f in np.linspace(0, 1, 10)]
+
+#: [CLS] 10 11 12 [SEP]: what is left → the probability of class 1.
+SHORT = {
+    (CLS, 10, 11, 12, SEP): 0.9,
+    (CLS, 10, 12, SEP): 0.6,
+    (CLS, 10, SEP): 0.3,
+    (CLS, SEP): 0.2,
+    # least important first
+    (CLS, 11, 12, SEP): 0.85,
+    (CLS, 11, SEP): 0.8,
+    # [MASK] in their place
+    (CLS, 10, MASK, 12, SEP): 0.5,
+    (CLS, 10, MASK, MASK, SEP): 0.4,
+    (CLS, MASK, MASK, MASK, SEP): 0.1,
+}
+
+
+def lookup(table: dict[tuple[int, ...], float]) -> ToyClassifier:
+    return ToyClassifier(lambda ids, segments: table[ids])
+
+
+def ranked(scores: list[float], ids: list[int], order: Order = "most", target: int = 1) -> Ranked:
+    special = [i in (CLS, SEP) for i in ids]
+    return Ranked(ids, [0] * len(ids), removal_order(scores, special, order), target)
+
+
+IDS = [CLS, 10, 11, 12, SEP]
+SCORES = [9.0, 1.0, 3.0, 2.0, 9.0]
+
+
+def test_short_text_every_column_is_its_own_fraction_and_counts_repeat() -> None:
+    # 5 tokens at k/9: 0, 0.56, 1.1, 1.7, 2.2, 2.8, 3.3, 3.9, 4.4, 5 → 0 1 1 2 2 3 3 4 4 5, at most 3 removable.
+    classifier = lookup(SHORT)
+    (points,) = curve(classifier, [ranked(SCORES, IDS)], TENTHS, "delete")
+    assert [k for k, _ in points] == [0, 1, 1, 2, 2, 3, 3, 3, 3, 3]
+    expected = [0.9, 0.6, 0.6, 0.3, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2]
+    assert [p for _, p in points] == pytest.approx(expected)
+    assert len(classifier.seen) == 4, "a count that repeats is asked once"
+
+
+def test_least_important_first() -> None:
+    (points,) = curve(lookup(SHORT), [ranked(SCORES, IDS, "least")], TENTHS, "delete")
+    assert [p for _, p in points] == pytest.approx([0.9, 0.85, 0.85, 0.8, 0.8, 0.2, 0.2, 0.2, 0.2, 0.2])
+
+
+def test_masking_keeps_every_position() -> None:
+    (points,) = curve(lookup(SHORT), [ranked(SCORES, IDS)], TENTHS, "mask")
+    assert [p for _, p in points] == pytest.approx([0.9, 0.5, 0.5, 0.4, 0.4, 0.1, 0.1, 0.1, 0.1, 0.1])
+
+
+def test_attention_hides_tokens_and_leaves_the_ids() -> None:
+    # The lookup model sees what may be attended to: the same as after deletion.
+    (points,) = curve(lookup(SHORT), [ranked(SCORES, IDS)], TENTHS, "attention")
+    assert [p for _, p in points] == pytest.approx([0.9, 0.6, 0.6, 0.3, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2])
+
+
+def test_the_targets_probability_is_read() -> None:
+    instances = [ranked(SCORES, IDS, target=0), ranked(SCORES, IDS, target=1)]
+    zero, one = curve(lookup(SHORT), instances, [0.0, 1.0], "delete")
+    assert [p for _, p in zero] == pytest.approx([0.1, 0.8])
+    assert [p for _, p in one] == pytest.approx([0.9, 0.2])
+
+
+def test_pairs_segments_follow_their_tokens_and_separators_stay() -> None:
+    ids = [CLS, 10, 11, SEP, 12, 13, SEP]
+    segments = [0, 0, 0, 0, 1, 1, 1]
+    special = [True, False, False, True, False, False, True]
+    removal = removal_order([9.0, 4.0, 1.0, 9.0, 2.0, 3.0, 9.0], special, "most")
+    assert removal == [1, 5, 4, 2]
+    table = {
+        ((CLS, 10, 11, SEP, 12, 13, SEP), (0, 0, 0, 0, 1, 1, 1)): 0.9,
+        ((CLS, 11, SEP, 12, 13, SEP), (0, 0, 0, 1, 1, 1)): 0.7,
+        ((CLS, 11, SEP, 12, SEP), (0, 0, 0, 1, 1)): 0.5,
+        ((CLS, 11, SEP, SEP), (0, 0, 0, 1)): 0.4,
+        ((CLS, SEP, SEP), (0, 0, 1)): 0.3,
+    }
+    classifier = ToyClassifier(lambda *asked: table[asked])
+    (points,) = curve(classifier, [Ranked(ids, segments, removal, 1)], TENTHS, "delete")
+    # 7 tokens at k/9: 0, 0.78, 1.6, 2.3, 3.1, 3.9, 4.7, … → 0 1 2 2 3 4 4 4 4 4
+    assert [k for k, _ in points] == [0, 1, 2, 2, 3, 4, 4, 4, 4, 4]
+    assert [p for _, p in points] == pytest.approx([0.9, 0.7, 0.5, 0.5, 0.4, 0.3, 0.3, 0.3, 0.3, 0.3])
+
+
+@pytest.mark.parametrize("order", ["most", "least"])
+def test_ties_are_broken_by_position(order: Order) -> None:
+    special = [True, False, False, False, False, True]
+    assert removal_order([0.0] * 6, special, order) == [1, 2, 3, 4]
+    by_score = {"most": [2, 4, 1, 3], "least": [1, 3, 2, 4]}
+    assert removal_order([7.0, 1.0, 2.0, 1.0, 2.0, 7.0], special, order) == by_score[order]
+
+
+def test_negative_scores_are_the_least_important() -> None:
+    assert removal_order([-0.5, 0.1, -2.0], [False] * 3, "most") == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "n_tokens", "n_removable", "expected"),
+    [
+        (0.0, 100, 98, 0),
+        (1 / 9, 100, 98, 11),
+        (1 / 9, 512, 510, 57),
+        (1 / 9, 4, 2, 0),  # 0.44
+        (1 / 9, 5, 3, 1),  # 0.56
+        (1 / 9, 14, 12, 2),  # 1.56
+        (8 / 9, 10, 8, 8),  # 8.89 → 9, but two tokens are special
+        (1.0, 10, 8, 8),
+        (1.0, 2, 0, 0),
+    ],
+)
+def test_counts_are_rounded_shares_of_all_tokens(
+    fraction: float, n_tokens: int, n_removable: int, expected: int
+) -> None:
+    assert n_removed(fraction, n_tokens, n_removable) == expected
+
+
+@given(st.integers(2, 600), st.integers(1, 3))
+def test_counts_grow_with_the_fraction_and_end_with_special_tokens_alone(n: int, n_special: int) -> None:
+    counts = [n_removed(f, n, max(n - n_special, 0)) for f in TENTHS]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (0, max(n - n_special, 0))
+
+
+def test_many_instances_keep_their_own_answers_in_any_grouping() -> None:
+    rng = np.random.default_rng(0)
+    texts = [[CLS, *rng.integers(10, 300, n).tolist(), SEP] for n in (1, 7, 30, 3, 12, 2)]
+    instances = [ranked(rng.random(len(t)).tolist(), t) for t in texts]
+
+    def answer(ids: tuple[int, ...], segments: tuple[int, ...]) -> float:
+        return 0.1 + 0.8 * (hash(ids) % 1000) / 1000
+
+    roomy, tight = ToyClassifier(answer, token_budget=10_000), ToyClassifier(answer, token_budget=40)
+    together = curve(roomy, instances, TENTHS, "delete")
+    assert curve(tight, instances, TENTHS, "delete") == together
+    assert [curve(roomy, [one], TENTHS, "delete")[0] for one in instances] == together
+    assert len(tight.passes) > len([p for p in roomy.passes if p > 1])
+
+
+def test_probabilities_come_in_the_order_asked() -> None:
+    classifier = ToyClassifier(lambda ids, segments: len(ids) / 100, token_budget=20)
+    lengths = [3, 17, 1, 9, 9, 2]
+    asked = [Variant([10] * n, [0] * n, [True] * n) for n in lengths]
+    found = class_probabilities(classifier, asked)
+    np.testing.assert_allclose(found[:, 1], [n / 100 for n in lengths], atol=1e-6)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+
+
+class Memory:
+    """Room for `room` members at once; asking for more runs out of memory."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.done: list[int] = []
+        self.refused = 0
+
+    def work(self, group: list[int]) -> None:
+        if len(group) > self.room:
+            self.refused += 1
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory (simulated)")
+        self.done += group
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 8))
+def test_out_of_memory_halves_the_group_and_loses_nothing(lengths: list[int], room: int) -> None:
+    memory = Memory(room)
+    run_grouped(lengths, 500, memory.work)
+    assert sorted(memory.done) == list(range(len(lengths))), "every position once"
+
+
+def test_out_of_memory_with_one_member_is_raised_after_the_rest_was_kept() -> None:
+    memory = Memory(1)
+
+    def work(group: list[int]) -> None:
+        if 2 in group:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory (simulated)")
+        memory.done += group
+
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        run_grouped([5, 5, 5, 5], 20, work)
+    assert memory.done == [0, 1]
+
+
+def test_other_errors_are_not_swallowed() -> None:
+    def work(group: list[int]) -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        run_grouped([1, 2, 3], 10, work)

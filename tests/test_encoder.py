@@ -1,0 +1,208 @@
+"""The adapter against the Hugging Face forward, for every architecture it knows, on random weights."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    MPNetConfig,
+    MPNetForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+from iba.data.tokens import Instance, TokenBatch, collate, tokenise
+from iba.encoder import Classifier
+from iba.errors import UserError
+from iba.tiny import tiny_tokenizer
+
+N_LAYERS = 4
+SHAPE = {
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "num_hidden_layers": N_LAYERS,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 80,
+    "num_labels": 3,
+}
+DISTIL = {"vocab_size": 400, "dim": 32, "n_layers": N_LAYERS, "n_heads": 4, "hidden_dim": 48, "num_labels": 3}
+ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], PretrainedConfig]] = {
+    "bert": (BertForSequenceClassification, BertConfig(**SHAPE)),
+    "bert-relu": (BertForSequenceClassification, BertConfig(**SHAPE, hidden_act="relu")),
+    "roberta": (RobertaForSequenceClassification, RobertaConfig(**SHAPE, type_vocab_size=1)),
+    "roberta-segments": (RobertaForSequenceClassification, RobertaConfig(**SHAPE)),
+    "distilbert": (DistilBertForSequenceClassification, DistilBertConfig(**DISTIL)),
+    "mpnet": (MPNetForSequenceClassification, MPNetConfig(**SHAPE)),
+}
+
+
+def randomised(model: PreTrainedModel) -> PreTrainedModel:
+    """Every parameter drawn at random: with the default norms (1 and 0) two swapped norms would go unseen."""
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        centre = float("norm.weight" in name.lower())
+        with torch.no_grad():
+            parameter.copy_(centre + 0.2 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def adapted(request: pytest.FixtureRequest) -> Classifier:
+    kind, config = ARCHITECTURES[request.param]
+    return Classifier(randomised(kind(copy.deepcopy(config))), tiny_tokenizer())
+
+
+@pytest.fixture
+def padded(adapted: Classifier, instances: list[Instance]) -> TokenBatch:
+    """Mixed lengths with segments, padded with the architecture's own padding id."""
+    known = [i for i in instances if 1 not in i.input_ids]
+    assert len(known) >= 4
+    return collate(known, adapted.model.config.pad_token_id, "cpu")
+
+
+def reference(classifier: Classifier, batch: TokenBatch) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """Logits and hidden states by the model's own forward."""
+    has_segments = getattr(classifier.model.config, "type_vocab_size", 1) > 1
+    segments = {"token_type_ids": batch.token_type_ids} if has_segments else {}
+    with torch.no_grad():
+        out = classifier.model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask.long(),
+            output_hidden_states=True,
+            **segments,
+        )
+    return out.logits, out.hidden_states
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_hidden_states_and_logits_are_those_of_the_model(adapted: Classifier, padded: TokenBatch) -> None:
+    logits, states = reference(adapted, padded)
+    ours = adapted.hidden_states(padded, list(range(N_LAYERS + 1)))
+    assert len(states) == N_LAYERS + 1
+    for layer, state in enumerate(states):
+        close(ours[layer][padded.attention_mask], state[padded.attention_mask])
+    close(adapted.logits(padded.input_ids, padded.attention_mask, padded.token_type_ids), logits)
+    close(adapted.probabilities(padded), logits.softmax(-1))
+    assert logits.std(0).min() > 1e-2, "the test is blind if the logits do not depend on the input"
+
+
+@pytest.mark.parametrize("layer", range(N_LAYERS + 1))
+def test_logits_from_any_layer_are_the_full_forwards(
+    adapted: Classifier, padded: TokenBatch, layer: int
+) -> None:
+    # The last block is computed at the first position alone; all layers must agree with the whole forward.
+    logits, states = reference(adapted, padded)
+    close(adapted.logits_from(states[layer], padded.attention_mask, layer), logits)
+
+
+def test_padding_changes_nothing(adapted: Classifier, padded: TokenBatch) -> None:
+    full = adapted.logits(padded.input_ids, padded.attention_mask, padded.token_type_ids)
+    for row, one in enumerate(padded.instances):
+        alone = collate([one], adapted.model.config.pad_token_id, "cpu")
+        assert alone.attention_mask.all()
+        ours = adapted.logits(alone.input_ids, alone.attention_mask, alone.token_type_ids)
+        close(ours[0], full[row])
+
+
+def test_embedding_by_words_is_embedding_by_ids(adapted: Classifier, padded: TokenBatch) -> None:
+    words = adapted.word_embeddings(padded.input_ids)
+    ours = adapted.embed(padded.input_ids, padded.token_type_ids, words=words)
+    by_ids = adapted.embed(padded.input_ids, padded.token_type_ids)
+    close(ours[padded.attention_mask], by_ids[padded.attention_mask])
+    replaced = adapted.embed(padded.input_ids, padded.token_type_ids, words=words + 1.0)
+    assert not torch.allclose(replaced[padded.attention_mask], by_ids[padded.attention_mask])
+
+
+def test_gradient_reaches_the_hidden_state_and_no_parameter(adapted: Classifier, padded: TokenBatch) -> None:
+    hidden = adapted.hidden_states(padded, [2])[2].requires_grad_()
+    adapted.logits_from(hidden, padded.attention_mask, 2).sum().backward()
+    assert hidden.grad is not None
+    assert (hidden.grad[padded.attention_mask].abs().sum(-1) > 0).all()
+    assert (hidden.grad[~padded.attention_mask] == 0).all()
+    assert all(p.grad is None for p in adapted.model.parameters())
+
+
+def test_segments_matter_for_bert(classifier: Classifier, instances: list[Instance]) -> None:
+    batch = classifier.batch(instances)
+    blind = classifier.logits(
+        batch.input_ids, batch.attention_mask, torch.zeros_like(batch.token_type_ids)
+    ).softmax(-1)
+    changed = (classifier.probabilities(batch) - blind).abs().amax(1) > 1e-4
+    assert changed.tolist() == [i.example.text_pair is not None for i in instances]
+
+
+@pytest.mark.parametrize(("layer", "resolved"), [(1, 1), (4, 4), (0.75, 3), (0.25, 1), (0.9, 4)])
+def test_layers_count_from_one_and_fractions_are_of_the_depth(
+    classifier: Classifier, layer: int | float, resolved: int
+) -> None:
+    assert classifier.resolve_layer(layer) == resolved
+
+
+def test_the_papers_layers_are_fractions_of_twelve() -> None:
+    model = BertForSequenceClassification(BertConfig(**(SHAPE | {"num_hidden_layers": 12})))
+    twelve = Classifier(model, tiny_tokenizer())
+    assert (twelve.resolve_layer(0.75), twelve.resolve_layer(0.8333)) == (9, 10)
+
+
+@pytest.mark.parametrize("layer", [0, -1, 5, 99, 0.01, -0.5])
+def test_a_layer_out_of_range_is_refused(classifier: Classifier, layer: int | float) -> None:
+    with pytest.raises(UserError, match=r"out of range: this encoder has layers 1 to 4\.$"):
+        classifier.resolve_layer(layer)
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    small = ElectraConfig(
+        vocab_size=50, embedding_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    with pytest.raises(UserError, match="'electra' is not one the adapter knows"):
+        Classifier(ElectraForSequenceClassification(small), tiny_tokenizer())
+
+
+def test_an_encoder_without_a_head_is_refused() -> None:
+    from transformers import BertModel
+
+    with pytest.raises(UserError, match="no classification head"):
+        Classifier(BertModel(BertConfig(**SHAPE)), tiny_tokenizer())
+
+
+def test_a_class_goes_by_its_name(classifier: Classifier) -> None:
+    assert classifier.labels == ["entailment", "neutral", "contradiction"]
+    assert classifier.label_id("neutral") == 1
+    with pytest.raises(UserError, match="no class 'maybe'"):
+        classifier.label_id("maybe")
+
+
+def test_the_model_is_frozen_and_without_dropout(classifier: Classifier, instances: list[Instance]) -> None:
+    assert not classifier.model.training
+    assert not any(p.requires_grad for p in classifier.model.parameters())
+    batch = classifier.batch(instances)
+    assert torch.equal(classifier.probabilities(batch), classifier.probabilities(batch))
+
+
+def test_bfloat16_is_close_and_returns_float32(classifier: Classifier, instances: list[Instance]) -> None:
+    rounded = Classifier(classifier.model, classifier.tokenizer, precision="bf16")
+    batch = classifier.batch(instances)
+    ours, exact = rounded.probabilities(batch), classifier.probabilities(batch)
+    assert ours.dtype == torch.float32
+    assert not torch.equal(ours, exact)
+    torch.testing.assert_close(ours, exact, rtol=0, atol=0.03)
+
+
+def test_unknown_tokens_stay_out_of_the_padding_tests(instances: list[Instance]) -> None:
+    # Id 1 is [UNK] here and padding for RoBERTa and MPNet; the fixtures must never hold it.
+    tokens = tokenise([i.example for i in instances[:1]], tiny_tokenizer(), 64)
+    assert 1 not in tokens[0].input_ids

@@ -1,0 +1,252 @@
+"""The stages as a user runs them: end to end, killed and resumed, sharded, with other batch sizes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from iba.errors import UserError
+from iba.experiment import cells
+from iba.stages import attribute, degrade, finetune
+from iba.stages.attribute import attributions
+from iba.stages.bench import Bench
+from iba.stages.degrade import degradations
+
+ROOT = Path(__file__).resolve().parent.parent
+PLANTED = ("preset=smoke", "dataset=planted", "precision=fp32", "finetune.precision=fp32")
+
+
+def configured(folder: Path, *overrides: str) -> DictConfig:
+    """The composed configuration with results and cache below `folder`."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        paths = (f"paths.root={ROOT}", f"paths.results={folder}/results", f"paths.cache={folder}/cache")
+        return compose("config", overrides=[*PLANTED, *paths, *overrides])
+
+
+def run_all(cfg: DictConfig) -> None:
+    for stage in (finetune, attribute, degrade):
+        stage.run(cfg)
+
+
+def stored(cfg: DictConfig) -> dict[str, pd.DataFrame]:
+    """Every stored table of the run, by its path below the run's folder."""
+    root = Path(cfg.paths.results) / cfg.run
+    return {str(p.relative_to(root)): pd.read_parquet(p) for p in sorted(root.rglob("*.parquet"))}
+
+
+def assert_same(left: dict[str, pd.DataFrame], right: dict[str, pd.DataFrame], tolerance: float = 0.0) -> None:
+    assert left.keys() == right.keys()
+    for name, table in left.items():
+        pd.testing.assert_frame_equal(table, right[name], rtol=0, atol=tolerance, check_exact=tolerance == 0)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
+    """A smoke run carried to the end without interruption."""
+    cfg = configured(tmp_path_factory.mktemp("finished"))
+    run_all(cfg)
+    return cfg
+
+
+def test_tables_hold_what_the_schema_promises(finished: DictConfig) -> None:
+    tables = stored(finished)
+    assert len([name for name in tables if name.endswith("degradation.parquet")]) == 3 * 4
+    rows = tables["planted/corrected/iba/degradation.parquet"]
+    wanted = {"protocol", "dataset", "method", "instance_id", "step", "fraction", "n_removed", "prob_target"}
+    assert wanted <= set(rows.columns)
+    curve = rows[(rows.grid == "curve") & (rows.order == "most")]
+    assert (curve.groupby("instance_id").size() == 10).all()
+    starts = curve[curve.step == 0].set_index("instance_id").prob_target
+    predictions = tables["planted/classifier.parquet"].set_index("instance_id").prob_gold
+    np.testing.assert_allclose(starts, predictions[starts.index], atol=1e-6)
+
+
+def test_every_method_ends_at_the_same_emptied_text(finished: DictConfig) -> None:
+    tables = [t for name, t in stored(finished).items() if name.endswith("degradation.parquet")]
+    last = [t[(t.grid == "curve") & (t.step == 9)].set_index(["instance_id", "order"]).prob_target for t in tables]
+    for table in last[1:]:
+        np.testing.assert_allclose(table, last[0][table.index], atol=1e-6)
+
+
+def test_a_finished_run_is_not_touched_again(finished: DictConfig) -> None:
+    root = Path(finished.paths.results)
+    before = {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()}
+    run_all(finished)
+    assert before == {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()}
+
+
+def test_methods_that_a_protocol_does_not_change_are_computed_once(finished: DictConfig) -> None:
+    tables = stored(finished)
+    for method in ("ig", "lime", "random"):
+        pd.testing.assert_frame_equal(
+            tables[f"planted/described/{method}/attributions.parquet"],
+            tables[f"planted/corrected/{method}/attributions.parquet"],
+        )
+    iba = [tables[f"planted/{p}/iba/attributions.parquet"].scores.map(tuple) for p in ("described", "corrected")]
+    assert not iba[0].equals(iba[1])
+
+
+@pytest.mark.parametrize(
+    "change", ["token_budget=64", "part_size=1"], ids=["other batch sizes", "other part sizes"]
+)
+def test_results_do_not_depend_on_batching(finished: DictConfig, tmp_path: Path, change: str) -> None:
+    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
+    cfg = configured(tmp_path, change)
+    run_all(cfg)
+    left, right = stored(finished), stored(cfg)
+    assert left.keys() == right.keys()
+    for name, table in left.items():
+        numbers = table.select_dtypes("number").columns
+        np.testing.assert_allclose(table[numbers], right[name][numbers], atol=2e-3, err_msg=name)
+
+
+def test_shards_together_equal_one_process(finished: DictConfig, tmp_path: Path) -> None:
+    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
+    for stage in (finetune, attribute, degrade):
+        for shard in ("1/2", "0/2"):
+            stage.run(configured(tmp_path, f"shard={shard}"))
+    assert_same(stored(finished), stored(configured(tmp_path)))
+
+
+#: Where each stage is killed: the patched call and how many of them are let through.
+KILLS = {
+    "finetune": ("iba.finetune.Trainer.training_step", 3),
+    "attribute": ("iba.parts.write_parquet", 1),
+    "degrade": ("iba.parts.write_parquet", 1),
+}
+KILLER = """
+import importlib, os, signal, sys
+sys.argv = [sys.argv[0], *sys.argv[1:]]
+where, allowed, script = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+owner, name = where.rsplit(".", 1)
+try:
+    target = importlib.import_module(owner)
+except ModuleNotFoundError:
+    module, cls = owner.rsplit(".", 1)
+    target = getattr(importlib.import_module(module), cls)
+original, calls = getattr(target, name), []
+def counted(*args, **kwargs):
+    calls.append(1)
+    if len(calls) > allowed:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*args, **kwargs)
+setattr(target, name, counted)
+sys.argv = [script, *sys.argv[4:]]
+exec(compile(open(script).read(), script, "exec"), {"__name__": "__main__"})
+"""
+
+
+@pytest.mark.parametrize("stage", list(KILLS))
+def test_kill_9_and_resume_gives_the_same_result(tmp_path: Path, stage: str) -> None:
+    options = ["dataset.planted.finetune.batch_size=8", "finetune.save_every=2", "dataset.planted.finetune.epochs=2"]
+    options += ["method=[iba,random]", "protocol=corrected"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run_all(configured(whole, *options))
+    stages = {"finetune": finetune, "attribute": attribute, "degrade": degrade}
+    for name in list(stages)[: list(stages).index(stage)]:
+        stages[name].run(configured(killed, *options))
+    where, allowed = KILLS[stage]
+    paths = [f"paths.results={killed}/results", f"paths.cache={killed}/cache"]
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLER, where, str(allowed), f"scripts/{stage}.py", *PLANTED, *paths, *options],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    leftovers = list(killed.rglob("checkpoint-*") if stage == "finetune" else killed.rglob("parts/*/*.parquet"))
+    assert leftovers, "the kill came before any work was kept"
+    run_all(configured(killed, *options))
+    assert_same(stored(configured(whole, *options)), stored(configured(killed, *options)))
+
+
+def test_other_settings_are_refused(finished: DictConfig) -> None:
+    folder = Path(finished.paths.results).parent
+    with pytest.raises(UserError, match=r"other settings \(method.n_copies: 10 → 3\).*run=NAME"):
+        attribute.run(configured(folder, "method.iba.settings.n_copies=3"))
+
+
+def test_a_weak_classifier_is_refused(finished: DictConfig, tmp_path: Path) -> None:
+    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
+    cfg = configured(tmp_path, "dataset.planted.accuracy_floor=1.01")
+    finetune.run(cfg)
+    with pytest.raises(UserError, match="below the floor 1.01"):
+        attribute.run(cfg)
+
+
+def test_predicted_class_as_target(finished: DictConfig, tmp_path: Path) -> None:
+    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
+    cfg = configured(tmp_path, "target=predicted", "method=random", "protocol=described")
+    finetune.run(cfg)
+    attribute.run(cfg)
+    bench = Bench.open(cfg, "planted")
+    (cell,) = cells(cfg, "planted")
+    predicted = pd.read_parquet(bench.folder / "classifier.parquet").set_index("instance_id").predicted
+    rows = attributions(bench, cell).read(["instance_id", "target"])
+    assert (rows.target.to_numpy() == predicted[rows.instance_id].to_numpy()).all()
+
+
+def test_all_operators_and_orders(finished: DictConfig, tmp_path: Path) -> None:
+    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
+    cfg = configured(
+        tmp_path, "degradation.operators=[delete,mask,attention]", "method=random", "protocol=described"
+    )
+    run_all(cfg)
+    bench = Bench.open(cfg, "planted")
+    (cell,) = cells(cfg, "planted")
+    rows = degradations(bench, cell).read()
+    assert set(rows.operator) == {"delete", "mask", "attention"}
+    untouched = rows[(rows.step == 0) & (rows.grid == "curve")].groupby("instance_id").prob_target
+    assert (untouched.max() - untouched.min()).max() < 1e-6
+
+
+def test_full_disk_is_one_line_and_loses_nothing(
+    finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
+    cfg = configured(tmp_path, "method=random", "protocol=described")
+    finetune.run(cfg)
+    written: list[Path] = []
+    original = Path.replace
+
+    def filling_up(self: Path, target: Path) -> Path:
+        if Path(target).parent.parent.name == "parts":
+            if len(written) == 1:
+                raise OSError(28, "No space left on device")
+            written.append(Path(target))
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "replace", filling_up)
+    with pytest.raises(UserError, match=r"No space left"):
+        attribute.run(cfg)
+    monkeypatch.undo()
+    assert [p.is_file() for p in written] == [True]
+    assert not list(tmp_path.rglob(".*.parquet*")), "temporary files are cleared away"
+    attribute.run(cfg)
+    assert "planted/described/random/attributions.parquet" in stored(cfg)
+
+
+def test_damaged_files_are_named(finished: DictConfig, tmp_path: Path) -> None:
+    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
+    shutil.copytree(Path(finished.paths.results), tmp_path / "results")
+    cfg = configured(tmp_path)
+    scores = tmp_path / "results/smoke/planted/described/ig/attributions.parquet"
+    scores.write_bytes(scores.read_bytes()[:100])
+    (tmp_path / "results/smoke/planted/described/ig/degradation.parquet").unlink()
+    with pytest.raises(UserError, match=r"attributions.parquet is damaged: delete it"):
+        degrade.run(cfg)
+    (weights,) = (tmp_path / "cache").rglob("model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="damaged or cut off"):
+        Bench.open(cfg, "planted").classifier  # noqa: B018

@@ -1,0 +1,106 @@
+"""The straightforward reference and the pipeline give the same numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from baselines.integrated_gradients import IntegratedGradients
+from baselines.lime_tokens import LimeTokens
+from iba.attributor import FitData
+from iba.benchmark.operations import Attribute, Degrade
+from iba.benchmark.reference import ReferenceModel
+from iba.data.examples import Example
+from iba.data.tokens import Instance, tokenise
+from iba.encoder import Classifier
+from iba.method import InformationBottleneck
+from iba.tiny import tiny_bert, tiny_tokenizer
+
+TEXTS = (
+    ("the meeting was wonderful", None),
+    ("anna has a red bicycle", "the bicycle of anna is blue"),
+    ("ben walked from the station to the market on monday and it felt awful to clara", None),
+)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    torch.manual_seed(5)
+    tokenizer = tiny_tokenizer()
+    return Classifier(tiny_bert(len(tokenizer), ["no", "yes"]), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def instances(classifier: Classifier) -> list[Instance]:
+    return [
+        tokenise([Example(str(row), text, pair, 1)], classifier.tokenizer, 64)[0]
+        for row, (text, pair) in enumerate(TEXTS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def plain(classifier: Classifier) -> ReferenceModel:
+    return ReferenceModel(classifier)
+
+
+def attribute(method, classifier: Classifier, instances: list[Instance]) -> Attribute:
+    return Attribute("tried", method, method.fit(classifier, FitData(instances, instances, 0)))
+
+
+METHODS = {
+    "iba_features": InformationBottleneck(0.5, beta=2.0, noise="features", n_steps=4, n_copies=3, seed=1),
+    "iba_layer_input": InformationBottleneck(3, beta=1e-5, noise="layer_input", n_steps=4, n_copies=3),
+    "iba_last_layer": InformationBottleneck(4, beta=1.0, n_steps=3, n_copies=2),
+    "lime": LimeTokens(n_samples=40, seed=2),
+    "ig": IntegratedGradients(n_steps=6),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_scores_equal_those_of_the_reference(name, classifier, plain, instances) -> None:
+    operation = attribute(METHODS[name], classifier, instances)
+    targets = [1, 0, 1]
+    ours = operation.ours(classifier, instances, targets)
+    for scores, instance, target in zip(ours, instances, targets, strict=True):
+        theirs = operation.theirs(plain, instance, target)
+        assert np.abs(theirs).max() > 0
+        np.testing.assert_allclose(scores, theirs, rtol=2e-3, atol=1e-5 * np.abs(theirs).max() + 1e-7)
+
+
+def test_degradation_equals_the_reference(classifier, plain, instances) -> None:
+    operation = Degrade(np.linspace(0, 1, 10).tolist())
+    ours = operation.ours(classifier, instances, [1, 0, 1])
+    for curve, instance, target in zip(ours, instances, [1, 0, 1], strict=True):
+        np.testing.assert_allclose(curve, operation.theirs(plain, instance, target), atol=1e-6)
+
+
+def test_reference_runs_backward_through_every_weight(classifier, plain, instances) -> None:
+    """The reference must do the work it stands for: gradients reach the embeddings and the first layer."""
+    operation = attribute(METHODS["iba_features"], classifier, instances)
+    plain.model.zero_grad()
+    operation.theirs(plain, instances[0], 1)
+    missing = [name for name, weight in plain.model.named_parameters() if weight.grad is None]
+    assert missing == []
+    assert not any(weight.requires_grad for weight in classifier.model.parameters())
+
+
+def test_reference_leaves_no_hook(classifier, plain, instances) -> None:
+    operation = attribute(METHODS["iba_features"], classifier, instances)
+    layer = plain.layer(2)
+    before = len(layer._forward_hooks)
+    operation.theirs(plain, instances[0], 1)
+    assert len(layer._forward_hooks) == before
+
+
+def test_reference_lime_pads_every_text(plain, instances, monkeypatch) -> None:
+    seen = []
+    forward = plain.model.forward
+
+    def watched(**inputs):
+        seen.append(tuple(inputs["input_ids"].shape))
+        return forward(**inputs)
+
+    monkeypatch.setattr(plain.model, "forward", watched)
+    Attribute("lime", LimeTokens(n_samples=7), {}).theirs(plain, instances[0], 1)
+    assert seen == [(7, 512)]
