@@ -1,4 +1,4 @@
-"""Self-attention attribution (Hao et al. 2021, Eq. 2): integrated gradients over attention maps, by Captum.
+"""Self-attention attribution (Hao et al. 2021, their Attr_h(A)): integrated gradients over attention maps.
 
 For every layer by itself, with A = (A^1 … A^h) its attention maps and F(A) the target's probability when
 that layer attends so,
@@ -27,7 +27,7 @@ from iba.encoder import Classifier
 
 
 class AttentionAttribution(Unfitted):
-    """Integrated gradients of the target's probability over each layer's attention maps, summed per source."""
+    """Integrated gradients of the target's probability over every layer's attention maps, by source."""
 
     def __init__(self, n_steps: int = 10) -> None:
         self.n_steps = n_steps

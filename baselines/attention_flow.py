@@ -67,7 +67,7 @@ def first_token_flows(
 
 
 def layered_graph(capacities: Float[np.ndarray, "layers tokens tokens"], resolution: int) -> csr_array:
-    """Integer capacities between (layers + 1) · tokens nodes; node l · tokens + i is token i above layer l."""
+    """Integer capacities among (layers + 1) · tokens nodes: node l · tokens + i is token i of layer l."""
     n_layers, n, _ = capacities.shape
     integers = np.rint(capacities * resolution).astype(np.int32)
     empty = csr_array((n, n), dtype=np.int32)

@@ -64,13 +64,13 @@ def layer_attentions(classifier: Classifier, batch: TokenBatch) -> Iterator[Laye
 
 
 def with_residual(weights: Edges) -> Edges:
-    """½ A + ½ I: the residual connection as an equal partner of attention (Abnar & Zuidema 2020, Eq. 1)."""
+    """½ A + ½ I: the residual connection as an equal partner of attention (Abnar & Zuidema 2020, section 3)."""
     identity = torch.eye(weights.shape[-1], device=weights.device)
     return 0.5 * weights + 0.5 * identity
 
 
 def rollout(layers: Sequence[Edges]) -> Edges:
-    """Product of the layers' row-stochastic maps, the last on the left: row i tells where token i came from."""
+    """Product of the layers' row-stochastic maps, last on the left: row i is where token i came from."""
     joint = layers[0]
     for weights in layers[1:]:
         joint = weights @ joint

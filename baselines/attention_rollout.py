@@ -1,4 +1,4 @@
-"""Attention rollout (Abnar & Zuidema 2020, section 3, Eq. 1 and 2).
+"""Attention rollout (Abnar & Zuidema 2020, section 3, Eq. 1).
 
 Every layer's attention, averaged over heads, is mixed with the residual connection, ½ A + ½ I, and the
 layers' maps are multiplied; a token's score is its share in the first token's row of the product.

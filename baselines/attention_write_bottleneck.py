@@ -50,7 +50,7 @@ class MessageNoise:
 
 @dataclass(frozen=True)
 class Transmission:
-    """One evaluated state of one instance: what every edge transmits (averaged over noise copies), and at what cost."""
+    """One instance's state: what every edge transmits, averaged over noise copies, and what it costs."""
 
     edge_nats: Float[Tensor, "layers tokens tokens"]
     cross_entropy: Float[Tensor, ""]

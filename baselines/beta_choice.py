@@ -23,7 +23,7 @@ from iba.variants import run_grouped
 def choose_beta(
     candidates: Mapping[float, Attributor], classifier: Classifier, rows: Sequence[Instance]
 ) -> State:
-    """The best β of `candidates` (β → the method with that β) on `rows`, with every drop that was measured."""
+    """The best β of `candidates` (β → the method with that β) on `rows`, with every drop measured."""
     if not candidates or not rows:
         raise UserError("beta=calibrated needs a beta_grid and n_calibration > 0 training rows.")
     grid = sorted(candidates)

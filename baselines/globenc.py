@@ -1,4 +1,4 @@
-"""GlobEnc (Modarressi et al. 2022): norms of token-to-token contributions of the whole encoder block, rolled out.
+"""GlobEnc (Modarressi et al. 2022): norms of token-to-token contributions of whole blocks, rolled out.
 
 Inside a block, token i is a sum over source tokens j, x_j's share being
 
@@ -16,7 +16,6 @@ It cannot explain a class: all classes get the same scores.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -34,7 +33,7 @@ from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
 from iba.errors import UserError
 
-Parts = Literal["attention", "residual", "norm", "encoder"]
+PARTS = ("attention", "residual", "norm", "encoder")
 
 
 class GlobEnc(Unfitted):
@@ -44,9 +43,9 @@ class GlobEnc(Unfitted):
     residual added; "norm": N_ResLN, after the first layer norm; "encoder": N_Enc, after the second.
     """
 
-    def __init__(self, parts: Parts = "encoder") -> None:
-        if parts not in get_args(Parts):
-            raise UserError(f"globenc: parts={parts} is unknown; choose from {', '.join(get_args(Parts))}.")
+    def __init__(self, parts: str = "encoder") -> None:
+        if parts not in PARTS:
+            raise UserError(f"globenc: parts={parts} is unknown; choose from {', '.join(PARTS)}.")
         self.parts = parts
 
     def attribute(
@@ -64,7 +63,7 @@ class GlobEnc(Unfitted):
 
 @torch.no_grad()
 def contributions(
-    layer: LayerAttention, parts: Parts, chunk: int
+    layer: LayerAttention, parts: str, chunk: int
 ) -> Iterator[Float[Tensor, "batch queries tokens hidden"]]:
     """The share of every source token in every token of the block's output, `chunk` queries at a time."""
     block, hidden = layer.block, layer.hidden

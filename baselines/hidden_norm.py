@@ -9,8 +9,6 @@ It cannot explain a class: all classes get the same scores.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 from jaxtyping import Int
 from torch import Tensor
 
@@ -20,7 +18,7 @@ from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
 from iba.errors import UserError
 
-Vector = Literal["hidden", "standardised", "update"]
+VECTORS = ("hidden", "standardised", "update")
 
 
 class HiddenNorm:
@@ -32,9 +30,9 @@ class HiddenNorm:
 
     copies = 1
 
-    def __init__(self, layer: int | float, of: Vector = "standardised", n_statistics: int = 1000) -> None:
-        if of not in get_args(Vector):
-            raise UserError(f"hidden_norm: of={of} is unknown; choose from {', '.join(get_args(Vector))}.")
+    def __init__(self, layer: int | float, of: str = "standardised", n_statistics: int = 1000) -> None:
+        if of not in VECTORS:
+            raise UserError(f"hidden_norm: of={of} is unknown; choose from {', '.join(VECTORS)}.")
         self.layer, self.of, self.n_statistics = layer, of, n_statistics
         self._state: State = {}
 

@@ -107,19 +107,13 @@ class ReadoutBottleneck:
 
     def _new_network(self, classifier: Classifier) -> nn.Sequential:
         width, n_read = classifier.hidden_size, len(self._layers(classifier))
-        # Drawn on the CPU without touching the global generator.
+        # Drawn on the CPU, the same for every device; the global generator is left as it was.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = nn.Sequential(
-                nn.Linear(n_read * width, width),
-                nn.ReLU(),
-                nn.Linear(width, width),
-                nn.ReLU(),
-                nn.Linear(width, width),
-            )
-        nn.init.zeros_(network[-1].weight)
-        nn.init.constant_(network[-1].bias, self.alpha_init)
-        return network.to(classifier.device)
+            torch.default_generator.manual_seed(self.seed)
+            first, second, last = (nn.Linear(n, width) for n in (n_read * width, width, width))
+        nn.init.zeros_(last.weight)
+        nn.init.constant_(last.bias, self.alpha_init)
+        return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last).to(classifier.device)
 
     def _restored_network(self, classifier: Classifier) -> nn.Sequential:
         if self._network is None:

@@ -1,8 +1,8 @@
 """Information flow routes (Ferrando & Voita 2024), as contribution scores.
 
-Into token i's residual stream flow y_i = x_i + Σ_{j,h} m_ijh + b_O, where m_ijh = A^h_ij (x_j W_V^h + b_V^h) W_O^h
-is what head h carries from token j. A part z counts by its proximity to the whole (section 2, after ALTI,
-Ferrando et al. 2022),
+Into token i's residual stream flow y_i = x_i + Σ_{j,h} m_ijh + b_O, where head h carries from token j
+m_ijh = A^h_ij (x_j W_V^h + b_V^h) W_O^h. A part z counts by its proximity to the whole (section 2, after
+ALTI, Ferrando et al. 2022),
 
     proximity(z, y) = max(‖y‖₁ − ‖z − y‖₁, 0),
 
@@ -42,7 +42,7 @@ class InformationFlowRoutes(Unfitted):
 
 @torch.no_grad()
 def edge_importance(layer: LayerAttention, chunk: int) -> Float[Tensor, "batch tokens tokens"]:
-    """Share of every source token (heads added, the residual on the diagonal) in every token; rows sum to 1."""
+    """Share of every source token (heads added, residual on the diagonal) in every token; rows sum to 1."""
     values = layer.projected_values()
     context = torch.einsum("bhij,bhjo->bio", layer.probabilities, values)
     whole = layer.hidden + context + layer.block.attention_output.bias
@@ -50,18 +50,18 @@ def edge_importance(layer: LayerAttention, chunk: int) -> Float[Tensor, "batch t
     for start in range(0, whole.shape[1], chunk):
         queries = slice(start, start + chunk)
         # One head at a time: all heads' messages at once would not fit.
-        edges = sum(
+        edges = [
             proximity(
                 layer.probabilities[:, head, queries, :, None] * values[:, head, None],
                 whole[:, queries, None],
             )
             for head in range(values.shape[1])
-        )
-        rows.append(edges)
+        ]
+        rows.append(torch.stack(edges).sum(0))
     importance = torch.cat(rows, 1) + torch.diag_embed(proximity(layer.hidden, whole))
     return importance / importance.sum(-1, keepdim=True).clamp_min(1e-12)
 
 
 def proximity(part: Float[Tensor, "*#shape hidden"], whole: Float[Tensor, "*#shape hidden"]) -> Tensor:
     """max(‖whole‖₁ − ‖part − whole‖₁, 0); a part equal to the whole gets ‖whole‖₁, one of no use 0."""
-    return (whole.norm(p=1, dim=-1) - (part - whole).norm(p=1, dim=-1)).clamp_min(0)
+    return (whole.abs().sum(-1) - (part - whole).abs_().sum(-1)).clamp_min(0)

@@ -47,9 +47,9 @@ def shapley_values(
     if n_features < 2:
         # The kernel is over proper, non-empty coalitions, of which there are none: the value is exact.
         return (predict(torch.ones(1, n_features)) - predict(torch.zeros(1, n_features)))[:n_features]
-    # Captum draws from torch's global generator.
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    # Captum draws from torch's global CPU generator, which is left as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         values: Tensor = CaptumKernelShap(predict).attribute(
             torch.ones(1, n_features), n_samples=n_samples, perturbations_per_eval=n_samples
         )

@@ -8,6 +8,8 @@ a word piece that is not among lime's words gets the largest score of all.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import torch
 from jaxtyping import Int
@@ -21,17 +23,22 @@ from iba.variants import Variant, class_probabilities
 
 
 class LimeReleased(Unfitted):
-    """The released LIME; `explained_class` is the name of the authors' class 1, `pad_to` their 512 tokens."""
+    """The released LIME; `explained_class` names the authors' class 1.
+
+    Every text is padded to `pad_to` tokens (512 in the released code; a smaller number is a stated
+    saving) or, if longer, to the longest of its samples; texts are cut at `max_length`.
+    """
 
     def __init__(
         self,
         explained_class: str,
         pad_to: int = 512,
+        max_length: int = 512,
         n_samples: int = 100,
         n_samples_pair: int = 75,
         seed: int = 0,
     ) -> None:
-        self.explained_class, self.pad_to = explained_class, pad_to
+        self.explained_class, self.pad_to, self.max_length = explained_class, pad_to, max_length
         self.n_samples, self.n_samples_pair = n_samples, n_samples_pair
         self.seed = seed
 
@@ -48,12 +55,15 @@ class LimeReleased(Unfitted):
         example = instance.example
         pair = example.text_pair is not None
         text = f"{example.text} ****** {example.text_pair}" if pair else example.text
+        if not re.search(r"\w", text):  # lime cannot sample from no words
+            return torch.zeros(len(instance))
 
         def predict(texts: list[str]) -> np.ndarray:
-            rows = classifier.tokenizer(texts, truncation=True, padding="max_length", max_length=self.pad_to)
+            rows = classifier.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
+            length = max(self.pad_to, *map(len, rows))
+            padding = [classifier.tokenizer.pad_token_id] * length
             # Only as the released code: no attention mask, so padding is read as text.
-            attended = [True] * self.pad_to
-            variants = [Variant(ids, [0] * self.pad_to, attended) for ids in rows["input_ids"]]
+            variants = [Variant([*ids, *padding][:length], [0] * length, [True] * length) for ids in rows]
             return class_probabilities(classifier, variants)
 
         explainer = LimeTextExplainer(random_state=instance_seed(self.seed, instance.id))

@@ -39,6 +39,8 @@ class LimeTokens(Unfitted):
     def _explain(self, classifier: Classifier, instance: Instance, target: int) -> Tensor:
         removable = [i for i, special in enumerate(instance.special) if not special]
         fixed = [i for i, special in enumerate(instance.special) if special]
+        if not removable:  # a text of which the tokenizer left nothing; lime cannot sample from no words
+            return torch.zeros(len(instance))
 
         def predict(texts: list[str]) -> np.ndarray:
             kept = [sorted([*fixed, *map(int, text.split())]) for text in texts]

@@ -120,18 +120,22 @@ class Block:
         residual = hidden if n_queries is None else hidden[:, :n_queries]
         if attends is not None and n_queries is not None and attends.shape[-2] > 1:
             attends = attends[..., :n_queries, :]
-        context = F.scaled_dot_product_attention(
-            self.heads(self.query(residual)),
-            self.heads(self.key(hidden)),
-            self.heads(self.value(hidden)),
-            attends,
-        )
+        queries, keys, values = self.query(residual), self.key(hidden), self.value(hidden)
+        context = attend(self.heads(queries), self.heads(keys), self.heads(values), attends)
         return self.after_attention(context.transpose(1, 2).flatten(2), residual)
 
     def after_attention(self, context: Hidden, residual: Hidden) -> Hidden:
         """Everything after the heads' weighted sums: projection, residuals, feed-forward, both norms."""
         attended = self.attention_norm(self.attention_output(context) + residual)
         return self.output_norm(self.output(self.activation(self.intermediate(attended))) + attended)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, attends: Tensor | None) -> Tensor:
+    """Scaled-dot-product attention; in float32 on a CPU, where the bfloat16 kernel is far slower."""
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, attends)
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attends)
 
 
 class Classifier:

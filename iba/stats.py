@@ -9,6 +9,7 @@ and, unlike Wilcoxon's test of ranks, is not disturbed by the many instances tha
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def percentiles(
     """The two ends of the percentile interval of bootstrap draws."""
     tail = (1 - how.confidence) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
-    return low, high
+    return np.asarray(low), np.asarray(high)
 
 
 def hierarchical_interval(values: Float[np.ndarray, "seeds n"], how: Resampling) -> Interval:
@@ -157,7 +158,11 @@ def holm(p_values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
     """p-values corrected for the k comparisons of one family (Holm 1979)."""
     if not len(p_values):
         return p_values
-    return np.asarray(multipletests(p_values, method="holm")[1], dtype=float)
+    gc.freeze()  # multipletests collects garbage, which takes a second per call once torch is loaded
+    try:
+        return np.asarray(multipletests(p_values, method="holm")[1], dtype=float)
+    finally:
+        gc.unfreeze()
 
 
 def effect_size(differences: Float[np.ndarray, " n"]) -> float:

@@ -1,4 +1,4 @@
-"""Time ours beside the straightforward reference: `scripts/benchmark.py preset=cpu dataset=[mnli_matched,imdb]`."""
+"""Time ours beside the straightforward reference: `scripts/benchmark.py preset=cpu dataset=[rte,imdb]`."""
 
 from iba.benchmark import run
 from iba.cli import main

@@ -1,4 +1,5 @@
-"""What every test shares: no network, one thread, shapes checked at run time, and a tiny random classifier."""
+"""What every test shares: no network, one thread, shapes checked at run time, a tiny random classifier."""
+# ruff: noqa: E402 - the environment and the import hook must come before the project's own imports.
 
 from __future__ import annotations
 

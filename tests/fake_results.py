@@ -24,7 +24,7 @@ def configured(folder: Path, *overrides: str) -> DictConfig:
 
 
 def falling(n: int, drop: float, seed: int = 0, spread: float = 0.02) -> np.ndarray:
-    """Curves (n, 10): 0.9 at the start, lower by `drop` (± noise of mean 0) after one step, 0.1 at the end."""
+    """Curves (n, 10): 0.9 at the start, lower by `drop` ± centred noise after one step, 0.1 at the end."""
     noise = np.random.default_rng(seed).normal(0, spread, n)
     curves = np.linspace(0.9 - drop, 0.1, 9)[None].repeat(n, 0)
     curves[:, :-1] += (noise - noise.mean())[:, None]
@@ -42,34 +42,27 @@ def degradation(
 ) -> pd.DataFrame:
     """Degradation rows whose curve grid is `curves`; the ERASER grid interpolates it."""
     n = len(curves)
-    rows = []
+    identity = {"protocol": protocol, "dataset": dataset, "method": method, "target": 1, "n_tokens": 12}
+    tables = []
     for operator in operators:
         for order in orders:
             shares = SHARES if order == "most" else tuple(1 - s for s in SHARES)
-            for grid, fractions in (("curve", tuple(FRACTIONS)), ("eraser", shares)):
-                for step, fraction in enumerate(fractions):
-                    values = [float(np.interp(fraction, FRACTIONS, curve)) for curve in curves]
-                    rows.append(
-                        pd.DataFrame(
-                            {
-                                "protocol": protocol,
-                                "dataset": dataset,
-                                "method": method,
-                                "instance_id": [f"i{k:04d}" for k in range(n)],
-                                "target": 1,
-                                "order": order,
-                                "operator": operator,
-                                "grid": grid,
-                                "step": step,
-                                "fraction": fraction,
-                                "n_tokens": 12,
-                                "n_removed": min(round(fraction * 12), 10),
-                                "prob_target": values,
-                                **extra,
-                            }
-                        )
-                    )
-    return pd.concat(rows, ignore_index=True)
+            for grid, fractions in (("curve", FRACTIONS), ("eraser", np.array(shares))):
+                steps = len(fractions)
+                columns = {
+                    "instance_id": np.repeat([f"i{k:04d}" for k in range(n)], steps),
+                    "order": order,
+                    "operator": operator,
+                    "grid": grid,
+                    "step": np.tile(np.arange(steps), n),
+                    "fraction": np.tile(fractions, n),
+                    "n_removed": np.tile(np.minimum(np.rint(fractions * 12).astype(int), 10), n),
+                    "prob_target": (
+                        curves @ np.array([np.interp(fractions, FRACTIONS, e) for e in np.eye(10)])
+                    ).ravel(),
+                }
+                tables.append(pd.DataFrame(columns | identity | extra))
+    return pd.concat(tables, ignore_index=True)
 
 
 def write_classifier(run: Path, dataset: str, n: int) -> None:
@@ -112,10 +105,14 @@ def write_cell(
     write_json(folder / "attributions.json", {"settings": {"target": "gold"}, "provenance": provenance})
 
 
-def write_attributions(run: Path, dataset: str, protocol: str, method: str, n: int, planted: bool = False) -> None:
+def write_attributions(
+    run: Path, dataset: str, protocol: str, method: str, n: int, planted: bool = False
+) -> None:
     """Token scores that put the evidence word (`good`) first for every method but `random`."""
     tokens = ["[CLS]", "a", "very", "good", "film", "##s", "[SEP]"]
-    scores = [0.0, 0.1, 0.4, 0.9, 0.3, -0.2, 0.0] if method != "random" else [0.0, 0.9, 0.1, 0.2, 0.3, 0.4, 0.0]
+    scores = (
+        [0.0, 0.1, 0.4, 0.9, 0.3, -0.2, 0.0] if method != "random" else [0.0, 0.9, 0.1, 0.2, 0.3, 0.4, 0.0]
+    )
     table = pd.DataFrame(
         {
             "instance_id": [f"i{k:04d}" for k in range(n)],

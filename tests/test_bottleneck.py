@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_restricted_state_has_the_mean_and_variance_that_the_kl_assumes() -> Non
 
 def double_precision_loss(
     classifier: Classifier, batch: TokenBatch, beta: float, layer: int = 2
-) -> tuple[Tensor, object]:
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """α in float64 and the loss as a function of it, through a real transformer in float64."""
     classifier.model.double()
     generator = torch.Generator().manual_seed(1)

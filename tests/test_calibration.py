@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from toys import ToyClassifier, instance
 
-import iba.calibration
 from iba.attributor import Attribution, FitData
-from iba.calibration import feature_statistics, select_beta
+from iba.calibration import FIRST_STEP, feature_statistics, select_beta
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.method import InformationBottleneck
-from toys import ToyClassifier, instance
 
 CLS, SEP = 2, 3
 
@@ -74,7 +75,7 @@ GOOD, DULL = 20, 21
 class Knows(InformationBottleneck):
     """Stands in for IBA: finds the token that matters at one β alone. Remembers whom it was asked about."""
 
-    asked: list[str] = []
+    asked: ClassVar[list[str]] = []
 
     def with_beta(self, beta: float, state: dict[str, Tensor]) -> Knows:
         return Knows(self.layer, beta)
@@ -96,7 +97,9 @@ def planted_rows(n: int, name: str) -> list[Instance]:
     """One telling token among dull ones; 9 + k tokens, so that one token goes at 11 %."""
     return [
         instance(
-            [CLS, *[DULL] * (5 + k % 3), GOOD, DULL, SEP], [True, *[False] * (7 + k % 3), True], name=f"{name}:{k}"
+            [CLS, *[DULL] * (5 + k % 3), GOOD, DULL, SEP],
+            [True, *[False] * (7 + k % 3), True],
+            name=f"{name}:{k}",
         )
         for k in range(n)
     ]
@@ -126,7 +129,9 @@ def test_of_equal_drops_the_smallest_beta_is_taken() -> None:
 def test_nothing_to_choose_from_is_refused(grid: tuple[float, ...], rows: int) -> None:
     toy = ToyClassifier(lambda ids, segments: 0.5)
     with pytest.raises(UserError, match="needs a beta_grid and n_calibration > 0"):
-        select_beta(Knows(1, "calibrated"), toy, data(planted_rows(rows, "c"), planted_rows(rows, "c")), {}, grid)
+        select_beta(
+            Knows(1, "calibrated"), toy, data(planted_rows(rows, "c"), planted_rows(rows, "c")), {}, grid
+        )
 
 
 def test_fit_calibrates_on_the_real_method_and_restore_takes_it(
@@ -157,4 +162,4 @@ def test_fit_calibrates_on_the_real_method_and_restore_takes_it(
 
 
 def test_the_first_step_is_the_papers_eleven_percent() -> None:
-    assert iba.calibration.FIRST_STEP == pytest.approx(np.linspace(0, 1, 10)[1])
+    assert np.linspace(0, 1, 10)[1] == pytest.approx(FIRST_STEP)

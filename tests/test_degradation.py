@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from toys import ToyClassifier
 
 from iba.degradation import Order, Ranked, curve, n_removed, removal_order
 from iba.variants import Variant, class_probabilities, run_grouped
-from toys import ToyClassifier
 
 CLS, SEP, MASK = 2, 3, 4
 TENTHS = [float(f) for f in np.linspace(0, 1, 10)]
@@ -45,7 +45,7 @@ SCORES = [9.0, 1.0, 3.0, 2.0, 9.0]
 
 
 def test_short_text_every_column_is_its_own_fraction_and_counts_repeat() -> None:
-    # 5 tokens at k/9: 0, 0.56, 1.1, 1.7, 2.2, 2.8, 3.3, 3.9, 4.4, 5 → 0 1 1 2 2 3 3 4 4 5, at most 3 removable.
+    # 5 tokens at k/9: 0, 0.56, 1.1, 1.7, 2.2, 2.8, 3.3, 3.9, 4.4, 5 → 0 1 1 2 2 3 3 4 4 5, at most 3.
     classifier = lookup(SHORT)
     (points,) = curve(classifier, [ranked(SCORES, IDS)], TENTHS, "delete")
     assert [k for k, _ in points] == [0, 1, 1, 2, 2, 3, 3, 3, 3, 3]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    BertModel,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     ElectraConfig,
@@ -27,7 +29,7 @@ from iba.errors import UserError
 from iba.tiny import tiny_tokenizer
 
 N_LAYERS = 4
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "vocab_size": 400,
     "hidden_size": 32,
     "num_hidden_layers": N_LAYERS,
@@ -36,7 +38,14 @@ SHAPE = {
     "max_position_embeddings": 80,
     "num_labels": 3,
 }
-DISTIL = {"vocab_size": 400, "dim": 32, "n_layers": N_LAYERS, "n_heads": 4, "hidden_dim": 48, "num_labels": 3}
+DISTIL: dict[str, Any] = {
+    "vocab_size": 400,
+    "dim": 32,
+    "n_layers": N_LAYERS,
+    "n_heads": 4,
+    "hidden_dim": 48,
+    "num_labels": 3,
+}
 ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], PretrainedConfig]] = {
     "bert": (BertForSequenceClassification, BertConfig(**SHAPE)),
     "bert-relu": (BertForSequenceClassification, BertConfig(**SHAPE, hidden_act="relu")),
@@ -173,8 +182,6 @@ def test_an_unknown_architecture_is_refused() -> None:
 
 
 def test_an_encoder_without_a_head_is_refused() -> None:
-    from transformers import BertModel
-
     with pytest.raises(UserError, match="no classification head"):
         Classifier(BertModel(BertConfig(**SHAPE)), tiny_tokenizer())
 

@@ -1,8 +1,9 @@
-"""IBA as a method: batching must not matter, each protocol's settings do what they say, the model is untouched."""
+"""IBA as a method: batching does not matter, settings do what they say, the model is left untouched."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -14,15 +15,17 @@ from iba.data.tokens import Instance
 from iba.encoder import Classifier
 from iba.method import RELEASED_STD, InformationBottleneck, min_max
 
-PROTOCOLS = {
+PROTOCOLS: dict[str, dict[str, Any]] = {
     "described": {"beta": 1e-5},
     "released": {"beta": 1e-5, "noise": "layer_input", "readout": "last_forward"},
     "corrected": {"beta": 1.0},
 }
 
 
-def made(protocol: str, classifier: Classifier, instances: list[Instance], **change: object) -> InformationBottleneck:
-    method = InformationBottleneck(0.5, **(PROTOCOLS[protocol] | change))  # type: ignore[arg-type]
+def made(
+    protocol: str, classifier: Classifier, instances: list[Instance], **change: Any
+) -> InformationBottleneck:
+    method = InformationBottleneck(0.5, **(PROTOCOLS[protocol] | change))
     method.restore(method.fit(classifier, FitData(instances, instances, 0)))
     return method
 

@@ -241,9 +241,9 @@ def test_damaged_files_are_named(finished: DictConfig, tmp_path: Path) -> None:
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
     shutil.copytree(Path(finished.paths.results), tmp_path / "results")
     cfg = configured(tmp_path)
-    scores = tmp_path / "results/smoke/planted/described/ig/attributions.parquet"
+    scores = tmp_path / "results/smoke/planted/described/iba/attributions.parquet"
     scores.write_bytes(scores.read_bytes()[:100])
-    (tmp_path / "results/smoke/planted/described/ig/degradation.parquet").unlink()
+    (tmp_path / "results/smoke/planted/described/iba/degradation.parquet").unlink()
     with pytest.raises(UserError, match=r"attributions.parquet is damaged: delete it"):
         degrade.run(cfg)
     (weights,) = (tmp_path / "cache").rglob("model.safetensors")

@@ -61,7 +61,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Degrade:
-    """The degradation test at `fractions`, on scores drawn at random; "scores" are the probabilities there."""
+    """The degradation test at `fractions`, on random rankings; its "scores" are the probabilities there."""
 
     fractions: Sequence[float]
     name: str = "degradation"

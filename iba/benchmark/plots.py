@@ -29,7 +29,9 @@ def scaling(rows: pd.DataFrame, colours: Mapping[str, str | None], stem: Path) -
         for operation, line in chosen.groupby("operation"):
             line = line.sort_values("value")
             x, y = line["value"].to_numpy(float), line[column].to_numpy(float)
-            axis.plot(x, y, "o-", ms=3.5, lw=1.2, color=colours.get(str(operation)) or "#333333", label=operation)
+            axis.plot(
+                x, y, "o-", ms=3.5, lw=1.2, color=colours.get(str(operation)) or "#333333", label=operation
+            )
             if sweep in ("tokens", "instances"):
                 axis.plot(x, y[0] * x / x[0], ":", lw=0.8, color="#999999")
         axis.set(xlabel=label, ylabel=unit, yscale="log")

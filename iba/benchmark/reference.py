@@ -27,6 +27,7 @@ from captum.attr import IntegratedGradients
 from jaxtyping import Float
 from lime.lime_text import LimeTextExplainer
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from iba.attributor import State, instance_seed
 from iba.bottleneck import Noise, NoiseBank
@@ -40,14 +41,14 @@ class ReferenceModel:
     """The plain Hugging Face model of a classifier: a copy in float32 whose parameters require gradients."""
 
     def __init__(self, classifier: Classifier) -> None:
-        self.model: nn.Module = copy.deepcopy(classifier.model).float().requires_grad_(True).eval()
+        self.model: PreTrainedModel = copy.deepcopy(classifier.model).float().requires_grad_(True).eval()
         self.tokenizer = classifier.tokenizer
         self.device = classifier.device
         self.family = classifier.family
 
     def layer(self, number: int) -> nn.Module:
         """The module of a 1-based layer."""
-        layers = attrgetter(self.family.layers)(getattr(self.model, self.model.base_model_prefix))
+        layers = attrgetter(self.family.layers)(self.model.base_model)
         module: nn.Module = layers[number - 1]
         return module
 

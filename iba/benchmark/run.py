@@ -29,7 +29,6 @@ from iba.calibration import FIRST_STEP
 from iba.data.tokens import Instance
 from iba.degradation import Ranked, curve, removal_order
 from iba.devices import resolve_device
-from iba.errors import UserError
 from iba.experiment import datasets, method_settings
 from iba.store import device_name, plain, provenance
 
@@ -163,7 +162,9 @@ def _correlations(
 
 def _precision(subject: Subject, operation: Attribute) -> list[Row]:
     """What bf16 changes: rank correlation of the scores and the mean drop at 11 %."""
-    instances = subject.instances(min(subject.bench.cfg.benchmark.n_precision, len(subject.bench.samples.test)))
+    instances = subject.instances(
+        min(subject.bench.cfg.benchmark.n_precision, len(subject.bench.samples.test))
+    )
     targets = subject.targets(instances)
     scores, drops = {}, {}
     for precision in ("fp32", "bf16"):
@@ -229,9 +230,19 @@ def _point(
             call: Callable[[], Scores] = partial(timed.ours, classifier, instances, [0] * n)
             call()  # warm-up
             seconds = measure.seconds(call, classifier.device, 1)
-        return [{"tokens": tokens, "n": n, "precision": precision, "ms": 1e3 * seconds, "ms_per_instance": 1e3 * seconds / n}]
+        return [
+            {
+                "tokens": tokens,
+                "n": n,
+                "precision": precision,
+                "ms": 1e3 * seconds,
+                "ms_per_instance": 1e3 * seconds / n,
+            }
+        ]
 
-    ledger.measure({"sweep": sweep, "operation": operation.name, "dataset": subject.name, "value": value}, work)
+    ledger.measure(
+        {"sweep": sweep, "operation": operation.name, "dataset": subject.name, "value": value}, work
+    )
 
 
 def _at_layer(subject: Subject, operation: Attribute, layer: int) -> Operation:

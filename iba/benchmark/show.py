@@ -29,7 +29,8 @@ def comparison(rows: pd.DataFrame, machine: pd.DataFrame, full_rows: Mapping[str
     console = Console(width=150)
     for peak in machine.itertuples():
         rate = peak.matmul_flops_per_s / 1e9
-        console.print(f"{peak.device}: {rate:,.0f} GFLOP/s in a {peak.precision} product of two {peak.matmul_size}² matrices")
+        what = f"a {peak.precision} product of two {peak.matmul_size}² matrices"
+        console.print(f"{peak.device}: {rate:,.0f} GFLOP/s in {what}")
     table = Table(title="milliseconds per instance; the same instances and device on both sides")
     for title in _COMPARISON.values():
         table.add_column(title, justify="right")
@@ -38,11 +39,12 @@ def comparison(rows: pd.DataFrame, machine: pd.DataFrame, full_rows: Mapping[str
     console.print(table)
     seconds = table_1_seconds(rows, full_rows)
     if seconds is not None:
-        console.print(f"All {sum(full_rows.values()):,} instances of Table 1, one protocol: {seconds / 60:,.0f} min (projected)")
+        what = f"Table 1 on all {sum(full_rows.values()):,} instances, one protocol"
+        console.print(f"{what}: {seconds / 60:,.0f} min (projected)")
 
 
 def table_1_seconds(rows: pd.DataFrame, full_rows: Mapping[str, int]) -> float | None:
-    """Projected seconds of Table 1: every attribution once, the degradation test once for each of four methods.
+    """Projected seconds of Table 1: every attribution once, the degradation test for each of four methods.
 
     In the fastest measured precision; None unless every data set of `full_rows` was measured.
     """
@@ -51,7 +53,8 @@ def table_1_seconds(rows: pd.DataFrame, full_rows: Mapping[str, int]) -> float |
     best = rows.groupby(["dataset", "operation"])["ours_ms"].min()
     times = {"degradation": 4}
     return float(
-        sum(ms * times.get(str(o), 1) * full_rows[str(d)] for (d, o), ms in best.items() if d in full_rows) / 1e3
+        sum(ms * times.get(str(o), 1) * full_rows[str(d)] for (d, o), ms in best.items() if d in full_rows)
+        / 1e3
     )
 
 
@@ -60,7 +63,16 @@ def precision(rows: pd.DataFrame) -> None:
     if rows.empty:
         return
     table = Table(title="bf16 against fp32: rank correlation of the scores per instance, mean drop at 11 %")
-    for title in ("method", "data set", "n", "median", "5th percentile", "drop fp32", "drop bf16", "difference"):
+    for title in (
+        "method",
+        "data set",
+        "n",
+        "median",
+        "5th percentile",
+        "drop fp32",
+        "drop bf16",
+        "difference",
+    ):
         table.add_column(title, justify="right")
     for r in rows.itertuples():
         numbers = (r.rank_correlation_median, r.rank_correlation_p05, r.mean_drop_fp32, r.mean_drop_bf16)

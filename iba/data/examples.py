@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from datasets import ClassLabel, Dataset
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -49,7 +50,7 @@ def read_split(dataset: DictConfig, split: str) -> list[Example]:
 
     Raises `UserError` for a missing column, a label outside the classes, or an empty text.
     """
-    table: Dataset = instantiate(dataset.source, split=split)
+    table = _table(dataset, split)
     columns = [c for c in (dataset.text, dataset.text_pair, dataset.label) if c is not None]
     missing = [c for c in columns if c not in table.column_names]
     if missing:
@@ -68,6 +69,17 @@ def read_split(dataset: DictConfig, split: str) -> list[Example]:
                 raise UserError(f"{dataset.name}, split {split}, row {row}: column {column!r} has no text.")
         examples.append(Example(f"{split}:{row}", text, pair, label, _spans(spans)))
     return examples
+
+
+def _table(dataset: DictConfig, split: str) -> Dataset:
+    try:
+        table: Dataset = instantiate(dataset.source, split=split)
+    except InstantiationException as error:
+        # Hydra wraps whatever its target raises; a user's mistake keeps its own words.
+        if isinstance(error.__cause__, UserError):
+            raise UserError(str(error.__cause__)) from error
+        raise
+    return table
 
 
 def _spans(raw: Sequence[Sequence[Sequence[int]]] | None) -> tuple[tuple[Span, ...], tuple[Span, ...]] | None:
@@ -111,7 +123,7 @@ def draw_samples(dataset: DictConfig, seed: int) -> Samples:
     order = np.random.default_rng([seed, 0]).permutation(len(train))
     n_calibration = int(dataset.n_calibration)
     n_train = len(train) - n_calibration if dataset.n_train is None else int(dataset.n_train)
-    _require(dataset, "train", len(train), n_train + n_calibration)
+    _require(dataset, "train", len(train), max(n_train, 1) + n_calibration)
     n_test = len(test) if dataset.n_test is None else int(dataset.n_test)
     _require(dataset, "test", len(test), n_test)
     n_scored = len(test) if dataset.n_accuracy is None else max(n_test, int(dataset.n_accuracy))

@@ -71,8 +71,10 @@ def tokenise(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int
 ) -> list[Instance]:
     """Tokenise once, cutting texts to `max_length` tokens (the longer of a pair is cut first)."""
+    if not examples:  # a tokenizer refuses an empty list
+        return []
     texts = [e.text for e in examples]
-    pairs = [e.text_pair for e in examples] if examples and examples[0].text_pair is not None else None
+    pairs = [e.text_pair for e in examples] if examples[0].text_pair is not None else None
     encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_token_type_ids=True)
     instances = []
     for row, example in enumerate(examples):

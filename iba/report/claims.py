@@ -69,7 +69,10 @@ class Claim:
 
 def conclude(claim: str, protocol: str, checks: Sequence[Check]) -> Verdict:
     """One failed check refutes; all must hold to reproduce; everything else is not enough data."""
-    count = {state: sum(check.state == state for check in checks) for state in ("holds", "fails", "open", "missing")}
+    count = {
+        state: sum(check.state == state for check in checks)
+        for state in ("holds", "fails", "open", "missing")
+    }
     if count["fails"]:
         outcome: Outcome = "not reproduced"
     elif checks and count["holds"] == len(checks):
@@ -78,8 +81,13 @@ def conclude(claim: str, protocol: str, checks: Sequence[Check]) -> Verdict:
         outcome = "not enough data"
     words = {"holds": "hold", "fails": "fail", "open": "are undecided", "missing": "have no data"}
     parts = [f"{count[state]} {word}" for state, word in words.items() if count[state]]
-    statement = f"of {len(checks)} checks {', '.join(parts)}" if checks else "nothing stored that could test it"
+    statement = (
+        f"of {len(checks)} checks {', '.join(parts)}" if checks else "nothing stored that could test it"
+    )
     return Verdict(claim, protocol, outcome, statement, tuple(checks))
+
+
+_NO_OTHERS = "; not enough data under the others"
 
 
 def overall(verdicts: Sequence[Verdict]) -> str:
@@ -89,11 +97,13 @@ def overall(verdicts: Sequence[Verdict]) -> str:
     if not decided:
         return "not enough data"
     if not won:
-        return "not reproduced"
+        undecided = "" if len(decided) == len(verdicts) else _NO_OTHERS
+        under = f" under {_listed([v.protocol for v in decided])}" if undecided else ""
+        return f"not reproduced{under}{undecided}"
     if len(won) == len(verdicts):
         return "reproduced"
     if len(won) == len(decided):
-        return f"reproduced under {_listed(won)}; not enough data under the others"
+        return f"reproduced under {_listed(won)}{_NO_OTHERS}"
     return f"reproduced only under {_listed(won)}"
 
 
@@ -126,7 +136,7 @@ def larger(
         text += f" (paper: {number(theirs)})"
     if row["n"] < MIN_INSTANCES:
         return Check("missing", f"{text}; fewer than {MIN_INSTANCES} instances")
-    significant = row["p_holm"] < 1 - stored.how.confidence
+    significant = bool(row["p_holm"] < 1 - stored.how.confidence)
     return Check(_larger_state(row, significant, theirs), text)
 
 
@@ -181,7 +191,11 @@ def best_layers(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
     scores = sweep(stored, "layers", "layer", protocol)
     if scores.empty:
         return conclude("C4", protocol, [])
-    wide = scores[scores["method"] == "iba"].pivot(index="instance_id", columns="layer", values="drop_11").dropna()
+    wide = (
+        scores[scores["method"] == "iba"]
+        .pivot(index="instance_id", columns="layer", values="drop_11")
+        .dropna()
+    )
     layers = [int(layer) for layer in wide.columns]
     if layers != list(range(1, 13)):
         return conclude("C4", protocol, [Check("missing", f"layers {layers} of 1–12 were run")])
@@ -230,16 +244,20 @@ def small_beta(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
     checks = []
     for beta, rows in small.groupby("beta"):
         values = (rows.set_index("instance_id")["area_over"] - areas_x).dropna().to_numpy(float)
-        checks.append(_alike(f"β = {beta:.0e} − X alone, area over the curve", mean_interval(values, stored.how)))
+        checks.append(
+            _alike(f"β = {beta:.0e} − X alone, area over the curve", mean_interval(values, stored.how))
+        )
     return conclude("C5", protocol, checks)
 
 
 def _alike(what: str, found: Interval) -> Check:
     """Equivalence: the whole interval inside ±ALIKE holds, wholly outside fails."""
-    text = f"{what} = {number(found.estimate)} {interval(found.low, found.high)}, n = {found.n}, margin ±{ALIKE}"
+    text = (
+        f"{what} = {number(found.estimate)} {interval(found.low, found.high)}, n = {found.n}, margin ±{ALIKE}"
+    )
     if found.n < MIN_INSTANCES:
         return Check("missing", f"{text}; fewer than {MIN_INSTANCES} instances")
-    if -ALIKE < found.low and found.high < ALIKE:
+    if found.low > -ALIKE and found.high < ALIKE:
         return Check("holds", text)
     return Check("fails" if found.low > ALIKE or found.high < -ALIKE else "open", text)
 
@@ -293,7 +311,9 @@ def _kept(stored: Stored, protocol: str, dataset: str) -> list[Check]:
 
 
 def _below(what: str, found: Interval, limit: float) -> Check:
-    text = f"{what} = {number(found.estimate)} {interval(found.low, found.high)}, n = {found.n}, limit {limit}"
+    text = (
+        f"{what} = {number(found.estimate)} {interval(found.low, found.high)}, n = {found.n}, limit {limit}"
+    )
     if found.n < MIN_INSTANCES:
         return Check("missing", f"{text}; fewer than {MIN_INSTANCES} instances")
     if found.high < limit:
@@ -305,8 +325,8 @@ CLAIMS = (
     Claim(
         "C1",
         "IBA beats LIME and IG on IMDB, MNLI matched, MNLI mismatched and RTE (drop at 11 %)",
-        "Paired sign-flip permutation test of the mean difference, Holm-corrected over the six pairs of methods of "
-        "a data set and protocol; 8 comparisons, all must hold.",
+        "Paired sign-flip permutation test of the mean difference, Holm-corrected over the six pairs of "
+        "methods of a data set and protocol; 8 comparisons, all must hold.",
         iba_wins,
     ),
     Claim(
@@ -319,14 +339,15 @@ CLAIMS = (
     Claim(
         "C4",
         "Layers 8 and 9, then 1, are the best places for the bottleneck on IMDB",
-        "Layer sweep: drop at 11 % of layers 8 and 9 (averaged per instance) against every other layer, and of "
-        "layer 1 against the rest; sign-flip test, Holm-corrected over all 19 comparisons.",
+        "Layer sweep: drop at 11 % of layers 8 and 9 (averaged per instance) against every other layer, and "
+        "of layer 1 against the rest; sign-flip test, Holm-corrected over all 19 comparisons.",
         best_layers,
     ),
     Claim(
         "C5",
         "β ≤ 1e-6 behaves like X alone",
-        f"β sweep: equivalence of the areas over the curve, the interval of the paired difference inside ±{ALIKE}.",
+        f"β sweep: equivalence of the areas over the curve, the interval of the paired difference "
+        f"inside ±{ALIKE}.",
         small_beta,
     ),
     Claim(
@@ -338,8 +359,8 @@ CLAIMS = (
     Claim(
         "C7",
         "The optimised bottleneck keeps the prediction and discards most of the information",
-        f"Mean loss of the target's probability with T in place of X below {LOSS}, and share of the bits at the "
-        f"start that is kept below {MOST}, by their intervals, on each of the five data sets.",
+        f"Mean loss of the target's probability with T in place of X below {LOSS}, and share of the bits at "
+        f"the start that is kept below {MOST}, by their intervals, on each of the five data sets.",
         keeps_prediction,
     ),
 )
@@ -361,4 +382,3 @@ class Judged:
 def judge(stored: Stored, tests: pd.DataFrame) -> list[Judged]:
     """All claims under all protocols of the run."""
     return [Judged(c, [c.verdict(stored, tests, p) for p in stored.protocols]) for c in CLAIMS]
-

@@ -67,9 +67,9 @@ def _store_diagnostics(rows: pd.DataFrame, path: Path) -> None:
         write_parquet(path, rows[["instance_id", *scalars]])
 
 
-def recall_row(rows: pd.DataFrame, stored: Stored) -> dict[str, float]:
+def recall_row(rows: pd.DataFrame, stored: Stored) -> dict[str, float | int]:
     """Mean recall of the evidence tokens with its interval, and what a random ranking would reach."""
-    recalls = [recall(r.scores, r.special, r.evidence) for r in rows.itertuples()]
+    recalls = [recall(r.scores.tolist(), r.special.tolist(), r.evidence.tolist()) for r in rows.itertuples()]
     chances = [sum(r.evidence) / (len(r.special) - sum(r.special)) for r in rows.itertuples()]
     found = mean_interval(np.array(recalls), stored.how)
     return {
@@ -82,7 +82,7 @@ def recall_row(rows: pd.DataFrame, stored: Stored) -> dict[str, float]:
 
 
 def recall(scores: Sequence[float], special: Sequence[bool], evidence: Sequence[bool]) -> float:
-    """Share of the k evidence tokens among the k tokens with the largest scores (ties as in the degradation test)."""
+    """Share of the k evidence tokens among the k tokens that the degradation test would remove first."""
     k = sum(evidence)
     top = removal_order(scores, special, "most")[:k]
     return float(sum(bool(evidence[i]) for i in top) / k)

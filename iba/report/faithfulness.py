@@ -22,7 +22,7 @@ MEASURES = {
 
 
 def table(stored: Stored) -> pd.DataFrame:
-    """One row per cell, operator and measure: n, estimate, interval; measures that were not run are left out."""
+    """One row per cell, operator and measure: n, estimate, interval; what was not run is left out."""
     rows = []
     for (protocol, dataset, operator, method), scores in stored.scores.groupby(
         ["protocol", "dataset", "operator", "method"], sort=False
@@ -63,16 +63,18 @@ def _one(stored: Stored, rows: pd.DataFrame, protocol: str) -> Grid:
             else "–"
             for m in present
         ]
-        lines.append([stored.names.datasets[str(dataset)], str(operator), stored.names.methods[str(method)], *values])
+        lines.append(
+            [stored.names.datasets[str(dataset)], str(operator), stored.names.methods[str(method)], *values]
+        )
     heads = ["data set", "operator", "method", *(MEASURES[m] for m in present)]
     return Grid(f"Faithfulness, {stored.names.protocols[protocol]} (`{protocol}`)", heads, lines, _NOTES)
 
 
 _NOTES = (
     "Mean over instances with its interval. ↑ larger is better, ↓ smaller is better.",
-    "Areas by the trapezoid rule over the share of removed tokens, 0 % included: the mean drop along the curve.",
-    "Comprehensiveness and sufficiency: mean over the top 1, 5, 10, 20 and 50 % of p(0) − p(without them) and "
-    "p(0) − p(with them alone).",
+    "Areas by the trapezoid rule over the share of removed tokens, 0 % included: the mean drop on the curve.",
+    "Comprehensiveness and sufficiency: mean over the top 1, 5, 10, 20 and 50 % of p(0) − p(without them) "
+    "and p(0) − p(with them alone).",
 )
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from iba.report.drawing import PAGE_WIDTH, Mark, look, marks, save
 from iba.report.rows import DELETE, Stored
@@ -84,19 +83,15 @@ def draw_panel(axes: Axes, found: Panel, style: dict[str, Mark], labels: dict[st
             label=labels[method],
         )
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xticks([0, 0.5, 1])
-    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.set_xticks([0, 1 / 3, 2 / 3, 1], ["0", "33", "67", "100"])
     axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
-    axes.text(0.97, 0.95, f"n = {found.n}", transform=axes.transAxes, ha="right", va="top", color="0.35")
 
 
 def draw(stored: Stored, protocols: Sequence[str], panels: dict[tuple[str, str], Panel]) -> Figure:
     """Protocols as rows, data sets as columns, one legend above."""
     columns = stored.datasets
-    figure = Figure(
-        figsize=(max(PAGE_WIDTH, 1.38 * len(columns)) if len(columns) > 2 else 2.3 * len(columns) + 0.6, 0.6 + 1.55 * len(protocols)),
-        layout="constrained",
-    )
+    width = max(PAGE_WIDTH, 1.38 * len(columns)) if len(columns) > 2 else 0.6 + 2.3 * len(columns)
+    figure = Figure(figsize=(width, 0.8 + 1.5 * len(protocols)), layout="constrained")
     grid = figure.subplots(len(protocols), len(columns), sharex=True, sharey=True, squeeze=False)
     style = marks(stored.names.colours)
     for i, protocol in enumerate(protocols):
@@ -107,15 +102,25 @@ def draw(stored: Stored, protocols: Sequence[str], panels: dict[tuple[str, str],
             else:
                 axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", color="0.5")
             if i == 0:
-                axes.set_title(stored.names.datasets[dataset])
+                axes.set_title(f"{stored.names.datasets[dataset]}\n{_sizes(dataset, panels)}")
         grid[i, 0].set_ylabel(f"{stored.names.protocols[protocol]}\nnormalised drop $\\bar{{d}}$")
-    figure.supxlabel("tokens removed, most important first", fontsize=7)
+    figure.supxlabel("tokens removed (%), most important first", fontsize=7)
+    _legend(figure, stored.names.methods)
+    return figure
+
+
+def _sizes(dataset: str, panels: dict[tuple[str, str], Panel]) -> str:
+    sizes = sorted({found.n for (_, name), found in panels.items() if name == dataset})
+    return f"n = {' or '.join(map(str, sizes))}"
+
+
+def _legend(figure: Figure, labels: dict[str, str]) -> None:
     handles = {
         label: handle
         for axes in figure.axes
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    ordered = [label for label in stored.names.methods.values() if label in handles]
+    ordered = [label for label in labels.values() if label in handles]
     figure.legend(
         [handles[label] for label in ordered],
         ordered,
@@ -124,7 +129,6 @@ def draw(stored: Stored, protocols: Sequence[str], panels: dict[tuple[str, str],
         frameon=False,
         handlelength=3,
     )
-    return figure
 
 
 def write(stored: Stored) -> list[Path]:

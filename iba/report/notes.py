@@ -49,7 +49,7 @@ def _shared_cells(stored: Stored) -> list[str]:
         if "same_as" in record:
             shared.setdefault((method, protocol, record["same_as"]), []).append(dataset)
     return [
-        f"{stored.names.methods[method]} has the same settings under `{protocol}` and `{other}`, so both show "
-        f"the same scores."
+        f"{stored.names.methods[method]} has the same settings under `{protocol}` and `{other}`, so both "
+        f"show the same scores."
         for method, protocol, other in shared
     ]

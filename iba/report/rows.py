@@ -87,7 +87,7 @@ class Stored:
         return self.scores[self.scores["operator"] == DELETE]
 
     def matrix(self, protocol: str, dataset: str, column: str = "drop_11") -> pd.DataFrame:
-        """One score under the paper's operator: instances × methods (in order), of one data set and protocol."""
+        """One score under the paper's operator: instances × methods, of one data set and protocol."""
         rows = self.paper_scores()
         rows = rows[(rows["protocol"] == protocol) & (rows["dataset"] == dataset)]
         wide = rows.pivot(index="instance_id", columns="method", values=column)

@@ -84,9 +84,7 @@ def _one(stored: Stored, rows: pd.DataFrame, best: dict, protocol: str) -> Grid:
 
 
 def _cell(rows: pd.DataFrame, protocol: str, dataset: str, method: str) -> pd.Series | None:
-    found = rows[
-        (rows["protocol"] == protocol) & (rows["dataset"] == dataset) & (rows["method"] == method)
-    ]
+    found = rows[(rows["protocol"] == protocol) & (rows["dataset"] == dataset) & (rows["method"] == method)]
     return found.iloc[0] if len(found) else None
 
 

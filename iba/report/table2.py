@@ -11,7 +11,7 @@ from iba.report.text import Grid, number, share, write_csv, write_grids
 
 
 def table(stored: Stored) -> pd.DataFrame:
-    """One row per data set: rows attributed, rows behind the accuracy, training rows, length, label shares."""
+    """One row per data set: rows attributed, scored and trained on, accuracy, length, label shares."""
     return pd.DataFrame([_row(stored, dataset) for dataset in stored.datasets]).astype({"paper_n": float})
 
 
@@ -33,7 +33,17 @@ def _row(stored: Stored, dataset: str) -> dict[str, object]:
 
 def grid(stored: Stored, rows: pd.DataFrame) -> Grid:
     """The table as text."""
-    heads = ["data set", "n", "paper's n", "training rows", "accuracy", "accuracy on", "cut at", "cut", "labels"]
+    heads = [
+        "data set",
+        "n",
+        "paper's n",
+        "training rows",
+        "accuracy",
+        "accuracy on",
+        "cut at",
+        "cut",
+        "labels",
+    ]
     lines = [
         [
             stored.names.datasets[row["dataset"]],

@@ -15,6 +15,7 @@ from iba.store import atomic
 #: Digits behind the point of probabilities.
 DIGITS = 3
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "−": "$-$", "β": r"$\beta$"}
+_LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "≤": r"$\le$"}
 _MARKUP = re.compile(r"\*\*(.+?)\*\*|`(.+?)`")
 
 
@@ -80,7 +81,8 @@ def latex(grid: Grid, label: str) -> str:
 
 def _tex(text: str) -> str:
     """Escape for LaTeX; **bold** and `code` become commands."""
-    escaped = "".join(_LATEX.get(character, character) for character in text)
+    parts = re.split("(p̄)", text)
+    escaped = "".join(r"$\bar{p}$" if p == "p̄" else "".join(_LATEX.get(c, c) for c in p) for p in parts)
     return _MARKUP.sub(lambda m: rf"\textbf{{{m[1]}}}" if m[1] else rf"\texttt{{{m[2]}}}", escaped)
 
 

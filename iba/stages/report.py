@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
 from omegaconf import DictConfig
 
 from iba.errors import UserError
-from iba.report import comparisons, faithfulness, figure1, planted, table1, table2
+from iba.report import (
+    claims,
+    comparisons,
+    faithfulness,
+    figure1,
+    html,
+    planted,
+    reproduction,
+    table1,
+    table2,
+)
 from iba.report.collect import collect
-from iba.report.rows import load
+from iba.report.rows import Stored, load
+from iba.report.text import Grid
 
 SECTIONS = ("tables", "figures", "verdicts", "html")
 
@@ -20,6 +34,14 @@ def run(cfg: DictConfig) -> None:
         raise UserError(f"report section {unknown[0]!r} is unknown; choose from {', '.join(SECTIONS)}.")
     stored = load(cfg)
     collect(stored, int(cfg.report.n_examples))
+    if "figures" in wanted:
+        figure1.write(stored)
+    if set(wanted) != {"figures"}:
+        _write_texts(cfg, stored, wanted)
+    print(f"{stored.folder}: redrew {', '.join(wanted)}")
+
+
+def _write_texts(cfg: DictConfig, stored: Stored, wanted: list[str]) -> None:
     tests = comparisons.all_pairs(stored)
     if "tables" in wanted:
         comparisons.write(stored, tests)
@@ -27,6 +49,21 @@ def run(cfg: DictConfig) -> None:
         table2.write(stored)
         faithfulness.write(stored)
         planted.write(stored)
-    if "figures" in wanted:
-        figure1.write(stored)
-    print(f"{stored.folder}: redrew {', '.join(wanted)}")
+    if "verdicts" in wanted or "html" in wanted:
+        judged = claims.judge(stored, tests)
+        if "verdicts" in wanted:
+            copy = Path(cfg.report.verdicts) if cfg.report.verdicts else None
+            reproduction.write(stored, judged, copy)
+        if "html" in wanted:
+            html.write(stored, judged, _grids(stored, tests))
+
+
+def _grids(stored: Stored, tests: pd.DataFrame) -> list[Grid]:
+    """All tables of the page, Table 1 first."""
+    recalls = planted.table(stored)
+    return [
+        *table1.grids(stored, table1.table(stored), tests),
+        *([] if recalls is None or recalls.empty else [planted.grid(stored, recalls)]),
+        table2.grid(stored, table2.table(stored)),
+        *faithfulness.grids(stored, faithfulness.table(stored)),
+    ]

@@ -1,0 +1,23 @@
+"""Information bottlenecks for attribution in transformers.
+
+The two calls that most need are here: `explain` (scores for one text) and `show`/`save` (to look at them).
+They are imported when first used, so that importing a part of the package stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "explain": "iba.explanation",
+    "Explanation": "iba.explanation",
+    "save": "iba.report.own_text",
+    "show": "iba.report.own_text",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'iba' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,49 @@
+"""REPRODUCTION.md: the verdicts, and where text, code and this repository differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from iba.report.claims import MIN_INSTANCES, Judged
+from iba.report.notes import dataset_notes
+from iba.report.rows import Stored
+from iba.report.text import write_text
+
+
+def environment(autoescape: bool) -> Environment:
+    """The templates of this package; a misspelt name is an error."""
+    return Environment(
+        loader=PackageLoader("iba.report"),
+        undefined=StrictUndefined,
+        autoescape=autoescape,
+        trim_blocks=False,
+        keep_trailing_newline=True,
+    )
+
+
+def render(stored: Stored, claims: Sequence[Judged]) -> str:
+    """The page as Markdown."""
+    return (
+        environment(autoescape=False)
+        .get_template("REPRODUCTION.md.j2")
+        .render(
+            run=stored.folder.name,
+            model=stored.title,
+            note=stored.notes.get(""),
+            protocols=stored.protocols,
+            claims=claims,
+            instances=[line for line in dataset_notes(stored) if line != stored.notes.get("")],
+            min_instances=MIN_INSTANCES,
+            confidence=f"{100 * stored.how.confidence:g}",
+        )
+    )
+
+
+def write(stored: Stored, claims: Sequence[Judged], copy: Path | None) -> list[Path]:
+    """Store the page in the run's folder, and in `copy` if one is asked for."""
+    text = render(stored, claims)
+    targets = [stored.folder / "REPRODUCTION.md", *([copy] if copy else [])]
+    return [write_text(path, text) for path in targets]

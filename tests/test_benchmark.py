@@ -1,0 +1,94 @@
+"""What the benchmark counts and stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+from iba.benchmark import measure, plots
+from iba.benchmark.ledger import Ledger
+from iba.benchmark.show import table_1_seconds
+from iba.encoder import Classifier
+from iba.errors import UserError
+from iba.tiny import tiny_bert, tiny_tokenizer
+
+
+def test_flops_of_a_linear_map_forward_and_backward() -> None:
+    """2·m·k·n forward; as much again for the gradient of the input, and for that of the weight."""
+    x, w = torch.randn(4, 6, requires_grad=True), torch.randn(7, 6)
+    assert measure.flops(lambda: F.linear(x, w)) == 2 * 4 * 6 * 7
+    assert measure.flops(lambda: F.linear(x, w).sum().backward()) == 2 * (2 * 4 * 6 * 7)
+    trained = w.clone().requires_grad_(True)
+    assert measure.flops(lambda: F.linear(x, trained).sum().backward()) == 3 * (2 * 4 * 6 * 7)
+
+
+def test_flops_of_attention() -> None:
+    """Two products of 2·b·h·t·t·d forward, five more backward (the scores are computed again)."""
+    q = torch.randn(2, 3, 5, 8, requires_grad=True)
+    product = 2 * 2 * 3 * 5 * 5 * 8
+
+    def forward() -> torch.Tensor:
+        return F.scaled_dot_product_attention(q, q, q)
+
+    with torch.no_grad():
+        assert measure.flops(forward) == 2 * product
+    assert measure.flops(lambda: forward().sum().backward()) == 7 * product
+
+
+def test_flops_of_a_block_match_its_formula() -> None:
+    """Per token 2·(4h² + 2hf), attention 4·t·h: the counter sees everything that the adapter runs."""
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    classifier = Classifier(tiny_bert(len(tokenizer), ["a", "b"]), tokenizer)
+    hidden, batch, tokens, width, inner = torch.randn(3, 11, 32), 3, 11, 32, 64
+    with torch.no_grad():
+        counted = measure.flops(lambda: classifier.blocks[0](hidden, None))
+    assert counted == batch * tokens * (2 * (4 * width**2 + 2 * width * inner) + 4 * tokens * width)
+
+
+def test_rows_are_measured_once_and_kept(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "here", ("operation", "dataset"), {"n": 2})
+    ledger.open()
+    key = {"operation": "iba", "dataset": "rte"}
+    first = ledger.measure(key, lambda: [{"ours_ms": 1.5}, {"ours_ms": 2.5}])
+    ledger.measure({"operation": "ig", "dataset": "rte"}, lambda: [{"ours_ms": 9.0}])
+    again = Ledger(tmp_path, "here", ("operation", "dataset"), {"n": 2})
+    again.open()
+    assert again.measure(key, lambda: pytest.fail("measured twice")) == first
+    assert list(again.rows()["ours_ms"]) == [1.5, 2.5, 9.0]
+
+
+def test_other_settings_are_refused(tmp_path: Path) -> None:
+    Ledger(tmp_path, "here", ("operation",), {"n": 2}).open()
+    with pytest.raises(UserError, match="n: 2 → 3"):
+        Ledger(tmp_path, "here", ("operation",), {"n": 3}).open()
+
+
+def test_table_1_projection_counts_the_degradation_of_four_methods() -> None:
+    rows = pd.DataFrame(
+        [
+            {"dataset": "a", "operation": "iba", "ours_ms": 9.0},
+            {"dataset": "a", "operation": "iba", "ours_ms": 3.0},
+            {"dataset": "a", "operation": "degradation", "ours_ms": 0.5},
+            {"dataset": "b", "operation": "iba", "ours_ms": 7.0},
+        ]
+    )
+    assert table_1_seconds(rows, {"a": 1000, "b": 100}) == pytest.approx(3 + 4 * 0.5 + 0.7)
+    assert table_1_seconds(rows, {"a": 1000, "c": 1}) is None
+
+
+def test_scaling_plot_is_drawn_from_stored_rows(tmp_path: Path) -> None:
+    rows = pd.DataFrame(
+        [
+            {"sweep": sweep, "operation": "iba", "value": v, "ms": 10.0 * v, "ms_per_instance": 5.0 * v}
+            for sweep in ("tokens", "instances", "batch", "layer")
+            for v in (1, 2, 4)
+        ]
+    )
+    plots.scaling(rows, {"iba": "#0072B2"}, tmp_path / "here_scaling")
+    assert (tmp_path / "here_scaling.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "here_scaling.pdf").read_bytes().startswith(b"%PDF")

@@ -1,0 +1,244 @@
+"""Reading real and packaged data: labels by name, samples by seed, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from iba.data.examples import Samples, draw_samples, read_split
+from iba.errors import UserError
+
+NLI = ("entailment", "neutral", "contradiction")
+
+
+def configured(repository: Path, name: str, data_dir: Path | None = None, **change: Any) -> DictConfig:
+    """The project's own configuration of a data set, with changes."""
+    root = OmegaConf.create({"paths": {"data_dir": str(data_dir) if data_dir else None}})
+    root.dataset = OmegaConf.load(repository / "configs" / "dataset" / f"{name}.yaml")
+    chosen: DictConfig = root.dataset[name]
+    chosen.merge_with(change)
+    return chosen
+
+
+def rows(n: int, n_classes: int, pair: bool = True) -> dict[str, list[Any]]:
+    table: dict[str, list[Any]] = {
+        "premise": [f"premise number {i}" for i in range(n)],
+        "label": [i % n_classes for i in range(n)],
+    }
+    if pair:
+        table["hypothesis"] = [f"hypothesis number {i}" for i in range(n)]
+    return table
+
+
+@pytest.fixture
+def mnli(tmp_path: Path) -> Path:
+    """A folder laid out as the hub's MNLI: 40 training and 20 test rows."""
+    (tmp_path / "mnli").mkdir()
+    for split, n in (("train", 40), ("validation_matched", 20)):
+        pd.DataFrame(rows(n, 3)).to_parquet(tmp_path / "mnli" / f"{split}.parquet")
+    return tmp_path
+
+
+def put(folder: Path, table: dict[str, list[Any]], features: Features | None = None) -> None:
+    """Replace the test split."""
+    path = folder / "mnli" / "validation_matched.parquet"
+    Dataset.from_dict(table, features=features).to_parquet(path)
+
+
+def refused(dataset: DictConfig, split: str = "test") -> str:
+    with pytest.raises(UserError) as caught:
+        read_split(dataset, split)
+    message = str(caught.value)
+    assert "\n" not in message, "one line"
+    assert str(dataset.name) in message
+    return message
+
+
+def test_rows_become_examples_in_order(repository: Path, mnli: Path) -> None:
+    found = read_split(configured(repository, "mnli_matched", mnli), "test")
+    assert [e.id for e in found] == [f"test:{i}" for i in range(20)]
+    assert (found[7].text, found[7].text_pair, found[7].label) == (
+        "premise number 7",
+        "hypothesis number 7",
+        1,
+    )
+    assert found[0].evidence is None
+
+
+def test_labels_go_by_name_where_the_source_names_them(repository: Path, mnli: Path) -> None:
+    # A published order that differs from the configuration's (as some MNLI files have).
+    theirs = ClassLabel(names=["contradiction", "entailment", "neutral"])
+    features = Features(premise=Value("string"), hypothesis=Value("string"), label=theirs)
+    put(mnli, rows(6, 3), features)
+    found = read_split(configured(repository, "mnli_matched", mnli), "test")
+    assert [NLI[e.label] for e in found] == ["contradiction", "entailment", "neutral"] * 2
+
+
+def test_labels_written_as_names_are_understood(repository: Path, mnli: Path) -> None:
+    put(mnli, rows(3, 3) | {"label": ["neutral", "contradiction", "entailment"]})
+    found = read_split(configured(repository, "mnli_matched", mnli), "test")
+    assert [e.label for e in found] == [1, 2, 0]
+
+
+@pytest.mark.parametrize("label", [3, -1, 99])
+def test_a_label_outside_the_classes_is_refused(repository: Path, mnli: Path, label: int) -> None:
+    put(mnli, rows(6, 3) | {"label": [0, 1, 2, 0, label, 1]})
+    message = refused(configured(repository, "mnli_matched", mnli))
+    assert f"row 4: label {label} is not one of the 3 classes" in message
+
+
+def test_an_unlabelled_named_source_is_refused(repository: Path, mnli: Path) -> None:
+    features = Features(
+        premise=Value("string"), hypothesis=Value("string"), label=ClassLabel(names=list(NLI))
+    )
+    put(mnli, rows(3, 3) | {"label": [0, -1, 1]}, features)
+    assert "row 1: label -1" in refused(configured(repository, "mnli_matched", mnli))
+
+
+def test_other_class_names_are_refused(repository: Path, mnli: Path) -> None:
+    features = Features(
+        premise=Value("string"), hypothesis=Value("string"), label=ClassLabel(names=["yes", "maybe", "no"])
+    )
+    put(mnli, rows(3, 3), features)
+    assert "['yes', 'maybe', 'no']" in refused(configured(repository, "mnli_matched", mnli))
+
+
+@pytest.mark.parametrize("column", ["premise", "hypothesis", "label"])
+def test_a_missing_column_is_named(repository: Path, mnli: Path, column: str) -> None:
+    table = rows(4, 3)
+    del table[column]
+    put(mnli, table)
+    assert f"no column {column!r}" in refused(configured(repository, "mnli_matched", mnli))
+
+
+@pytest.mark.parametrize("empty", ["", "  \n", None])
+def test_an_empty_text_is_refused(repository: Path, mnli: Path, empty: str | None) -> None:
+    put(mnli, rows(3, 3) | {"hypothesis": ["fine", empty, "fine"]})
+    assert "row 1: column 'hypothesis' has no text" in refused(configured(repository, "mnli_matched", mnli))
+
+
+def test_a_missing_file_is_refused(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no file .*validation_matched\.parquet"):
+        read_split(configured(repository, "mnli_matched", tmp_path), "test")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("damage", ["cut off", "garbage"])
+def test_a_damaged_file_is_refused(repository: Path, mnli: Path, damage: str) -> None:
+    path = mnli / "mnli" / "validation_matched.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if damage == "cut off" else b"no parquet at all")
+    with pytest.raises(UserError, match="not a readable parquet file"):
+        read_split(configured(repository, "mnli_matched", mnli), "test")
+
+
+def test_no_network_is_one_clear_line(repository: Path) -> None:
+    with pytest.raises(UserError, match="cannot be had from the Hugging Face hub") as caught:
+        read_split(configured(repository, "mnli_matched"), "test")
+    assert "\n" not in str(caught.value)
+
+
+# --- samples ----------------------------------------------------------------------------------------------
+
+
+def drawn(repository: Path, mnli: Path, seed: int = 3, **change: Any) -> Samples:
+    return draw_samples(configured(repository, "mnli_matched", mnli, **({"n_calibration": 8} | change)), seed)
+
+
+def ids(examples: list[Any]) -> set[str]:
+    return {e.id for e in examples}
+
+
+def test_samples_have_the_sizes_asked(repository: Path, mnli: Path) -> None:
+    found = drawn(repository, mnli, n_train=20, n_test=5, n_accuracy=12)
+    assert [len(s) for s in (found.train, found.calibration, found.test, found.scored)] == [20, 8, 5, 12]
+    assert ids(found.test) < ids(found.scored)
+    everything = drawn(repository, mnli)
+    assert [len(s) for s in (everything.train, everything.calibration)] == [32, 8]
+    assert len(everything.test) == len(everything.scored) == 20
+
+
+def test_calibration_rows_are_never_trained_on(repository: Path, mnli: Path) -> None:
+    for seed in range(5):
+        found = drawn(repository, mnli, seed)
+        assert not ids(found.train) & ids(found.calibration)
+        assert len(ids(found.train)) == len(found.train)
+        assert all(i.startswith("train:") for i in ids(found.train) | ids(found.calibration))
+        assert all(i.startswith("test:") for i in ids(found.scored))
+
+
+def test_larger_samples_contain_smaller_ones(repository: Path, mnli: Path) -> None:
+    small = drawn(repository, mnli, n_train=10, n_test=4, n_accuracy=6)
+    large = drawn(repository, mnli, n_train=25, n_test=9, n_accuracy=15)
+    assert ids(small.train) < ids(large.train)
+    assert ids(small.test) < ids(large.test)
+    assert ids(small.scored) < ids(large.scored)
+    assert small.calibration == large.calibration
+    assert small.train == large.train[:10]
+
+
+def test_samples_are_drawn_by_seed(repository: Path, mnli: Path) -> None:
+    asked = {"n_train": 10, "n_test": 5}
+    assert drawn(repository, mnli, **asked) == drawn(repository, mnli, **asked)
+    assert ids(drawn(repository, mnli, **asked).test) != ids(drawn(repository, mnli, 4, **asked).test)
+    assert drawn(repository, mnli, **asked).train != drawn(repository, mnli, 4, **asked).train
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"n_test": 21}, "21 rows asked (test), but the split has 20"),
+        ({"n_test": 5, "n_accuracy": 21}, "21 rows asked (accuracy), but the split has 20"),
+        ({"n_train": 33}, "41 rows asked (train), but the split has 40"),
+        ({"n_calibration": 41}, "rows asked (train), but the split has 40"),
+        ({"n_calibration": 40}, "rows asked (train), but the split has 40"),
+    ],
+)
+def test_fewer_rows_than_asked_are_refused(
+    repository: Path, mnli: Path, change: dict[str, int], what: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        drawn(repository, mnli, **change)
+    assert what in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# --- packaged corpora -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "n_in_all"), [("imdb_heldout", 25_000), ("rotten_tomatoes", 8_530), ("bbc_news", 2_225)]
+)
+def test_packaged_corpora_share_no_text_between_their_parts(
+    repository: Path, name: str, n_in_all: int
+) -> None:
+    source = configured(repository, name).source
+    train, test = (instantiate(source, split=split).to_pandas() for split in ("train", "test"))
+    assert len(test) == source.n_test
+    # Repeated texts are dropped, so the two parts hold a little less than the corpus.
+    assert 0.94 * n_in_all < len(train) + len(test) <= n_in_all
+    assert not set(train.text) & set(test.text)
+    assert pd.concat([train, test]).text.is_unique
+    assert set(test.label) == set(train.label)
+
+
+def test_packaged_labels_mean_what_their_names_say(repository: Path) -> None:
+    dataset = configured(repository, "bbc_news")
+    articles = read_split(dataset, "test")
+    assert articles == read_split(dataset, "test"), "the held-out part is drawn by seed"
+    assert {e.label for e in articles} == set(range(len(dataset.labels)))
+    counts = [
+        sum(" coach" in e.text.lower() for e in articles if e.label == label)
+        for label in range(len(dataset.labels))
+    ]
+    assert dataset.labels[counts.index(max(counts))] == "sports"
+    sentences = read_split(configured(repository, "rotten_tomatoes"), "test")
+    assert list(configured(repository, "rotten_tomatoes").labels) == ["neg", "pos"]
+    dull = [sum("dull" in e.text for e in sentences if e.label == label) for label in (0, 1)]
+    assert dull[0] > 2 * dull[1]

@@ -1,0 +1,162 @@
+"""Explaining one's own text: what is explained, what is said about it, and how mistakes are met."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from rich.console import Console
+from transformers import BertModel
+
+import iba
+from iba.errors import UserError
+from iba.explanation import Explanation, explain
+from iba.method import InformationBottleneck
+from iba.report import own_text
+from iba.tiny import tiny_bert, tiny_tokenizer
+
+TEXT = "Anna called the concert <wonderful>, on Monday."
+PAIR = ("Anna has a red coat.", "The coat of Anna is blue.")
+LIGHT = ("method.iba.settings.n_copies=2", "method.iba.settings.n_steps=3")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("classifier")
+    tokenizer = tiny_tokenizer()
+    tiny_bert(len(tokenizer), ["bad", "good"]).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> Explanation:
+    return explain(TEXT, folder, methods=["iba", "ig"], overrides=LIGHT)
+
+
+def test_predicted_class_is_explained_by_default(found: Explanation) -> None:
+    assert found.target == found.predicted == max(found.probabilities, key=lambda c: found.probabilities[c])
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+    assert [m.name for m in found.methods] == ["iba", "ig"]
+    assert all(len(m.scores) == len(found.tokens) for m in found.methods)
+
+
+def test_pieces_are_spelled_as_in_the_text(found: Explanation) -> None:
+    spelled = "".join(
+        (" " if space else "") + token.removeprefix("##")
+        for token, special, space in zip(found.tokens, found.special, found.spaced, strict=True)
+        if not special
+    )
+    assert spelled.strip() == TEXT
+
+
+def test_bits_add_up_to_the_stored_bits_per_token(found: Explanation) -> None:
+    bits = found.methods[0]
+    assert bits.unit == "bits"
+    assert sum(bits.scores) / len(bits.scores) == pytest.approx(bits.details["bits_per_token"], rel=1e-5)
+
+
+def test_beta_follows_the_rule_of_thumb(folder: Path, found: Explanation) -> None:
+    """10 × L_CE / L_IB, both read from the start of the optimisation that was run."""
+    start = found.methods[0].details
+    rule = 10 * start["cross_entropy_nats_start"] / start["mean_kl_nats_start"]
+    assert start["beta"] == pytest.approx(rule, rel=1e-5)
+
+
+def test_asked_class_changes_ig_by_its_sign(folder: Path) -> None:
+    """With two classes the probabilities sum to one, so IG of one is minus IG of the other."""
+    good, bad = (
+        explain(TEXT, folder, methods=["ig"], target=name).methods[0].scores for name in ("good", "bad")
+    )
+    assert max(map(abs, good)) > 0
+    assert good == pytest.approx([-s for s in bad], abs=1e-6)
+
+
+def test_reference_texts_set_the_noise(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    fit = InformationBottleneck.fit
+    monkeypatch.setattr(
+        InformationBottleneck, "fit", lambda self, c, data: (seen.append(data), fit(self, c, data))[1]
+    )
+    explained = explain(*[PAIR[0], folder, PAIR[1]], reference=[PAIR, PAIR], overrides=LIGHT)
+    assert [r.example.text_pair for r in seen[0].train] == [PAIR[1]] * 2
+    assert any("2 given reference texts" in note for note in explained.notes)
+
+
+def test_long_text_is_cut_and_said(folder: Path) -> None:
+    explained = explain("good " * 50, folder, methods=["ig"], overrides=["max_length=12"])
+    assert len(explained.tokens) == 12
+    assert any("cut at 12 tokens" in note for note in explained.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text": "  \n"}, "text is empty"),
+        ({"text_pair": " "}, "text_pair is empty"),
+        ({"target": "superb"}, "no class 'superb'"),
+        ({"model": "/nowhere/at/all"}, "cannot be loaded"),
+        ({"methods": ["astrology"]}, "astrology"),
+        ({"reference": [PAIR]}, "reference texts must be single"),
+    ],
+)
+def test_mistakes_get_one_line(folder: Path, change: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        explain(**({"text": TEXT, "model": folder, "methods": ["ig"]} | change))
+
+
+def test_encoder_without_a_head_is_refused(folder: Path, tmp_path: Path) -> None:
+    BertModel.from_pretrained(folder).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="without a trained classification head"):
+        explain(TEXT, tmp_path, methods=["ig"])
+
+
+def test_number_predictor_is_refused(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tiny_bert(len(tokenizer), ["score"]).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="predicts a number"):
+        explain(TEXT, tmp_path, methods=["ig"])
+
+
+@pytest.mark.parametrize("unit", own_text.UNITS)
+def test_terminal_shows_class_and_text(found: Explanation, unit: str) -> None:
+    console = Console(file=io.StringIO(), width=300, force_terminal=True, color_system="truecolor")
+    iba.show(found, unit, console)
+    coloured = console.file.getvalue()
+    assert "48;2;" in coloured
+    plain = Console(file=io.StringIO(), width=300)
+    iba.show(found, unit, plain)
+    first, *lines = plain.file.getvalue().splitlines()
+    assert first.startswith(f"{found.target}  {found.probabilities[found.target]:.3f}")
+    assert lines[0].strip() == f"IBA   {TEXT}"
+
+
+def test_files_hold_the_explanation(found: Explanation, tmp_path: Path) -> None:
+    picture, page, data = iba.save(found, tmp_path / "own")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    stored = json.loads(data.read_text())
+    assert stored["methods"][1]["scores"] == pytest.approx(found.methods[1].scores)
+    html = page.read_text()
+    assert "&lt;" in html
+    assert "<wonderful>" not in html
+    assert "http" not in html, "the page must load nothing"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1))
+@example("it's, {a} \"test\": $5 = \\ [x](y) ${seed} \\${seed} \\' \\")
+@example("null and void, true")
+def test_any_text_passes_through_the_command_line(text: str) -> None:
+    [argument] = own_text.literal_arguments([f"text={text}"])
+    value = OverridesParser.create().parse_override(argument).value()
+    assert OmegaConf.create({"text": str(value)}).text == text

@@ -1,0 +1,434 @@
+"""Tables, figures, verdicts and the page, drawn from small stored results whose numbers are known."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_results import DROPS, configured, degradation, falling, write_attributions, write_cell, write_run
+
+from iba.errors import UserError
+from iba.report import (
+    claims,
+    collect,
+    comparisons,
+    examples,
+    figure1,
+    html,
+    reproduction,
+    table1,
+    table2,
+    text,
+)
+from iba.report.claims import Check, conclude, overall
+from iba.report.rows import CELL, Stored, load, per_instance
+from iba.stages import report
+from iba.stats import Resampling
+from iba.store import write_parquet
+
+SMALL = ("dataset=[imdb,agnews]", "protocol=[released,corrected]")
+HOW = Resampling(0.95, 300, 3)
+#: 19 comparisons need p-values below 0.05/19, and permutations resolve 2/(n_resamples + 1).
+FINE = Resampling(0.95, 1500, 3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run: two data sets, two protocols, attributions only for IMDB."""
+    root = tmp_path_factory.mktemp("stored")
+    run = write_run(root, datasets=("imdb", "agnews"), protocols=("released", "corrected"))
+    for method in DROPS:
+        write_attributions(run, "imdb", "corrected", method, 20, planted=True)
+    report.run(configured(root, *SMALL))
+    return root
+
+
+@pytest.fixture(scope="module")
+def stored(folder: Path) -> Stored:
+    return load(configured(folder, *SMALL))
+
+
+# --- rows ---------------------------------------------------------------------------------------------
+
+
+def test_per_instance_scores_by_hand() -> None:
+    """A straight line from 1 to 0: drop 1/9 at the first step, areas ½, ERASER's means of the shares."""
+    rows = degradation("corrected", "imdb", "iba", np.linspace(1, 0, 10)[None])
+    one = per_instance(rows).iloc[0]
+    assert one["drop_11"] == pytest.approx(1 / 9)
+    assert (one["area_under"], one["area_over"]) == pytest.approx((0.5, 0.5))
+    assert one["comprehensiveness"] == pytest.approx((0.01 + 0.05 + 0.1 + 0.2 + 0.5) / 5)
+    assert one["sufficiency"] == pytest.approx((0.99 + 0.95 + 0.9 + 0.8 + 0.5) / 5)
+
+
+def test_scores_of_an_order_that_was_not_run_are_missing_not_zero() -> None:
+    rows = degradation("corrected", "imdb", "iba", np.linspace(1, 0, 10)[None], orders=("most",))
+    one = per_instance(rows).iloc[0]
+    assert np.isnan(one["sufficiency"])
+    assert np.isnan(one["area_over_least"])
+    assert one["comprehensiveness"] > 0
+
+
+def test_methods_on_different_instances_are_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path, datasets=("imdb",), protocols=("corrected",))
+    write_cell(run, "imdb", "corrected", "ig", falling(19, 0.2))
+    with pytest.raises(UserError, match="different instances"):
+        load(configured(tmp_path, "dataset=imdb"))
+
+
+def test_an_empty_run_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"run scripts/degrade\.py first"):
+        report.run(configured(tmp_path))
+
+
+def test_an_unknown_section_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match="'tabels' is unknown"):
+        report.run(configured(folder, "only=[tabels]", *SMALL))
+
+
+# --- tables -------------------------------------------------------------------------------------------
+
+
+def test_table1_has_the_known_drops_and_the_papers(folder: Path) -> None:
+    rows = pd.read_csv(folder / "bge_small" / "table1.csv").set_index(CELL)
+    wanted = ["n", "drop_11", "ci_low", "ci_high", "paper_drop_11", "accuracy"]
+    assert set(wanted) <= set(rows.columns)
+    assert len(rows) == 2 * 2 * 4
+    for (_, _, method), row in rows.iterrows():
+        assert row["drop_11"] == pytest.approx(DROPS[method], abs=1e-5)
+        assert row["ci_low"] < row["drop_11"] < row["ci_high"]
+        assert row["n"] == 20
+    assert rows.loc[("corrected", "imdb", "iba"), "paper_drop_11"] == 0.229
+    assert rows.loc[("corrected", "agnews", "ig"), "difference"] == pytest.approx(0.2 - 0.036)
+
+
+def test_a_rising_probability_keeps_its_sign(tmp_path: Path) -> None:
+    write_run(tmp_path, datasets=("imdb",), protocols=("corrected",), drops={"iba": -0.05})
+    found = table1.table(load(configured(tmp_path, "dataset=imdb")))
+    assert found["drop_11"].item() == pytest.approx(-0.05)
+    assert text.number(found["drop_11"].item()) == "−0.050"
+
+
+def test_only_a_significant_best_is_bold(stored: Stored, tmp_path: Path) -> None:
+    tests = comparisons.all_pairs(stored)
+    lines = table1.grids(stored, table1.table(stored), tests)[0].rows
+    bold = {(line[0], line[1]) for line in lines if "**" in line[3]}
+    assert bold == {("IMDB", "IBA"), ("AG News", "IBA")}
+    alike = DROPS | {"iba": 0.2}
+    write_run(tmp_path, datasets=("imdb",), protocols=("corrected",), drops=alike)
+    other = load(configured(tmp_path, "dataset=imdb"))
+    grids = table1.grids(other, table1.table(other), comparisons.all_pairs(other))
+    assert not any("**" in cell for grid in grids for row in grid.rows for cell in row)
+
+
+def test_a_method_that_was_not_run_is_a_dash(tmp_path: Path) -> None:
+    write_run(tmp_path, datasets=("imdb",), protocols=("released",))
+    run = write_run(tmp_path, datasets=("imdb",), protocols=("corrected",), drops={"iba": 0.1, "ig": 0.2})
+    report.run(configured(tmp_path, "dataset=imdb", "only=[tables]"))
+    lines = (run / "table1.md").read_text().splitlines()
+    lime = next(line for line in lines if line.startswith("| IMDB | LIME | 0.038"))
+    assert lime.endswith("| – |")
+
+
+def test_a_planted_set_has_no_paper_number(tmp_path: Path) -> None:
+    run = write_run(tmp_path, datasets=("planted",), protocols=("corrected",))
+    for method in DROPS:
+        write_attributions(run, "planted", "corrected", method, 20, planted=True)
+    report.run(configured(tmp_path, "dataset=planted", "only=[tables]"))
+    assert pd.read_csv(run / "table1.csv")["paper_drop_11"].isna().all()
+    assert table2.table(load(configured(tmp_path, "dataset=planted")))["paper_n"].isna().all()
+
+
+def test_pairs_are_one_holm_family() -> None:
+    table = pd.DataFrame({"a": np.linspace(0.5, 0.6, 12), "b": np.linspace(0, 0.1, 12) ** 2, "c": 0.3})
+    found = comparisons.pairs(table, HOW)
+    assert list(zip(found["first"], found["second"], strict=True)) == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert (found["p_holm"] >= found["p_value"]).all()
+    assert found["p_holm"].iloc[0] == pytest.approx(min(1.0, 3 * found["p_value"].min()))
+    turned = comparisons.signed(found, "c", "a")
+    assert turned is not None
+    assert turned["difference"] == pytest.approx(0.3 - 0.55)
+    assert turned["ci_low"] < turned["difference"] < turned["ci_high"]
+
+
+def test_tex_escapes_what_latex_reads() -> None:
+    grid = text.Grid("100 % of p̄", ["a_b"], [["**0.5** & `x_y`"]], ["β − 1"])
+    found = text.latex(grid, "t")
+    for part in (r"100 \% of $\bar{p}$", r"a\_b", r"\textbf{0.5} \& \texttt{x\_y}", r"$\beta$ $-$ 1"):
+        assert part in found
+
+
+# --- figures ------------------------------------------------------------------------------------------
+
+
+def test_the_normalised_drop_by_hand() -> None:
+    """o = 0.9, m = 0.1 (the lower end), so (0.5 − 0.1)/0.8 = 0.5 and the other end is (0.3 − 0.1)/0.8."""
+    means = np.array([[0.9, 0.5, 0.1], [0.9, 0.9, 0.3]])
+    np.testing.assert_allclose(figure1.normalised(means), [[1, 0.5, 0], [1, 1, 0.25]])
+    assert np.isnan(figure1.normalised(np.full((2, 3), 0.5))).all()
+
+
+def test_intervals_of_the_normalised_drop_start_with_no_width() -> None:
+    rng = np.random.default_rng(0)
+    curves = np.concatenate([np.full((30, 2, 1), 0.9), rng.uniform(0.1, 0.5, (30, 2, 4))], axis=2)
+    curves[:, :, 0] = rng.uniform(0.7, 0.9, (30, 1))
+    found = figure1.panel_of(np.linspace(0, 1, 5), curves, ["a", "b"], HOW)
+    np.testing.assert_allclose(found.low[:, 0], 1)
+    np.testing.assert_allclose(found.high[:, 0], 1)
+    assert (found.low[:, 1:-1] < found.drop[:, 1:-1]).all()
+    assert (found.drop[:, 1:-1] < found.high[:, 1:-1]).all()
+
+
+def test_figures_are_written_with_real_text(folder: Path) -> None:
+    figures = folder / "bge_small" / "figures"
+    names = {p.name for p in figures.iterdir()}
+    stems = ("figure1", "figure1_released", "figure1_corrected")
+    assert names == {f"{stem}{suffix}" for stem in stems for suffix in (".png", ".pdf")}
+    for path in figures.glob("*.pdf"):
+        assert b"/FontFile2" in path.read_bytes()
+        assert b"/Type3" not in path.read_bytes()
+
+
+# --- what is kept of the attributions -------------------------------------------------------------------
+
+
+def test_recall_by_hand() -> None:
+    """Two evidence tokens; the two largest scores of words are at 1 and 2, [CLS] does not count."""
+    special, evidence = [True, False, False, False], [False, True, False, True]
+    assert collect.recall([9.0, 3.0, 2.0, 1.0], special, evidence) == 0.5
+    assert collect.recall([9.0, 3.0, 1.0, 2.0], special, evidence) == 1.0
+
+
+def test_planted_recall_of_the_known_scores(folder: Path) -> None:
+    rows = pd.read_csv(folder / "bge_small" / "planted.csv").set_index("method")
+    assert rows["recall"].to_dict() == {"iba": 1.0, "ig": 1.0, "lime": 1.0, "random": 0.0}
+    assert (rows["chance"] == 0.2).all()
+
+
+def test_cells_without_attributions_keep_what_was_stored() -> None:
+    old = pd.DataFrame([("p", "d", "a", 1), ("p", "d", "b", 2)], columns=[*CELL, "value"])
+    new = pd.DataFrame([("p", "d", "b", 3), ("p", "d", "b", 4)], columns=[*CELL, "value"])
+    assert collect.replace_cells(old, new)["value"].tolist() == [1, 3, 4]
+
+
+def test_a_redraw_without_attributions_changes_nothing(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    for path in (tmp_path / "copy").rglob("attributions.parquet"):
+        path.unlink()
+    report.run(configured(tmp_path / "copy", *SMALL))
+    for name in (
+        "table1.csv",
+        "planted.csv",
+        "report.html",
+        "REPRODUCTION.md",
+        "figures/figure1.png",
+        "figures/figure1.pdf",
+    ):
+        left, right = (root / "bge_small" / name for root in (folder, tmp_path / "copy"))
+        assert left.read_bytes() == right.read_bytes(), name
+
+
+# --- verdicts -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("states", "outcome"),
+    [
+        (["holds", "holds"], "reproduced"),
+        (["holds", "fails", "open", "missing"], "not reproduced"),
+        (["holds", "open"], "not enough data"),
+        (["holds", "missing"], "not enough data"),
+        ([], "not enough data"),
+    ],
+)
+def test_one_failed_check_refutes_and_all_must_hold(states: list[claims.State], outcome: str) -> None:
+    assert conclude("C1", "corrected", [Check(state, "") for state in states]).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "words"),
+    [
+        ("+++", "reproduced"),
+        ("---", "not reproduced"),
+        ("???", "not enough data"),
+        ("-+-", "reproduced only under `released`"),
+        ("?+-", "reproduced only under `released`"),
+        ("++-", "reproduced only under `described` and `released`"),
+        ("?+?", "reproduced under `released`; not enough data under the others"),
+        ("?-?", "not reproduced under `released`; not enough data under the others"),
+    ],
+)
+def test_a_claim_over_its_protocols(outcomes: str, words: str) -> None:
+    meaning: dict[str, claims.Outcome] = {"+": "reproduced", "-": "not reproduced", "?": "not enough data"}
+    protocols = ("described", "released", "corrected")
+    verdicts = [claims.Verdict("C1", p, meaning[o], "") for p, o in zip(protocols, outcomes, strict=True)]
+    assert overall(verdicts) == words
+
+
+def compared(difference: float, low: float, high: float, p_holm: float, n: int = 300) -> pd.DataFrame:
+    """One stored comparison of IBA with IG on IMDB under `corrected`."""
+    row = {"protocol": "corrected", "dataset": "imdb", "first": "iba", "second": "ig", "n": n}
+    numbers = {"difference": difference, "ci_low": low, "ci_high": high, "p_value": p_holm, "p_holm": p_holm}
+    return pd.DataFrame([row | numbers | {"effect_size": 0.5}])
+
+
+@pytest.mark.parametrize(
+    ("tests", "state"),
+    [
+        (compared(0.1, 0.05, 0.15, 0.001), "holds"),
+        (compared(-0.1, -0.15, -0.05, 0.001), "fails"),
+        (compared(0.01, -0.02, 0.04, 0.5), "fails"),  # the paper's 0.139 is excluded
+        (compared(0.07, -0.02, 0.16, 0.1), "open"),  # neither 0 nor 0.139 is excluded
+        (compared(0.1, 0.05, 0.15, 0.001, n=199), "missing"),
+        (compared(0.1, 0.05, 0.15, 0.001).assign(second="lime"), "missing"),
+    ],
+)
+def test_a_comparison_of_two_methods(stored: Stored, tests: pd.DataFrame, state: str) -> None:
+    assert claims.larger(stored, tests, "corrected", "imdb", "iba", "ig").state == state
+
+
+def run_with(tmp_path: Path, **drops: float) -> list[claims.Judged]:
+    """The verdicts on a run of 200 instances per data set, the same drops everywhere."""
+    write_run(tmp_path, protocols=("corrected",), drops=DROPS | drops, n=200)
+    loaded = load(configured(tmp_path))
+    return claims.judge(loaded, comparisons.all_pairs(loaded))
+
+
+def outcomes(judged: list[claims.Judged]) -> dict[str, str]:
+    return {j.claim.name: j.verdicts[0].outcome for j in judged}
+
+
+def test_c1_to_c3_on_a_run_where_iba_wins_everywhere(tmp_path: Path) -> None:
+    found = outcomes(run_with(tmp_path))
+    assert found == {
+        "C1": "reproduced",
+        "C2": "not reproduced",
+        "C3": "reproduced",
+        "C4": "not enough data",
+        "C5": "not enough data",
+        "C6": "not reproduced",  # the fixture times IBA as the fastest
+        "C7": "not enough data",
+    }
+
+
+def test_c1_to_c3_on_a_run_where_ig_wins_and_lime_is_worse_than_random(tmp_path: Path) -> None:
+    found = outcomes(run_with(tmp_path, ig=0.4, lime=0.01))
+    assert (found["C1"], found["C2"], found["C3"]) == ("not reproduced", "reproduced", "not reproduced")
+
+
+def layered(drops: dict[int, float]) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({layer: drop + rng.normal(0, 0.05, 200) for layer, drop in drops.items()})
+
+
+def test_c4_in_all_outcomes() -> None:
+    base = dict.fromkeys(range(1, 13), 0.2)
+    claimed = claims.layer_checks(layered(base | {8: 0.5, 9: 0.5, 1: 0.35}), FINE)
+    assert conclude("C4", "", claimed).outcome == "reproduced"
+    other = claims.layer_checks(layered(base | {8: 0.5, 9: 0.5, 1: 0.35, 12: 0.6}), FINE)
+    assert conclude("C4", "", other).outcome == "not reproduced"
+    few = claims.layer_checks(layered(base | {8: 0.5, 9: 0.5, 1: 0.35}).head(50), FINE)
+    assert conclude("C4", "", few).outcome == "not enough data"
+
+
+@pytest.mark.parametrize(("drop", "outcome"), [(0.2, "reproduced"), (0.5, "not reproduced")])
+def test_c5_reads_the_sweep_and_asks_for_equivalence(
+    stored: Stored, tmp_path: Path, drop: float, outcome: str
+) -> None:
+    for name, beta, curves in (("iba", 1e-7, falling(200, drop)), ("x_alone", np.nan, falling(200, 0.2))):
+        rows = degradation("corrected", "imdb", name, curves, beta=beta)
+        write_parquet(tmp_path / "sweeps" / "betas" / name / "degradation.parquet", rows)
+    verdict = claims.small_beta(replace(stored, folder=tmp_path), pd.DataFrame(), "corrected")
+    assert verdict.outcome == outcome
+    assert "n = 200" in verdict.checks[0].text
+
+
+def test_c4_reads_the_sweep_and_needs_all_twelve_layers(stored: Stored, tmp_path: Path) -> None:
+    for layer in (8, 9):
+        rows = degradation("corrected", "imdb", "iba", falling(200, 0.2), layer=layer)
+        write_parquet(tmp_path / "sweeps" / "layers" / str(layer) / "degradation.parquet", rows)
+    verdict = claims.best_layers(replace(stored, folder=tmp_path), pd.DataFrame(), "corrected")
+    assert verdict.outcome == "not enough data"
+    assert "[8, 9] of 1–12" in verdict.checks[0].text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "devices", "outcome"),
+    [
+        ((1.0, 5.0, 6.5), "aaa", "reproduced"),
+        ((1.0, 8.0, 6.5), "aaa", "not reproduced"),
+        ((1.0, 5.0, 6.5), "aab", "not enough data"),
+    ],
+)
+def test_c6_needs_the_order_on_one_device(
+    stored: Stored, seconds: tuple[float, ...], devices: str, outcome: str
+) -> None:
+    cells = {
+        ("corrected", dataset, method): {"provenance": {"seconds_per_instance": s, "device": d}}
+        for dataset in claims.PAPER_SETS
+        for method, s, d in zip(("ig", "iba", "lime"), seconds, devices, strict=True)
+    }
+    assert claims.cost_between(replace(stored, cells=cells), pd.DataFrame(), "corrected").outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("probability", "bits", "outcome"),
+    [(0.88, 10.0, "reproduced"), (0.88, 90.0, "not reproduced"), (0.5, 10.0, "not reproduced")],
+)
+def test_c7_reads_the_diagnostics(tmp_path: Path, probability: float, bits: float, outcome: str) -> None:
+    run = write_run(tmp_path, protocols=("corrected",), drops={"iba": 0.3}, n=200)
+    ids = [f"i{k:04d}" for k in range(200)]
+    numbers = {"prob_bottleneck": probability, "bits_per_token": bits, "bits_per_token_start": 100.0}
+    for dataset in claims.PAPER_SETS:
+        rows = pd.DataFrame({"instance_id": ids} | numbers)
+        write_parquet(run / dataset / "corrected" / "iba" / "diagnostics.parquet", rows)
+    loaded = load(configured(tmp_path))
+    assert claims.keeps_prediction(loaded, pd.DataFrame(), "corrected").outcome == outcome
+
+
+def test_reproduction_has_every_claim_and_protocol(stored: Stored, folder: Path) -> None:
+    page = (folder / "bge_small" / "REPRODUCTION.md").read_text()
+    for judged in claims.judge(stored, comparisons.all_pairs(stored)):
+        assert f"## {judged.claim.name}. {judged.claim.title}" in page
+    assert page.count("**`released`: ") == 7
+    assert page.count("**`corrected`: ") == 7
+    assert "Eq. 5" in page
+
+
+def test_the_verdicts_also_go_where_they_are_asked_to(folder: Path, stored: Stored, tmp_path: Path) -> None:
+    judged = claims.judge(stored, comparisons.all_pairs(stored))
+    reproduction.write(stored, judged, tmp_path / "REPRODUCTION.md")
+    assert (tmp_path / "REPRODUCTION.md").read_text() == reproduction.render(stored, judged)
+
+
+# --- the page -----------------------------------------------------------------------------------------
+
+
+def test_display_strengths() -> None:
+    special = np.array([True, False, False, False])
+    signed = examples.display_strength(np.array([9.0, 1.0, -2.0, 0.0]), special)
+    np.testing.assert_allclose(signed, [0, 0.5, -1, 0])
+    positive = examples.display_strength(np.array([9.0, 1.0, 3.0, 2.0]), special)
+    np.testing.assert_allclose(positive, [0, 0, 1, 0.5])
+
+
+def test_word_pieces_are_glued() -> None:
+    assert "".join(examples.shown(["a", "film", "##s"])) == " a films"
+
+
+def test_the_page_is_self_contained_and_shows_the_instances(folder: Path) -> None:
+    page = (folder / "bge_small" / "report.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "<script" not in page
+    assert page.count("data:image/png;base64,") == 1
+    assert "rank 1 of 5" in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_text_from_data_is_escaped() -> None:
+    assert html.markup("<b> & **x** `y`") == "&lt;b&gt; &amp; <strong>x</strong> <code>y</code>"

@@ -1,0 +1,170 @@
+"""Tokenising once: pairs, truncation, padding, buckets; and evidence spans that land on the right tokens."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import processors
+from transformers import PreTrainedTokenizerFast
+
+from iba.data import planted
+from iba.data.examples import Example
+from iba.data.tokens import Instance, buckets, collate, tokenise
+from iba.tiny import tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return tiny_tokenizer()
+
+
+def one(tokenizer: PreTrainedTokenizerFast, text: str, pair: str | None = None, length: int = 64) -> Instance:
+    return tokenise([Example("test:0", text, pair, 0)], tokenizer, length)[0]
+
+
+def tokens(tokenizer: PreTrainedTokenizerFast, instance: Instance) -> list[str]:
+    return [str(t) for t in tokenizer.convert_ids_to_tokens(list(instance.input_ids))]
+
+
+def test_a_single_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    found = one(tokenizer, "The lecture was superb.")
+    assert tokens(tokenizer, found) == ["[CLS]", "the", "lecture", "was", "superb", ".", "[SEP]"]
+    assert found.special == (True, False, False, False, False, False, True)
+    assert set(found.token_type_ids) == {0}
+    assert found.sequence == (None, 0, 0, 0, 0, 0, None)
+    assert [found.example.text[a:b] for a, b in found.offsets[1:-1]] == [
+        "The",
+        "lecture",
+        "was",
+        "superb",
+        ".",
+    ]
+    assert not found.truncated
+    assert found.evidence() is None
+
+
+def test_a_pair(tokenizer: PreTrainedTokenizerFast) -> None:
+    found = one(tokenizer, "Anna has a boat", "the boat is red")
+    assert tokens(tokenizer, found)[4:7] == ["boat", "[SEP]", "the"]
+    assert found.token_type_ids == (0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1)
+    assert found.sequence == (None, 0, 0, 0, 0, None, 1, 1, 1, 1, None)
+    assert found.special == tuple(s is None for s in found.sequence)
+
+
+def test_truncation_cuts_to_length_and_says_so(tokenizer: PreTrainedTokenizerFast) -> None:
+    text = "the lecture was superb and the dinner was poor"  # 9 tokens and two special ones
+    assert [one(tokenizer, text, length=n).truncated for n in (10, 11, 12)] == [True, False, False]
+    assert len(one(tokenizer, text, length=10)) == 10
+    assert one(tokenizer, text, length=10).special[-1], "[SEP] is kept"
+
+
+def test_of_a_pair_the_longer_is_cut(tokenizer: PreTrainedTokenizerFast) -> None:
+    cut = one(tokenizer, "the lecture was superb and the dinner was poor", "it was red", length=11)
+    assert cut.truncated
+    assert len(cut) == 11
+    assert cut.sequence.count(0) == 5
+    assert cut.sequence.count(1) == 3
+
+
+def test_truncated_texts_can_be_counted(tokenizer: PreTrainedTokenizerFast) -> None:
+    examples = [Example(f"test:{n}", " ".join(["red"] * n), None, 0) for n in range(1, 21)]
+    assert sum(i.truncated for i in tokenise(examples, tokenizer, 12)) == 10
+
+
+def test_no_examples_are_no_instances(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert tokenise(examples_of(0), tokenizer, 8) == []
+
+
+def examples_of(n: int) -> list[Example]:
+    return [Example(f"test:{i}", " ".join(["red"] * (i + 1)), None, 0) for i in range(n)]
+
+
+def test_batches_are_padded_on_the_right(tokenizer: PreTrainedTokenizerFast) -> None:
+    instances = [one(tokenizer, "red blue"), one(tokenizer, "red", "blue green")]
+    batch = collate(instances, pad_token_id=7, device="cpu")
+    assert len(batch) == 2
+    assert batch.input_ids.shape == (2, 6)
+    for row, i in enumerate(instances):
+        n = len(i)
+        assert tuple(batch.input_ids[row, :n].tolist()) == i.input_ids
+        assert batch.input_ids[row, n:].tolist() == [7] * (6 - n)
+        assert batch.attention_mask[row].tolist() == [True] * n + [False] * (6 - n)
+        assert tuple(batch.token_type_ids[row, :n].tolist()) == i.token_type_ids
+        assert batch.removable[row].tolist() == [not s for s in i.special] + [False] * (6 - n)
+    assert batch.attention_mask.dtype == batch.special.dtype == torch.bool
+
+
+@given(st.lists(st.integers(1, 512), max_size=200), st.integers(1, 4096))
+def test_buckets_are_a_partition_within_the_budget(lengths: list[int], budget: int) -> None:
+    groups = list(buckets(lengths, budget))
+    assert sorted(i for g in groups for i in g) == list(range(len(lengths)))
+    assert all(len(g) == 1 or len(g) * max(lengths[i] for i in g) <= budget for g in groups)
+    assert all(groups)
+    flat = [lengths[i] for g in groups for i in g]
+    assert flat == sorted(flat, reverse=True), "longest first, so memory peaks at once"
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=60), st.integers(64, 1024))
+def test_buckets_are_full(lengths: list[int], budget: int) -> None:
+    groups = list(buckets(lengths, budget))
+    for group, following in pairwise(groups):
+        assert (len(group) + 1) * lengths[group[0]] > budget, "one more would have fitted"
+        assert lengths[group[-1]] >= lengths[following[0]]
+
+
+@pytest.mark.parametrize(("make", "words"), [("sentences", planted.WORDS), ("pairs", (planted.COLOURS,))])
+def test_planted_evidence_lands_on_its_tokens(
+    tokenizer: PreTrainedTokenizerFast, make: str, words: tuple[tuple[str, ...], ...]
+) -> None:
+    vocabulary = {w for group in words for w in group}
+    for row in getattr(planted, make)("test", {"test": 100}, 5):
+        texts = (row["text"], None) if make == "sentences" else (row["premise"], row["hypothesis"])
+        first, second = (tuple((a, b) for a, b in part) for part in row["evidence"])
+        example = Example("test:0", texts[0], texts[1], row["label"], (first, second))
+        (found,) = tokenise([example], tokenizer, 128)
+        marked = found.evidence()
+        assert marked is not None
+        pieces = tokens(tokenizer, found)
+        chosen = [piece for piece, is_evidence in zip(pieces, marked, strict=True) if is_evidence]
+        assert len(chosen) == len(first) + len(second)
+        assert set(chosen) <= vocabulary
+        if make == "sentences":
+            assert set(chosen) <= set(words[row["label"]]), "judging words are of the label's class"
+            assert not set(pieces) & set(words[1 - row["label"]])
+        else:
+            told, asked = chosen
+            assert (told != asked) == bool(row["label"])
+
+
+def test_evidence_in_pieces_marks_every_piece(tokenizer: PreTrainedTokenizerFast) -> None:
+    text, pair = "it felt zany", "so zany"
+    example = Example("test:0", text, pair, 0, (((8, 12),), ()))
+    (found,) = tokenise([example], tokenizer, 64)
+    marked = found.evidence()
+    assert marked is not None
+    pieces = tokens(tokenizer, found)
+    assert [p for p, m in zip(pieces, marked, strict=True) if m] == ["z", "##a", "##n", "##y"]
+    assert sum(marked) == 4, "the same characters of the second text are not evidence"
+
+
+def test_neighbouring_tokens_are_no_evidence(tokenizer: PreTrainedTokenizerFast) -> None:
+    # Spans are half open: "red" [4, 7) touches neither the blank before it nor the full stop after it.
+    (found,) = tokenise([Example("test:0", "the red.", None, 0, (((4, 7),), ()))], tokenizer, 64)
+    assert found.evidence() == [False, False, True, False, False]
+
+
+def test_a_tokenizer_without_segments_gives_none_but_zero() -> None:
+    roberta_like = tiny_tokenizer()
+    roberta_like.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 [SEP]:0 $B:0 [SEP]:0",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    found = one(roberta_like, "red", "blue")
+    assert set(found.token_type_ids) == {0}
+    assert found.special == (True, False, True, True, False, True)
+    assert found.sequence == (None, 0, None, None, 1, None)
