@@ -7,7 +7,8 @@ that layer attends so,
 
 A token's score is the sum of Attr over layers, heads and attending tokens: its worth as a source. (The
 paper builds a tree from the same maps; it defines no token score.) Over heads and both tokens, a layer's
-Attr sums to F(A) − F(0).
+Attr sums to F(A) − F(0). So where the model can do without any one layer's attention, all scores are near 0
+and rank little: the method sees one layer at a time.
 Cost: per layer, `n_steps` forward and backward passes through the layers above it: L/2 times that of
 integrated gradients with the same steps. The paper's sum has 20 equal steps; Captum's Gauss–Legendre nodes
 need fewer for the same gap, which is reported.

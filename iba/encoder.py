@@ -131,8 +131,8 @@ class Block:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, attends: Tensor | None) -> Tensor:
-    """Scaled-dot-product attention; in float32 on a CPU, where the bfloat16 kernel is far slower."""
-    if query.device.type != "cpu":
+    """Scaled-dot-product attention; on a CPU, where the bfloat16 kernel is far slower, that in float32."""
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query, key, value, attends)
     with torch.autocast("cpu", enabled=False):
         return F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attends)

@@ -12,12 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from iba.errors import UserError
 
 
-def selected(group: DictConfig, mark: str) -> dict[str, DictConfig]:
-    """The members of a group that were selected: those that carry `mark`.
+def selected(group: DictConfig) -> dict[str, DictConfig]:
+    """The members of a group that were selected: those whose own file was read, which names them.
 
-    A preset may size data sets that a run does not select; such leftovers carry no `mark`.
+    A preset may change members that a run does not select; such leftovers have no name.
     """
-    return {str(name): member for name, member in group.items() if mark in member}
+    return {str(name): member for name, member in group.items() if "name" in member}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Cell:
 
 def datasets(cfg: DictConfig) -> dict[str, DictConfig]:
     """The selected data sets by name."""
-    return selected(cfg.dataset, "source")
+    return selected(cfg.dataset)
 
 
 def cells(cfg: DictConfig, dataset: str) -> Iterator[Cell]:
@@ -41,8 +41,8 @@ def cells(cfg: DictConfig, dataset: str) -> Iterator[Cell]:
     A method's settings are its own file, changed by what the protocol says of it; both may refer to
     the data set as `${dataset.…}`.
     """
-    for protocol in selected(cfg.protocol, "methods"):
-        for method in selected(cfg.method, "settings"):
+    for protocol in selected(cfg.protocol):
+        for method in selected(cfg.method):
             yield Cell(dataset, protocol, method, method_settings(cfg, dataset, protocol, method))
 
 

@@ -144,7 +144,7 @@ def explain_with(
     data = _fit_data(cfg, classifier, instance, reference, limit)
     found = tuple(
         _attribute(cfg, method, classifier, batch, explained, data)
-        for method in selected(cfg.method, "settings")
+        for method in selected(cfg.method)
     )
     return Explanation(
         model=name,

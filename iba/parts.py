@@ -79,7 +79,7 @@ class StageTable:
         write_json(self.record, {"settings": plain(self.settings), "n": len(table), "provenance": provenance})
 
     def adopt(self, twin: StageTable, same_as: str, **columns: Any) -> None:
-        """Take over a finished table that was made from the same settings elsewhere, with `columns` changed."""
+        """Take over a finished table made from the same settings elsewhere, with `columns` changed."""
         write_parquet(self.path, twin.read().assign(**columns))
         write_json(self.record, read_json(twin.record) | {"same_as": same_as})
         self.clear_parts()

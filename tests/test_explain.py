@@ -16,6 +16,8 @@ from rich.console import Console
 from transformers import BertModel
 
 import iba
+from iba.attributor import FitData, State
+from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.explanation import Explanation, explain
 from iba.method import InformationBottleneck
@@ -81,12 +83,15 @@ def test_asked_class_changes_ig_by_its_sign(folder: Path) -> None:
 
 
 def test_reference_texts_set_the_noise(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    seen: list[FitData] = []
     fit = InformationBottleneck.fit
-    monkeypatch.setattr(
-        InformationBottleneck, "fit", lambda self, c, data: (seen.append(data), fit(self, c, data))[1]
-    )
-    explained = explain(*[PAIR[0], folder, PAIR[1]], reference=[PAIR, PAIR], overrides=LIGHT)
+
+    def watched(self: InformationBottleneck, classifier: Classifier, data: FitData) -> State:
+        seen.append(data)
+        return fit(self, classifier, data)
+
+    monkeypatch.setattr(InformationBottleneck, "fit", watched)
+    explained = explain(PAIR[0], folder, PAIR[1], reference=[PAIR, PAIR], overrides=LIGHT)
     assert [r.example.text_pair for r in seen[0].train] == [PAIR[1]] * 2
     assert any("2 given reference texts" in note for note in explained.notes)
 
@@ -130,13 +135,11 @@ def test_number_predictor_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unit", own_text.UNITS)
 def test_terminal_shows_class_and_text(found: Explanation, unit: str) -> None:
-    console = Console(file=io.StringIO(), width=300, force_terminal=True, color_system="truecolor")
-    iba.show(found, unit, console)
-    coloured = console.file.getvalue()
-    assert "48;2;" in coloured
-    plain = Console(file=io.StringIO(), width=300)
-    iba.show(found, unit, plain)
-    first, *lines = plain.file.getvalue().splitlines()
+    coloured, plain = io.StringIO(), io.StringIO()
+    iba.show(found, unit, Console(file=coloured, width=300, force_terminal=True, color_system="truecolor"))
+    assert "48;2;" in coloured.getvalue()
+    iba.show(found, unit, Console(file=plain, width=300))
+    first, *lines = plain.getvalue().splitlines()
     assert first.startswith(f"{found.target}  {found.probabilities[found.target]:.3f}")
     assert lines[0].strip() == f"IBA   {TEXT}"
 

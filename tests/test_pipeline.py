@@ -44,7 +44,9 @@ def stored(cfg: DictConfig) -> dict[str, pd.DataFrame]:
     return {str(p.relative_to(root)): pd.read_parquet(p) for p in sorted(root.rglob("*.parquet"))}
 
 
-def assert_same(left: dict[str, pd.DataFrame], right: dict[str, pd.DataFrame], tolerance: float = 0.0) -> None:
+def assert_same(
+    left: dict[str, pd.DataFrame], right: dict[str, pd.DataFrame], tolerance: float = 0.0
+) -> None:
     assert left.keys() == right.keys()
     for name, table in left.items():
         pd.testing.assert_frame_equal(table, right[name], rtol=0, atol=tolerance, check_exact=tolerance == 0)
@@ -73,7 +75,9 @@ def test_tables_hold_what_the_schema_promises(finished: DictConfig) -> None:
 
 def test_every_method_ends_at_the_same_emptied_text(finished: DictConfig) -> None:
     tables = [t for name, t in stored(finished).items() if name.endswith("degradation.parquet")]
-    last = [t[(t.grid == "curve") & (t.step == 9)].set_index(["instance_id", "order"]).prob_target for t in tables]
+    last = [
+        t[(t.grid == "curve") & (t.step == 9)].set_index(["instance_id", "order"]).prob_target for t in tables
+    ]
     for table in last[1:]:
         np.testing.assert_allclose(table, last[0][table.index], atol=1e-6)
 
@@ -92,7 +96,9 @@ def test_methods_that_a_protocol_does_not_change_are_computed_once(finished: Dic
             tables[f"planted/described/{method}/attributions.parquet"],
             tables[f"planted/corrected/{method}/attributions.parquet"],
         )
-    iba = [tables[f"planted/{p}/iba/attributions.parquet"].scores.map(tuple) for p in ("described", "corrected")]
+    iba = [
+        tables[f"planted/{p}/iba/attributions.parquet"].scores.map(tuple) for p in ("described", "corrected")
+    ]
     assert not iba[0].equals(iba[1])
 
 
@@ -148,7 +154,11 @@ exec(compile(open(script).read(), script, "exec"), {"__name__": "__main__"})
 
 @pytest.mark.parametrize("stage", list(KILLS))
 def test_kill_9_and_resume_gives_the_same_result(tmp_path: Path, stage: str) -> None:
-    options = ["dataset.planted.finetune.batch_size=8", "finetune.save_every=2", "dataset.planted.finetune.epochs=2"]
+    options = [
+        "dataset.planted.finetune.batch_size=8",
+        "finetune.save_every=2",
+        "dataset.planted.finetune.epochs=2",
+    ]
     options += ["method=[iba,random]", "protocol=corrected"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run_all(configured(whole, *options))
@@ -158,14 +168,26 @@ def test_kill_9_and_resume_gives_the_same_result(tmp_path: Path, stage: str) -> 
     where, allowed = KILLS[stage]
     paths = [f"paths.results={killed}/results", f"paths.cache={killed}/cache"]
     ended = subprocess.run(
-        [sys.executable, "-c", KILLER, where, str(allowed), f"scripts/{stage}.py", *PLANTED, *paths, *options],
+        [
+            sys.executable,
+            "-c",
+            KILLER,
+            where,
+            str(allowed),
+            f"scripts/{stage}.py",
+            *PLANTED,
+            *paths,
+            *options,
+        ],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
     assert ended.returncode == -signal.SIGKILL, ended.stderr
-    leftovers = list(killed.rglob("checkpoint-*") if stage == "finetune" else killed.rglob("parts/*/*.parquet"))
+    leftovers = list(
+        killed.rglob("checkpoint-*") if stage == "finetune" else killed.rglob("parts/*/*.parquet")
+    )
     assert leftovers, "the kill came before any work was kept"
     run_all(configured(killed, *options))
     assert_same(stored(configured(whole, *options)), stored(configured(killed, *options)))

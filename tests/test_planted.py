@@ -166,8 +166,8 @@ def test_planted_rows_are_seeded_and_splits_differ(make: object) -> None:
 
 
 def test_planted_classes_are_balanced_and_neutral_words_do_not_tell() -> None:
-    rows = planted.sentences("train", {"train": 2000}, 3).to_list()
-    assert abs(sum(r["label"] for r in rows) / 2000 - 0.5) < 0.05
+    rows = planted.sentences("train", {"train": 1000}, 3).to_list()
+    assert abs(sum(r["label"] for r in rows) / 1000 - 0.5) < 0.05
     judging = {w for group in planted.WORDS for w in group}
     counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
     for row in rows:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.lime_tokens import LimeTokens
-from iba.attributor import FitData
+from iba.attributor import Attributor, FitData
 from iba.benchmark.operations import Attribute, Degrade
 from iba.benchmark.reference import ReferenceModel
 from iba.data.examples import Example
@@ -44,11 +46,11 @@ def plain(classifier: Classifier) -> ReferenceModel:
     return ReferenceModel(classifier)
 
 
-def attribute(method, classifier: Classifier, instances: list[Instance]) -> Attribute:
+def attribute(method: Attributor, classifier: Classifier, instances: list[Instance]) -> Attribute:
     return Attribute("tried", method, method.fit(classifier, FitData(instances, instances, 0)))
 
 
-METHODS = {
+METHODS: dict[str, Attributor] = {
     "iba_features": InformationBottleneck(0.5, beta=2.0, noise="features", n_steps=4, n_copies=3, seed=1),
     "iba_layer_input": InformationBottleneck(3, beta=1e-5, noise="layer_input", n_steps=4, n_copies=3),
     "iba_last_layer": InformationBottleneck(4, beta=1.0, n_steps=3, n_copies=2),
@@ -58,7 +60,9 @@ METHODS = {
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_scores_equal_those_of_the_reference(name, classifier, plain, instances) -> None:
+def test_scores_equal_those_of_the_reference(
+    name: str, classifier: Classifier, plain: ReferenceModel, instances: list[Instance]
+) -> None:
     operation = attribute(METHODS[name], classifier, instances)
     targets = [1, 0, 1]
     ours = operation.ours(classifier, instances, targets)
@@ -68,14 +72,18 @@ def test_scores_equal_those_of_the_reference(name, classifier, plain, instances)
         np.testing.assert_allclose(scores, theirs, rtol=2e-3, atol=1e-5 * np.abs(theirs).max() + 1e-7)
 
 
-def test_degradation_equals_the_reference(classifier, plain, instances) -> None:
+def test_degradation_equals_the_reference(
+    classifier: Classifier, plain: ReferenceModel, instances: list[Instance]
+) -> None:
     operation = Degrade(np.linspace(0, 1, 10).tolist())
     ours = operation.ours(classifier, instances, [1, 0, 1])
     for curve, instance, target in zip(ours, instances, [1, 0, 1], strict=True):
         np.testing.assert_allclose(curve, operation.theirs(plain, instance, target), atol=1e-6)
 
 
-def test_reference_runs_backward_through_every_weight(classifier, plain, instances) -> None:
+def test_reference_runs_backward_through_every_weight(
+    classifier: Classifier, plain: ReferenceModel, instances: list[Instance]
+) -> None:
     """The reference must do the work it stands for: gradients reach the embeddings and the first layer."""
     operation = attribute(METHODS["iba_features"], classifier, instances)
     plain.model.zero_grad()
@@ -85,7 +93,9 @@ def test_reference_runs_backward_through_every_weight(classifier, plain, instanc
     assert not any(weight.requires_grad for weight in classifier.model.parameters())
 
 
-def test_reference_leaves_no_hook(classifier, plain, instances) -> None:
+def test_reference_leaves_no_hook(
+    classifier: Classifier, plain: ReferenceModel, instances: list[Instance]
+) -> None:
     operation = attribute(METHODS["iba_features"], classifier, instances)
     layer = plain.layer(2)
     before = len(layer._forward_hooks)
@@ -93,11 +103,13 @@ def test_reference_leaves_no_hook(classifier, plain, instances) -> None:
     assert len(layer._forward_hooks) == before
 
 
-def test_reference_lime_pads_every_text(plain, instances, monkeypatch) -> None:
-    seen = []
+def test_reference_lime_pads_every_text(
+    plain: ReferenceModel, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
     forward = plain.model.forward
 
-    def watched(**inputs):
+    def watched(**inputs: Any) -> Any:
         seen.append(tuple(inputs["input_ids"].shape))
         return forward(**inputs)
 

@@ -40,7 +40,7 @@ class Subject:
         rows = tokenise(examples, classifier.tokenizer, bench.dataset.max_length)
         data = FitData(rows, rows, cfg.seed)
         operations: dict[str, Operation] = {}
-        for method in selected(cfg.method, "settings"):
+        for method in selected(cfg.method):
             made = instantiate(method_settings(cfg, name, PROTOCOL, method))
             operations[method] = Attribute(method, made, made.fit(classifier, data))
         operations["degradation"] = Degrade(np.linspace(0, 1, cfg.degradation.n_points).tolist())

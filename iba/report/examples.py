@@ -112,7 +112,7 @@ def _example(
                 Highlighted(protocol, method, float(one["prob_start"]), float(one["drop_11"]), tokens)
             )
     first = rows.iloc[0]
-    words = [p for p, s in zip(shown(first["tokens"]), first["special"], strict=True) if not s]
+    words = [p for p, s in zip(shown(first["tokens"].tolist()), first["special"], strict=True) if not s]
     return Example(
         dataset,
         str(first["instance_id"]),
@@ -137,5 +137,5 @@ def _tokens(row: Any, n_removed: int) -> list[Token]:
             rank.get(i, n_removed + 1) <= n_removed,
             i not in rank,
         )
-        for i, text in enumerate(shown(row.tokens))
+        for i, text in enumerate(shown(row.tokens.tolist()))
     ]

@@ -15,7 +15,7 @@ def table(stored: Stored) -> pd.DataFrame | None:
     path = stored.folder / "planted.csv"
     if not path.is_file():
         return None
-    rows = pd.read_csv(path)
+    rows = pd.read_csv(path).astype(dict.fromkeys(("recall", "ci_low", "ci_high", "chance"), float))
     return rows[rows["dataset"].isin(stored.datasets) & rows["protocol"].isin(stored.protocols)]
 
 

@@ -35,10 +35,10 @@ class Names:
     @classmethod
     def of(cls, cfg: DictConfig) -> Names:
         """From the selected configuration groups."""
-        methods = selected(cfg.method, "settings")
+        methods = selected(cfg.method)
         return cls(
             {name: str(d.title) for name, d in datasets(cfg).items()},
-            {name: str(p.title) for name, p in selected(cfg.protocol, "methods").items()},
+            {name: str(p.title) for name, p in selected(cfg.protocol).items()},
             {name: str(m.label) for name, m in methods.items()},
             {name: str(m.color) for name, m in methods.items()},
         )
