@@ -11,7 +11,7 @@ Attr sums to F(A) − F(0). So where the model can do without any one layer's at
 and rank little: the method sees one layer at a time.
 Cost: per layer, `n_steps` forward and backward passes through the layers above it: L/2 times that of
 integrated gradients with the same steps. The paper's sum has 20 equal steps; Captum's Gauss–Legendre nodes
-need fewer for the same gap, which is reported.
+usually need fewer for the same gap; the gap is reported.
 """
 
 from __future__ import annotations

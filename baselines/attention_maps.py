@@ -64,7 +64,7 @@ def layer_attentions(classifier: Classifier, batch: TokenBatch) -> Iterator[Laye
 
 
 def with_residual(weights: Edges) -> Edges:
-    """½ A + ½ I: the residual connection as an equal partner of attention (Abnar & Zuidema 2020, section 3)."""
+    """½ A + ½ I: the residual connection as attention's equal (Abnar & Zuidema 2020, section 3)."""
     identity = torch.eye(weights.shape[-1], device=weights.device)
     return 0.5 * weights + 0.5 * identity
 

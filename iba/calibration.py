@@ -21,6 +21,7 @@ from iba.data.tokens import Instance, buckets
 from iba.degradation import Ranked, curve, removal_order
 from iba.encoder import Classifier
 from iba.errors import UserError
+from iba.variants import run_grouped
 
 if TYPE_CHECKING:
     from iba.method import InformationBottleneck
@@ -85,7 +86,8 @@ def _attribute(
 ) -> tuple[list[Tensor], list[float]]:
     scores: list[Tensor] = [torch.empty(0)] * len(rows)
     ratios = [0.0] * len(rows)
-    for group in buckets([len(r) for r in rows], classifier.token_budget // method.copies):
+
+    def work(group: list[int]) -> None:
         batch = classifier.batch([rows[i] for i in group])
         target = torch.tensor([rows[i].example.label for i in group], device=classifier.device)
         found = method.attribute(classifier, batch, target)
@@ -93,6 +95,8 @@ def _attribute(
         for row, position in enumerate(group):
             scores[position] = found.scores[row, : len(rows[position])].cpu()
             ratios[position] = float(rule[row])
+
+    run_grouped([len(r) for r in rows], classifier.token_budget // method.copies, work)
     return scores, ratios
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import datasets
@@ -30,10 +31,18 @@ def main(job: Callable[[DictConfig], None], config_name: str = "config") -> None
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)
     def composed(cfg: DictConfig) -> None:
         OmegaConf.set_struct(cfg, True)
-        job(cfg)
+        with _one_line():  # inside Hydra's call, which would print its own report first
+            job(cfg)
 
-    try:
+    with _one_line():
         composed()
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """End the process with one line for what the user can mend; anything else is a bug and shows its trace."""
+    try:
+        yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
         _stop(str(error))
     except OSError as error:

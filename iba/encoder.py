@@ -207,10 +207,10 @@ class Classifier:
 
     def resolve_layer(self, layer: int | float) -> int:
         """A 1-based layer from a number or a fraction of depth (0.75 of 12 layers is layer 9)."""
-        resolved = round(layer * self.n_layers) if isinstance(layer, float) and layer < 1 else int(layer)
-        if not 1 <= resolved <= self.n_layers:
+        resolved = round(layer * self.n_layers) if 0 < layer < 1 else layer
+        if resolved not in range(1, self.n_layers + 1):
             raise UserError(f"layer {layer} is out of range: this encoder has layers 1 to {self.n_layers}.")
-        return resolved
+        return int(resolved)
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:

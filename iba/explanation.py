@@ -143,8 +143,7 @@ def explain_with(
     explained = int(probabilities.argmax()) if wanted is None else wanted
     data = _fit_data(cfg, classifier, instance, reference, limit)
     found = tuple(
-        _attribute(cfg, method, classifier, batch, explained, data)
-        for method in selected(cfg.method)
+        _attribute(cfg, method, classifier, batch, explained, data) for method in selected(cfg.method)
     )
     return Explanation(
         model=name,

@@ -143,9 +143,16 @@ def write_run(
     n: int = 20,
 ) -> Path:
     """A whole run; every method has its known mean drop, whatever the data set and protocol."""
-    for dataset in datasets:
+    for place, dataset in enumerate(datasets):
         write_classifier(folder / run, dataset, n)
         for protocol in protocols:
             for number, (method, drop) in enumerate(drops.items()):
-                write_cell(folder / run, dataset, protocol, method, falling(n, drop, number), 1.0 + number)
+                write_cell(
+                    folder / run,
+                    dataset,
+                    protocol,
+                    method,
+                    falling(n, drop, number),
+                    1.0 + number + place / 10,
+                )
     return folder / run

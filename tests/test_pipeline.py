@@ -203,7 +203,7 @@ def test_a_weak_classifier_is_refused(finished: DictConfig, tmp_path: Path) -> N
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
     cfg = configured(tmp_path, "dataset.planted.accuracy_floor=1.01")
     finetune.run(cfg)
-    with pytest.raises(UserError, match="below the floor 1.01"):
+    with pytest.raises(UserError, match=r"below the floor 1.01"):
         attribute.run(cfg)
 
 

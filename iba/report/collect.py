@@ -1,7 +1,7 @@
 """From attributions, which are too large to commit, to the small files that the report is redrawn from.
 
-`diagnostics.parquet` beside every cell: its per-instance numbers. `examples.parquet`: token scores of the
-first few instances of every data set. `planted.csv`: recall of planted evidence. Cells whose attributions
+`diagnostics.parquet` beside every cell: its per-instance numbers. `examples.parquet`: token scores of a
+few instances of every data set. `planted.csv`: recall of planted evidence. Cells whose attributions
 are not on this machine keep what is already stored.
 """
 
@@ -30,7 +30,7 @@ def collect(stored: Stored, n_examples: int) -> None:
         rows = read_parquet(path)
         _store_diagnostics(rows, path.with_name("diagnostics.parquet"))
         cell = dict(zip(CELL, (protocol, dataset, method), strict=True))
-        examples.append(rows.head(n_examples)[_EXAMPLE].assign(**cell))
+        examples.append(spread(rows, n_examples)[_EXAMPLE].assign(**cell))
         if rows["evidence"].notna().all():
             recalls.append(cell | recall_row(rows, stored))
     if examples:
@@ -41,6 +41,11 @@ def collect(stored: Stored, n_examples: int) -> None:
         path = stored.folder / "planted.csv"
         old = pd.read_csv(path) if path.is_file() else None
         write_csv(path, replace_cells(old, pd.DataFrame(recalls)))
+
+
+def spread(rows: pd.DataFrame, n: int) -> pd.DataFrame:
+    """`n` rows at even distances: stored rows may be sorted by class, so the first ones would not do."""
+    return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, n).round().astype(int))]
 
 
 def replace_cells(old: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:

@@ -64,5 +64,6 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         path = stem.with_suffix(suffix)
         with atomic(path) as temporary:
             figure.savefig(temporary, metadata=metadata)
+        figure.set_layout_engine("none")  # the layout is done: the second file takes it over
         paths.append(path)
     return paths

@@ -9,24 +9,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from iba.report.highlight import FAINTEST, units
 from iba.report.rows import DELETE, Stored
 from iba.store import read_parquet
 
 
 @dataclass(frozen=True)
 class Token:
-    """One token as shown: its text with the space before it, a strength in [−1, 1], rank, removal at 11 %."""
+    """One token as shown: its text, a strength in [−1, 1], its rank, whether it is removed at 11 %."""
 
     text: str
+    spaced: bool
     strength: float
     title: str
     removed: bool
     special: bool
 
     @property
-    def level(self) -> int:
-        """The strength as a whole number of tenths, the name of a colour."""
-        return round(10 * self.strength)
+    def side(self) -> str:
+        """For or against the class, or too faint for a colour."""
+        return "" if abs(self.strength) < FAINTEST else "for" if self.strength > 0 else "against"
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,6 @@ def display_strength(scores: np.ndarray, special: np.ndarray) -> np.ndarray:
     return np.where(special, 0.0, np.clip(scaled, -1, 1))
 
 
-def shown(pieces: Sequence[str]) -> list[str]:
-    """Word pieces as text: pieces inside a word are glued on, others get a space before them."""
-    return [p[2:] if p.startswith("##") else f" {p.lstrip('Ġ▁')}" for p in pieces]
-
-
 def load(stored: Stored) -> list[Example]:
     """The stored examples of the run, by data set; empty where attributions were never collected."""
     path = stored.folder / "examples.parquet"
@@ -112,13 +109,13 @@ def _example(
                 Highlighted(protocol, method, float(one["prob_start"]), float(one["drop_11"]), tokens)
             )
     first = rows.iloc[0]
-    words = [p for p, s in zip(shown(first["tokens"].tolist()), first["special"], strict=True) if not s]
+    pieces = units(first["tokens"].tolist(), first["scores"].tolist(), first["special"].tolist())
     return Example(
         dataset,
         str(first["instance_id"]),
         str(labels[int(first["target"])]),
         str(labels[int(first["label"])]),
-        "".join(words).strip()[:110],
+        "".join(f"{' ' * u.spaced}{u.text}" for u in pieces if not u.special).strip()[:110],
         highlighted,
     )
 
@@ -131,11 +128,12 @@ def _tokens(row: Any, n_removed: int) -> list[Token]:
     strengths = display_strength(scores, special)
     return [
         Token(
-            text,
+            unit.text,
+            unit.spaced,
             float(strengths[i]),
             f"score {scores[i]:.4g}, rank {rank[i]} of {len(ranked)}" if i in rank else "never removed",
             rank.get(i, n_removed + 1) <= n_removed,
             i not in rank,
         )
-        for i, text in enumerate(shown(row.tokens.tolist()))
+        for i, unit in enumerate(units(row.tokens.tolist(), scores.tolist(), special.tolist()))
     ]

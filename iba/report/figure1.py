@@ -2,11 +2,13 @@
 
 o = p̄ at 0 %, m = the minimum over the panel's methods of p̄ at 100 %. The shaded intervals resample the
 instances of all methods together and compute o and m anew in every resample, so d̄ is exactly 1 at 0 %.
+Where the emptied text is nearly as probable as the whole one, o − m is small and d̄ means little: the
+companion `figure1_probability` shows p̄ itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +21,24 @@ from iba.report.drawing import PAGE_WIDTH, Mark, look, marks, save
 from iba.report.rows import DELETE, Stored
 from iba.stats import Resampling, percentiles, resampled_means
 
+Scale = Callable[[np.ndarray], np.ndarray]
+
 
 @dataclass(frozen=True)
 class Panel:
-    """The curves of one data set and protocol: d̄ with its interval, methods × steps."""
+    """The curves of one data set and protocol with their intervals, methods × steps."""
 
     methods: list[str]
     fractions: Float[np.ndarray, " steps"]
-    drop: Float[np.ndarray, "methods steps"]
+    curve: Float[np.ndarray, "methods steps"]
     low: Float[np.ndarray, "methods steps"]
     high: Float[np.ndarray, "methods steps"]
     n: int
+
+
+def unscaled(means: Float[np.ndarray, "*draws methods steps"]) -> Float[np.ndarray, "*draws methods steps"]:
+    """The mean probabilities as they are."""
+    return means
 
 
 def normalised(means: Float[np.ndarray, "*draws methods steps"]) -> Float[np.ndarray, "*draws methods steps"]:
@@ -45,15 +54,16 @@ def panel_of(
     curves: Float[np.ndarray, "n methods steps"],
     methods: list[str],
     how: Resampling,
+    scale: Scale,
 ) -> Panel:
-    """Normalise the curves of several methods on the same instances, with intervals."""
+    """Scaled mean curves of several methods on the same instances, with intervals."""
     n, n_methods, n_steps = curves.shape
     draws = resampled_means(curves.reshape(n, -1), how).reshape(-1, n_methods, n_steps)
-    low, high = percentiles(normalised(draws), how)
-    return Panel(methods, fractions, normalised(curves.mean(0)), low, high, n)
+    low, high = percentiles(scale(draws), how)
+    return Panel(methods, fractions, scale(curves.mean(0)), low, high, n)
 
 
-def panel(stored: Stored, protocol: str, dataset: str) -> Panel | None:
+def panel(stored: Stored, protocol: str, dataset: str, scale: Scale) -> Panel | None:
     """The panel of one data set and protocol from the most-first deletion rows; None without rows."""
     rows = stored.curves
     rows = rows[(rows["protocol"] == protocol) & (rows["dataset"] == dataset)]
@@ -64,7 +74,7 @@ def panel(stored: Stored, protocol: str, dataset: str) -> Panel | None:
     methods = [m for m in stored.methods if m in wide.columns.get_level_values(0)]
     curves = np.stack([wide[m].sort_index(axis=1).to_numpy(float) for m in methods], axis=1)
     fractions = rows.groupby("step")["fraction"].first().to_numpy(float)
-    return panel_of(fractions, curves, methods, stored.how)
+    return panel_of(fractions, curves, methods, stored.how, scale)
 
 
 def draw_panel(axes: Axes, found: Panel, style: dict[str, Mark], labels: dict[str, str]) -> None:
@@ -76,7 +86,7 @@ def draw_panel(axes: Axes, found: Panel, style: dict[str, Mark], labels: dict[st
         )
         axes.plot(
             found.fractions,
-            found.drop[row],
+            found.curve[row],
             color=mark.color,
             linestyle=mark.linestyle,
             marker=mark.marker,
@@ -87,12 +97,14 @@ def draw_panel(axes: Axes, found: Panel, style: dict[str, Mark], labels: dict[st
     axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
 
 
-def draw(stored: Stored, protocols: Sequence[str], panels: dict[tuple[str, str], Panel]) -> Figure:
+def draw(
+    stored: Stored, protocols: Sequence[str], panels: dict[tuple[str, str], Panel], quantity: str
+) -> Figure:
     """Protocols as rows, data sets as columns, one legend above."""
     columns = stored.datasets
     width = max(PAGE_WIDTH, 1.38 * len(columns)) if len(columns) > 2 else 0.6 + 2.3 * len(columns)
     figure = Figure(figsize=(width, 0.8 + 1.5 * len(protocols)), layout="constrained")
-    grid = figure.subplots(len(protocols), len(columns), sharex=True, sharey=True, squeeze=False)
+    grid = figure.subplots(len(protocols), len(columns), sharex=True, sharey="col", squeeze=False)
     style = marks(stored.names.colours)
     for i, protocol in enumerate(protocols):
         for j, dataset in enumerate(columns):
@@ -103,7 +115,7 @@ def draw(stored: Stored, protocols: Sequence[str], panels: dict[tuple[str, str],
                 axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", color="0.5")
             if i == 0:
                 axes.set_title(f"{stored.names.datasets[dataset]}\n{_sizes(dataset, panels)}")
-        grid[i, 0].set_ylabel(f"{stored.names.protocols[protocol]}\nnormalised drop $\\bar{{d}}$")
+        grid[i, 0].set_ylabel(f"{stored.names.protocols[protocol]}\n{quantity}")
     figure.supxlabel("tokens removed (%), most important first", fontsize=7)
     _legend(figure, stored.names.methods)
     return figure
@@ -131,15 +143,19 @@ def _legend(figure: Figure, labels: dict[str, str]) -> None:
     )
 
 
+def _panels(stored: Stored, scale: Scale) -> dict[tuple[str, str], Panel]:
+    keys = [(protocol, dataset) for protocol in stored.protocols for dataset in stored.datasets]
+    found = {key: panel(stored, *key, scale) for key in keys}
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def write(stored: Stored) -> list[Path]:
-    """Store `figures/figure1` (all protocols) and one file per protocol, as PNG and PDF."""
-    keys = [(p, d) for p in stored.protocols for d in stored.datasets]
-    found = {key: panel(stored, *key) for key in keys}
-    panels = {key: value for key, value in found.items() if value is not None}
-    folder = stored.folder / "figures"
-    paths = []
+    """Store `figures/figure1` (all protocols), one file per protocol, and the unscaled companion."""
+    panels, folder = _panels(stored, normalised), stored.folder / "figures"
+    quantity = "normalised drop $\\bar{d}$"
     with look():
-        paths += save(draw(stored, stored.protocols, panels), folder / "figure1")
+        paths = save(draw(stored, stored.protocols, panels, quantity), folder / "figure1")
         for protocol in stored.protocols:
-            paths += save(draw(stored, [protocol], panels), folder / f"figure1_{protocol}")
-    return paths
+            paths += save(draw(stored, [protocol], panels, quantity), folder / f"figure1_{protocol}")
+        companion = draw(stored, stored.protocols, _panels(stored, unscaled), "probability $\\bar{p}$")
+        return paths + save(companion, folder / "figure1_probability")

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from iba.report import examples
 from iba.report.claims import Judged
+from iba.report.highlight import CSS
 from iba.report.reproduction import environment
 from iba.report.rows import Stored
 from iba.report.text import Grid, number, write_text
@@ -28,14 +29,14 @@ def markup(text: str) -> Markup:
     )
 
 
-def figures(folder: Path) -> list[dict[str, str]]:
+def figures(stored: Stored) -> list[dict[str, str]]:
     """The run's figures as base64 PNG; a figure drawn per protocol as well is shown once, combined."""
-    paths = sorted(folder.glob("*.png"))
-    whole = [p for p in paths if not any(p.stem.startswith(f"{o.stem}_") for o in paths)]
+    paths = sorted((stored.folder / "figures").glob("*.png"))
+    whole = [p for p in paths if not p.stem.endswith(tuple(f"_{name}" for name in stored.names.protocols))]
     return [
         {
             "data": base64.b64encode(path.read_bytes()).decode(),
-            "caption": f"{path.stem.replace('figure', 'Figure ')}; shaded: intervals over instances.",
+            "caption": f"{path.stem.replace('figure', 'Figure ').replace('_', ', ')}; shaded: intervals.",
         }
         for path in whole
     ]
@@ -56,7 +57,8 @@ def render(stored: Stored, claims: Sequence[Judged], tables: Sequence[Grid]) -> 
         method_titles=stored.names.methods,
         claims=claims,
         tables=tables,
-        figures=figures(stored.folder / "figures"),
+        figures=figures(stored),
+        highlight_css=CSS,
         examples=[(name, list(group)) for name, group in groupby(shown, lambda e: e.dataset)],
     )
 

@@ -44,12 +44,9 @@ def _chosen_betas(stored: Stored) -> list[str]:
 
 
 def _shared_cells(stored: Stored) -> list[str]:
-    shared: dict[tuple[str, str, str], list[str]] = {}
-    for (protocol, dataset, method), record in stored.cells.items():
-        if "same_as" in record:
-            shared.setdefault((method, protocol, record["same_as"]), []).append(dataset)
-    return [
-        f"{stored.names.methods[method]} has the same settings under `{protocol}` and `{other}`, so both "
-        f"show the same scores."
-        for method, protocol, other in shared
-    ]
+    shared = {
+        f"{stored.names.methods[method]} under `{protocol}` and `{record['same_as']}`"
+        for (protocol, _, method), record in stored.cells.items()
+        if "same_as" in record
+    }
+    return [f"Same settings, hence the same scores: {', '.join(sorted(shared))}."] if shared else []

@@ -124,8 +124,6 @@ def explained_classes(bench: Bench, instances: Sequence[Instance]) -> list[int]:
     """The class to explain per instance: the gold label, or the predicted one."""
     if bench.cfg.target == "gold":
         return [i.example.label for i in instances]
-    if bench.cfg.target != "predicted":
-        raise UserError(f"target={bench.cfg.target} is unknown; choose gold or predicted.")
     predicted = predictions(bench).read(["instance_id", "predicted"]).set_index("instance_id")["predicted"]
     return [int(predicted[i.id]) for i in instances]
 

@@ -21,6 +21,9 @@ from iba.parts import Shard
 from iba.pretrained import encoder_identity, load_classifier
 from iba.store import fingerprint, plain
 
+#: Which class is explained: the gold label (the paper's choice) or the predicted one.
+TARGETS = ("gold", "predicted")
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -34,7 +37,16 @@ class Bench:
     def open(cls, cfg: DictConfig, name: str) -> Bench:
         """Read the data of the selected data set `name` and draw its samples."""
         dataset = cfg.dataset[name]
-        return cls(cfg, dataset, draw_samples(dataset, cfg.seed))
+        bench = cls(cfg, dataset, draw_samples(dataset, cfg.seed))
+        bench.check()
+        return bench
+
+    def check(self) -> None:
+        """Raise `UserError` for settings that would otherwise fail only after expensive work."""
+        if self.cfg.target not in TARGETS:
+            raise UserError(f"target={self.cfg.target} is unknown; choose {' or '.join(TARGETS)}.")
+        resolve_precision(self.cfg.precision, resolve_device(self.cfg.device))
+        Shard.parse(str(self.cfg.shard))
 
     @property
     def folder(self) -> Path:

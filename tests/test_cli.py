@@ -1,0 +1,151 @@
+"""Bad input on the command line: one clear line, a nonzero exit. And what every config composes to."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+
+from iba.cli import main
+from iba.experiment import cells, datasets, method_settings
+from iba.stages import attribute, finetune
+
+ROOT = Path(__file__).resolve().parent.parent
+PRESETS = sorted(p.stem for p in (ROOT / "configs/preset").glob("*.yaml"))
+DATASETS = sorted(p.stem for p in (ROOT / "configs/dataset").glob("*.yaml"))
+METHODS = sorted(p.stem for p in (ROOT / "configs/method").glob("*.yaml"))
+
+
+def said(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    *arguments: str,
+    job: object = finetune.run,
+) -> str:
+    """The one line that a failing command prints."""
+    paths = [f"paths.results={folder}/results", f"paths.cache={folder}/cache"]
+    monkeypatch.setattr(sys, "argv", ["script.py", "preset=smoke", *paths, *arguments])
+    monkeypatch.setattr("iba.cli._quiet", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        main(job)  # type: ignore[arg-type]
+    assert ended.value.code == 2
+    printed = capsys.readouterr().err.strip()
+    assert printed.startswith("error: ")
+    assert "\n" not in printed
+    return printed
+
+
+@pytest.mark.parametrize("group", ["dataset", "model", "method", "protocol", "preset"])
+def test_unknown_choice_is_named_with_what_there_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, group: str
+) -> None:
+    line = said(capsys, monkeypatch, tmp_path, f"{group}=nonsense")
+    assert re.search(rf"Could not (find|override) .*{group}.*nonsense", line)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["dataset=planted", "dataset.planted.n_test=900"], "n_test: 900|900 rows asked"),
+        (["dataset=planted", "dataset.planted.text=words"], "no column 'words'"),
+        (["dataset=planted", "dataset.planted.labels=[one]"], "label 1 is not one of the 1 classes"),
+        (["dataset=imdb", "paths.data_dir=/nowhere"], "no file /nowhere/imdb/train.parquet"),
+        (["dataset=planted", "model=minilm_l6", "paths.model_dir=/nowhere"], "holds no config.json"),
+        (["dataset=planted", "device=cuda"], "no CUDA device"),
+        (["dataset=planted", "precision=fp8"], "precision=fp8 is unknown"),
+        (["dataset=planted", "dataset.planted.n_tset=3"], "n_tset"),
+    ],
+    ids=lambda value: "_".join(value)[-30:] if isinstance(value, list) else "",
+)
+def test_mistakes_are_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+    expected: str,
+) -> None:
+    assert re.search(expected, said(capsys, monkeypatch, tmp_path, *arguments))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "not a readable parquet file"),
+        (lambda path: pd.read_parquet(path).assign(text="").to_parquet(path), "has no text"),
+        (lambda path: pd.read_parquet(path).assign(label=7).to_parquet(path), "label 7 is not one of"),
+    ],
+    ids=["cut off", "empty text", "strange label"],
+)
+def test_damaged_parquet_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    spoil: object,
+    expected: str,
+) -> None:
+    for split in ("train", "test"):
+        path = tmp_path / "imdb" / f"{split}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pd.DataFrame({"text": [f"{split} {i}" for i in range(80)], "label": [0, 1] * 40}).to_parquet(path)
+    spoil(tmp_path / "imdb" / "train.parquet")  # type: ignore[operator]
+    line = said(capsys, monkeypatch, tmp_path, "dataset=imdb", f"paths.data_dir={tmp_path}")
+    assert expected in line
+
+
+def test_no_network_names_the_way_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    line = said(capsys, monkeypatch, tmp_path, "dataset=rte")
+    assert "cannot be had from the Hugging Face hub" in line
+    assert "paths.data_dir=FOLDER" in line
+
+
+def test_layer_out_of_range_and_bad_shard(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    common = ["dataset=planted", "protocol=described", "method=iba"]
+    monkeypatch.setattr(sys, "argv", ["x", "preset=smoke", f"paths.results={tmp_path}/results",
+                                      f"paths.cache={tmp_path}/cache", *common])  # fmt: skip
+    main(finetune.run)
+    capsys.readouterr()
+    for change, expected in (
+        ("method.iba.settings.layer=9", "layer 9 is out of range: this encoder has layers 1 to 4"),
+        ("shard=2/2", "shard=2/2 is not of the form i/n"),
+        ("target=silver", "target=silver is unknown"),
+    ):
+        assert expected in said(capsys, monkeypatch, tmp_path, *common, change, job=attribute.run)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_composes_to_cells_that_resolve(preset: str) -> None:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("config", overrides=[f"preset={preset}", f"paths.root={ROOT}"])
+    for name in datasets(cfg):
+        found = list(cells(cfg, name))
+        assert len(found) == 3 * 4
+        assert all(cell.settings["_target_"] for cell in found)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_selects_nothing_that_was_not_asked_for(preset: str) -> None:
+    asked = [f"preset={preset}", f"paths.root={ROOT}", "dataset=planted", "protocol=described", "method=ig"]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("config", overrides=asked)
+    assert list(datasets(cfg)) == ["planted"]
+    assert [(c.protocol, c.method) for c in cells(cfg, "planted")] == [("described", "ig")]
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_data_set_gives_every_method_its_settings(dataset: str) -> None:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("config", overrides=[f"dataset={dataset}", f"method=[{','.join(METHODS)}]",
+                                           f"paths.root={ROOT}"])  # fmt: skip
+    assert set(cfg.dataset[dataset].authors_labels) == set(cfg.dataset[dataset].labels)
+    for method in METHODS:
+        for protocol in cfg.protocol:
+            assert method_settings(cfg, dataset, protocol, method)["_target_"]
