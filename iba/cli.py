@@ -40,7 +40,7 @@ def main(job: Callable[[DictConfig], None], config_name: str = "config") -> None
 
 @contextlib.contextmanager
 def _one_line() -> Iterator[None]:
-    """End the process with one line for what the user can mend; anything else is a bug and shows its trace."""
+    """End the process with one line for what the user can mend; anything else shows its trace."""
     try:
         yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
