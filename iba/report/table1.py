@@ -48,6 +48,7 @@ def grids(stored: Stored, rows: pd.DataFrame, tests: pd.DataFrame) -> list[Grid]
     best = {
         (protocol, dataset): significantly_best(family, 1 - stored.how.confidence)
         for (protocol, dataset), family in tests.groupby(["protocol", "dataset"])
+        if {*family["first"], *family["second"]} == set(stored.methods)  # no winner while one is missing
     }
     return [_side_by_side(stored, rows, best), *(_one(stored, rows, best, p) for p in stored.protocols)]
 
