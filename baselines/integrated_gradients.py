@@ -10,6 +10,7 @@ from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 from jaxtyping import Int
 from torch import Tensor
 
+from baselines.embedding_forward import forward_arguments, probabilities_from_words
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
@@ -49,16 +50,11 @@ class IntegratedGradients(Unfitted):
             batch.input_ids,
         )
 
-        def probability(embedded: Tensor, input_ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
-            with classifier.computing():
-                hidden = classifier.embed(input_ids, segments, words=embedded)
-            return classifier.logits_from(hidden, mask, 0).softmax(-1)
-
-        attributed, gap = CaptumIntegratedGradients(probability).attribute(
+        attributed, gap = CaptumIntegratedGradients(probabilities_from_words(classifier)).attribute(
             words,
             baselines=classifier.word_embeddings(blank),
             target=target,
-            additional_forward_args=(batch.input_ids, batch.attention_mask, batch.token_type_ids),
+            additional_forward_args=forward_arguments(batch),
             n_steps=self.n_steps,
             internal_batch_size=max(self.internal_batch_size, len(batch)),
             return_convergence_delta=True,

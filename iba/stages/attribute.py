@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def refuse_weak_classifier(bench: Bench) -> None:
 def attribute_cell(bench: Bench, cell: Cell) -> None:
     """Compute and store the token scores of one cell; nothing is done twice."""
     table = attributions(bench, cell)
-    if table.is_finished() or _reuse(bench, cell, table):
+    if table.is_finished() or adopt_twin(bench, cell, attributions):
         return
     method = build(cell)
     state = _fit(bench, cell, method)
@@ -161,11 +161,11 @@ def _provenance(bench: Bench, cell: Cell, state: State, seconds: float) -> dict[
     )
 
 
-def _reuse(bench: Bench, cell: Cell, table: StageTable) -> bool:
-    """Take over the scores of another protocol under which the method's settings are the same."""
+def adopt_twin(bench: Bench, cell: Cell, table: Callable[[Bench, Cell], StageTable], **columns: Any) -> bool:
+    """Take over the stage's `table` from a protocol under which the method's settings are the same."""
     for other in twins(bench.cfg, cell):
-        found = attributions(bench, other)
+        found = table(bench, other)
         if found.path.is_file() and found.is_finished():
-            table.adopt(found, other.protocol)
+            table(bench, cell).adopt(found, other.protocol, **columns)
             return True
     return False

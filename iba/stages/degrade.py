@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 
 from iba.degradation import OPERATORS, Order, Ranked, curve, removal_order
 from iba.errors import UserError
-from iba.experiment import Cell, cells, datasets, twins
+from iba.experiment import Cell, cells, datasets
 from iba.parts import StageTable, compute_in_parts
-from iba.stages.attribute import attributions, part_groups
+from iba.stages.attribute import adopt_twin, attributions, part_groups
 from iba.stages.bench import Bench
 from iba.store import fingerprint, plain, provenance
 
@@ -48,7 +48,7 @@ def degradations(bench: Bench, cell: Cell) -> StageTable:
 def degrade_cell(bench: Bench, cell: Cell) -> None:
     """Compute and store the degradation rows of one cell; nothing is done twice."""
     table = degradations(bench, cell)
-    if table.is_finished() or _reuse(bench, cell, table):
+    if table.is_finished() or adopt_twin(bench, cell, degradations, protocol=cell.protocol):
         return
     source = attributions(bench, cell)
     if not source.is_finished():
@@ -62,16 +62,6 @@ def degrade_cell(bench: Bench, cell: Cell) -> None:
         bench.shard,
         f"{cell.dataset} {cell.protocol} {cell.method} degradation",
     )
-
-
-def _reuse(bench: Bench, cell: Cell, table: StageTable) -> bool:
-    """Take over the rows of another protocol under which the method's settings are the same."""
-    for other in twins(bench.cfg, cell):
-        found = degradations(bench, other)
-        if found.path.is_file() and found.is_finished():
-            table.adopt(found, other.protocol, protocol=cell.protocol)
-            return True
-    return False
 
 
 def grids(settings: DictConfig, order: Order) -> list[tuple[str, int, float]]:
