@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -34,12 +34,14 @@ class Attribution:
 class FitData:
     """Training rows that a method may learn from; no test row is ever among them.
 
-    `train` trained the classifier; `calibration` was held out from it.
+    `train` trained the classifier; `calibration` was held out from it. `shared` keeps what one method found
+    and another may ask for again, such as the statistics of a layer.
     """
 
     train: Sequence[Instance]
     calibration: Sequence[Instance]
     seed: int
+    shared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +72,10 @@ class NoiseBank:
             generator = torch.Generator().manual_seed(self._seed * 10_007 + number)
             self._steps[number] = torch.randn(self._shape, generator=generator).to(self._device)
         return self._steps[number][:, :tokens]
+
+
+#: A bank is large and depends on its arguments alone: methods that differ in layer or β share the last one.
+noise_bank = lru_cache(maxsize=1)(NoiseBank)
 
 
 @dataclass(frozen=True)

@@ -33,24 +33,39 @@ def feature_statistics(classifier: Classifier, data: FitData, layer: int, n_inst
     """Mean and standard deviation per feature of `layer`'s output over the tokens of training instances.
 
     The first `n_instances` training rows (already in seeded random order), special tokens counted,
-    padding not. Accumulated in float64, so the result does not depend on batching.
+    padding not. Accumulated in float64, so the result does not depend on batching. The layers below
+    are met on the way: theirs are kept in `data.shared`.
     """
-    rows = list(data.train[:n_instances])
-    total = torch.zeros(classifier.hidden_size, dtype=torch.float64, device=classifier.device)
+    key = ("feature_statistics", layer, n_instances)
+    if key not in data.shared:
+        found = _statistics_up_to(classifier, list(data.train[:n_instances]), layer)
+        data.shared.update({("feature_statistics", number, n_instances): s for number, s in found.items()})
+    state: State = data.shared[key]
+    return dict(state)
+
+
+def _statistics_up_to(classifier: Classifier, rows: list[Instance], layer: int) -> dict[int, State]:
+    shape = (layer, classifier.hidden_size)
+    total = torch.zeros(shape, dtype=torch.float64, device=classifier.device)
     squares, count = torch.zeros_like(total), 0
     for group in buckets([len(r) for r in rows], classifier.token_budget):
         batch = classifier.batch([rows[i] for i in group])
-        values = classifier.hidden_states(batch, [layer])[layer][batch.attention_mask].double()
-        total += values.sum(0)
-        squares += values.square().sum(0)
-        count += len(values)
+        states = classifier.hidden_states(batch, list(range(1, layer + 1)))
+        for row, number in enumerate(states):
+            values = states[number][batch.attention_mask].double()
+            total[row] += values.sum(0)
+            squares[row] += values.square().sum(0)
+        count += int(batch.attention_mask.sum())
     mean = total / count
     std = (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(1e-3)
     return {
-        "noise_mean": mean.float().cpu(),
-        "noise_std": std.float().cpu(),
-        "n_statistics_instances": torch.tensor(len(rows)),
-        "n_statistics_tokens": torch.tensor(count),
+        number: {
+            "noise_mean": mean[number - 1].float().cpu(),
+            "noise_std": std[number - 1].float().cpu(),
+            "n_statistics_instances": torch.tensor(len(rows)),
+            "n_statistics_tokens": torch.tensor(count),
+        }
+        for number in range(1, layer + 1)
     }
 
 

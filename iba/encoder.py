@@ -172,6 +172,7 @@ class Classifier:
         self.family = FAMILIES[kind]
         self.base: Any = model.base_model
         self._parts: Any = self.model
+        self._remembered: dict[Any, dict[int, Hidden]] | None = None
         self.blocks = [self._block(layer) for layer in attrgetter(self.family.layers)(self.base)]
 
     def _block(self, layer: nn.Module) -> Block:
@@ -256,8 +257,25 @@ class Classifier:
             return bias.masked_fill(~attention_mask[:, None, None, :], torch.finfo(bias.dtype).min)
         return None if bool(attention_mask.all()) else attention_mask[:, None, None, :]
 
+    @contextlib.contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Within, the hidden states of a batch are computed once, for all layers, and kept."""
+        self._remembered = {}
+        try:
+            yield
+        finally:
+            self._remembered = None
+
     def hidden_states(self, batch: TokenBatch, layers: list[int]) -> dict[int, Hidden]:
         """Outputs of the given layers (0: embeddings) in float32, without gradients; one pass to the last."""
+        if self._remembered is None:
+            return self._hidden_states(batch, layers)
+        key = tuple((i.input_ids, i.token_type_ids) for i in batch.instances)
+        if key not in self._remembered:
+            self._remembered[key] = self._hidden_states(batch, list(range(self.n_layers + 1)))
+        return {layer: self._remembered[key][layer] for layer in layers}
+
+    def _hidden_states(self, batch: TokenBatch, layers: list[int]) -> dict[int, Hidden]:
         with torch.no_grad(), self.computing():
             hidden = self.embed(batch.input_ids, batch.token_type_ids)
             attends = self.attends(batch.attention_mask)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,59 @@ def selected(group: DictConfig) -> dict[str, DictConfig]:
     return {str(name): member for name, member in group.items() if "name" in member}
 
 
+#: Which class is explained: the gold label (the paper's choice), the predicted one, or (as a check) the
+#: class after the gold one.
+TARGETS = ("gold", "predicted", "other")
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a cell of a study stands: the study, what it varies, and its value (None: a reference)."""
+
+    study: str
+    vary: str | None
+    value: int | float | str | None
+
+    @property
+    def folder(self) -> str:
+        """The folder's name, such as `layer=9`."""
+        value = f"{self.value:g}" if isinstance(self.value, int | float) else self.value
+        return f"{self.vary}={value}" if self.value is not None else "reference"
+
+
 @dataclass(frozen=True)
 class Cell:
-    """One data set under one protocol with one method; `method` holds its settings, resolved for both."""
+    """One data set under one protocol with one method, whose `settings` are resolved for both.
+
+    `target`: the class to explain. `weights`: of which classifier (see `Bench.weights`).
+    """
 
     dataset: str
     protocol: str
     method: str
     settings: dict[str, Any]
+    target: str = "gold"
+    weights: str = "fine-tuned"
+    point: Point | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The cell's folder below the run's."""
+        if self.point is None:
+            return Path(self.dataset, self.protocol, self.method)
+        own = Path("studies", self.point.study, self.dataset, self.protocol)
+        return own / self.method / self.point.folder
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What tells the cell's degradation rows from others: the varied quantity comes first."""
+        varied = {self.point.vary: self.point.value} if self.point and self.point.vary else {}
+        return {**varied, "protocol": self.protocol, "dataset": self.dataset, "method": self.method}
+
+    @property
+    def label(self) -> str:
+        """The cell in words, for progress bars."""
+        return " ".join(self.folder.parts)
 
 
 def datasets(cfg: DictConfig) -> dict[str, DictConfig]:
@@ -42,26 +87,27 @@ def cells(cfg: DictConfig, dataset: str) -> Iterator[Cell]:
     the data set as `${dataset.…}`.
     """
     for protocol in selected(cfg.protocol):
-        for method in selected(cfg.method):
-            yield Cell(dataset, protocol, method, method_settings(cfg, dataset, protocol, method))
+        for method, config in selected(cfg.method).items():
+            settings = method_settings(cfg, dataset, protocol, config)
+            yield Cell(dataset, protocol, method, settings, cfg.target)
 
 
 def twins(cfg: DictConfig, cell: Cell) -> Iterator[Cell]:
     """The cells of other protocols that have the very same method settings, and so the same result."""
     for other in cells(cfg, cell.dataset):
-        if (other.method, other.settings) == (cell.method, cell.settings) and other.protocol != cell.protocol:
+        if replace(other, protocol=cell.protocol) == cell and other.protocol != cell.protocol:
             yield other
 
 
-def method_settings(cfg: DictConfig, dataset: str, protocol: str, method: str) -> dict[str, Any]:
+def method_settings(cfg: DictConfig, dataset: str, protocol: str, method: DictConfig) -> dict[str, Any]:
     """The settings of `method` under `protocol` on `dataset`, all references resolved."""
-    changes = cfg.protocol[protocol].methods.get(method) or DictConfig({})
+    changes = cfg.protocol[protocol].methods.get(method.name) or DictConfig({})
     root = OmegaConf.create(
         {
             "dataset": OmegaConf.to_container(cfg.dataset[dataset], resolve=False),
             "paths": OmegaConf.to_container(cfg.paths, resolve=True),
             "seed": cfg.seed,
-            "settings": OmegaConf.merge(_unresolved(cfg.method[method].settings), _unresolved(changes)),
+            "settings": OmegaConf.merge(_unresolved(method.settings), _unresolved(changes)),
         }
     )
     resolved = OmegaConf.to_container(root.settings, resolve=True)

@@ -200,7 +200,7 @@ def _attribute(
     cfg: DictConfig, name: str, classifier: Classifier, batch: TokenBatch, target: int, data: FitData
 ) -> MethodScores:
     started = time.monotonic()
-    settings = method_settings(cfg, _TEXT, _PROTOCOL, name)
+    settings = method_settings(cfg, _TEXT, _PROTOCOL, cfg.method[name])
     targets = torch.tensor([target], device=classifier.device)
     by_rule = settings.get("beta") == "rule"
     try:

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from iba.attributor import Attribution, FitData, State
-from iba.bottleneck import Bottleneck, Noise, NoiseBank, Restriction
+from iba.bottleneck import Bottleneck, Noise, Restriction, noise_bank
 from iba.calibration import feature_statistics, select_beta
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
@@ -59,7 +59,6 @@ class InformationBottleneck:
             alpha_init=alpha_init,
         )
         self._state: State = {}
-        self._bank: NoiseBank | None = None
 
     def fit(self, classifier: Classifier, data: FitData) -> State:
         """Noise statistics from training rows and, if asked, β from held-out training rows."""
@@ -139,19 +138,14 @@ class InformationBottleneck:
         below: Tensor,
     ) -> tuple[Restriction, Restriction, Restriction]:
         """The first, the last but one, and the final state."""
-        if self._bank is None or self._bank.hidden_size != hidden.shape[-1]:
-            self._bank = NoiseBank(
-                self.seed, self.copies, self.max_tokens, hidden.shape[-1], classifier.device
-            )
+        bank = noise_bank(self.seed, self.copies, self.max_tokens, hidden.shape[-1], classifier.device)
 
         def logits_from(restricted: Tensor, mask: Tensor) -> Tensor:
             return classifier.logits_from(restricted, mask, layer)
 
         noise = self._noise(hidden, below)
         first = before_last = final = None
-        for state in self.bottleneck.states(
-            hidden, batch.attention_mask, target, noise, self._bank, logits_from
-        ):
+        for state in self.bottleneck.states(hidden, batch.attention_mask, target, noise, bank, logits_from):
             first, before_last, final = first or state, final, state
         assert first is not None
         assert final is not None

@@ -11,6 +11,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,12 @@ class StageTable:
                 )
         return self.path.is_file() and self.record.is_file()
 
+    def holds_the_same(self) -> bool:
+        """Whether a finished table made from the same settings is there; never raises for another one."""
+        if not (self.path.is_file() and self.record.is_file()):
+            return False
+        return not differences(read_json(self.record)["settings"], plain(self.settings))
+
     def claim(self) -> None:
         """Record the settings before any work is done."""
         if not self.record.is_file():
@@ -100,48 +107,67 @@ class StageTable:
         return read_parquet(self.path, columns)
 
 
+@dataclass(frozen=True)
+class Work:
+    """One table to compute: `compute(group)` gives the rows of a group, with a column `position` that orders
+    the table; `provenance(seconds)` is asked at the end, with the compute time summed over all parts."""
+
+    table: StageTable
+    compute: Callable[[Sequence[int]], pd.DataFrame]
+    provenance: Callable[[float], dict[str, Any]]
+
+
 def compute_in_parts(
-    table: StageTable,
+    works: Sequence[Work],
     groups: Sequence[Sequence[int]],
-    compute: Callable[[Sequence[int]], pd.DataFrame],
-    provenance: Callable[[float], dict[str, Any]],
     shard: Shard,
     label: str,
-) -> bool:
-    """Compute the groups of `shard` that are not stored yet; assemble the table once all groups are.
+    together: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> None:
+    """Compute the groups of `shard` that are not stored yet; assemble a table once all its groups are.
 
-    `compute(group)` returns the rows of one group with a column `position` that orders the table.
-    `provenance(seconds)` is asked at the end, with the compute time summed over all parts.
-    Returns whether the table is finished.
+    Group after group, for all tables: `together()` is held during a group, so that tables on the same
+    instances can share work.
     """
-    if table.is_finished():
-        return True
-    table.claim()
-    paths = [table.parts / f"{len(groups)}-{number:05d}.parquet" for number in range(len(groups))]
-    mine = [n for n in range(len(groups)) if n % shard.count == shard.index and not paths[n].is_file()]
-    total, done = sum(map(len, groups)), sum(len(g) for n, g in enumerate(groups) if n not in set(mine))
-    with tqdm(total=total, initial=done, desc=label, unit="inst", leave=False) as bar:
-        for number in mine:
-            started = time.monotonic()
-            rows = compute(groups[number])
-            write_parquet(paths[number], rows.assign(part_seconds=time.monotonic() - started))
-            bar.update(len(groups[number]))
-    if not all(path.is_file() for path in paths):
-        return False
+    works = [work for work in works if not work.table.is_finished()]
+    for work in works:
+        work.table.claim()
+    names = [f"{len(groups)}-{number:05d}.parquet" for number in range(len(groups))]
+    todo = [
+        (number, [work for work in works if not (work.table.parts / name).is_file()])
+        for number, name in enumerate(names)
+        if number % shard.count == shard.index
+    ]
+    left = sum(len(groups[number]) * len(missing) for number, missing in todo)
+    total = sum(map(len, groups)) * len(works)
+    with tqdm(total=total, initial=total - left, desc=label, unit="inst", leave=False) as bar:
+        for number, missing in todo:
+            with together():
+                for work in missing:
+                    started = time.monotonic()
+                    rows = work.compute(groups[number])
+                    seconds = time.monotonic() - started
+                    write_parquet(work.table.parts / names[number], rows.assign(part_seconds=seconds))
+                    bar.update(len(groups[number]))
+    for work in works:
+        _finish(work, [work.table.parts / name for name in names])
+
+
+def _finish(work: Work, parts: Sequence[Path]) -> None:
+    if not all(path.is_file() for path in parts):
+        return
     try:
-        _assemble(table, paths, provenance)
+        _assemble(work, parts)
     except UserError:
         # Another shard that ended at the same moment may have assembled the table and cleared the parts.
-        if not table.is_finished():
+        if not work.table.is_finished():
             raise
-    table.clear_parts()
-    return True
+    work.table.clear_parts()
 
 
-def _assemble(
-    table: StageTable, paths: Sequence[Path], provenance: Callable[[float], dict[str, Any]]
-) -> None:
+def _assemble(work: Work, paths: Sequence[Path]) -> None:
     parts = [read_parquet(path) for path in paths]
     seconds = float(sum(part["part_seconds"].iloc[0] for part in parts))
     whole = pd.concat(parts, ignore_index=True).sort_values("position", kind="stable")
-    table.finish(whole.drop(columns=["position", "part_seconds"]).reset_index(drop=True), provenance(seconds))
+    rows = whole.drop(columns=["position", "part_seconds"]).reset_index(drop=True)
+    work.table.finish(rows, work.provenance(seconds))

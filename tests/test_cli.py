@@ -148,4 +148,4 @@ def test_every_data_set_gives_every_method_its_settings(dataset: str) -> None:
     assert set(cfg.dataset[dataset].authors_labels) == set(cfg.dataset[dataset].labels)
     for method in METHODS:
         for protocol in cfg.protocol:
-            assert method_settings(cfg, dataset, protocol, method)["_target_"]
+            assert method_settings(cfg, dataset, protocol, cfg.method[method])["_target_"]

@@ -214,7 +214,9 @@ def test_predicted_class_as_target(finished: DictConfig, tmp_path: Path) -> None
     attribute.run(cfg)
     bench = Bench.open(cfg, "planted")
     (cell,) = cells(cfg, "planted")
-    predicted = pd.read_parquet(bench.folder / "classifier.parquet").set_index("instance_id").predicted
+    predicted = (
+        pd.read_parquet(bench.run / "planted" / "classifier.parquet").set_index("instance_id").predicted
+    )
     rows = attributions(bench, cell).read(["instance_id", "target"])
     assert (rows.target.to_numpy() == predicted[rows.instance_id].to_numpy()).all()
 

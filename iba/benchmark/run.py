@@ -80,7 +80,8 @@ def _ledger(
 def _unresolved(cfg: DictConfig) -> dict[str, Any]:
     first = next(iter(datasets(cfg)))
     return {
-        str(m): DictConfig({"settings": method_settings(cfg, first, PROTOCOL, str(m))}) for m in cfg.method
+        str(m): DictConfig({"settings": method_settings(cfg, first, PROTOCOL, config)})
+        for m, config in cfg.method.items()
     }
 
 
@@ -247,7 +248,8 @@ def _point(
 
 def _at_layer(subject: Subject, operation: Attribute, layer: int) -> Operation:
     """IBA after another layer, its noise statistics learned there."""
-    settings = method_settings(subject.bench.cfg, subject.name, PROTOCOL, operation.name)
+    cfg = subject.bench.cfg
+    settings = method_settings(cfg, subject.name, PROTOCOL, cfg.method[operation.name])
     method = instantiate(settings | {"layer": layer})
-    rows = subject.instances(min(int(subject.bench.cfg.benchmark.n), 4))
+    rows = subject.instances(min(int(cfg.benchmark.n), 4))
     return replace(operation, method=method, state=method.fit(subject.classifier, FitData(rows, rows, 0)))

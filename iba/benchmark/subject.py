@@ -41,7 +41,7 @@ class Subject:
         data = FitData(rows, rows, cfg.seed)
         operations: dict[str, Operation] = {}
         for method in selected(cfg.method):
-            made = instantiate(method_settings(cfg, name, PROTOCOL, method))
+            made = instantiate(method_settings(cfg, name, PROTOCOL, cfg.method[method]))
             operations[method] = Attribute(method, made, made.fit(classifier, data))
         operations["degradation"] = Degrade(np.linspace(0, 1, cfg.degradation.n_points).tolist())
         return cls(bench, classifier, operations)

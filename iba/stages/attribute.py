@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from iba.attributor import Attribution, Attributor, State
 from iba.data.tokens import Instance
 from iba.errors import UserError
 from iba.experiment import Cell, cells, datasets, twins
-from iba.parts import StageTable, compute_in_parts
+from iba.parts import StageTable, Work, compute_in_parts
 from iba.stages.bench import Bench
 from iba.stages.finetune import predictions
 from iba.store import atomic, fingerprint, provenance, read_json
@@ -36,8 +37,9 @@ def run(cfg: DictConfig) -> None:
 
 def attributions(bench: Bench, cell: Cell) -> StageTable:
     """The table of one cell's token scores."""
-    settings = bench.inputs | {"method": cell.settings, "target": bench.cfg.target}
-    return StageTable(bench.folder / cell.protocol / cell.method, "attributions", settings)
+    inputs = bench.explaining(cell.weights).inputs
+    settings = inputs | {"method": cell.settings, "target": cell.target}
+    return StageTable(bench.run / cell.folder, "attributions", settings)
 
 
 def refuse_weak_classifier(bench: Bench) -> None:
@@ -57,19 +59,20 @@ def refuse_weak_classifier(bench: Bench) -> None:
 
 def attribute_cell(bench: Bench, cell: Cell) -> None:
     """Compute and store the token scores of one cell; nothing is done twice."""
-    table = attributions(bench, cell)
-    if table.is_finished() or adopt_twin(bench, cell, attributions):
-        return
+    if not attributions(bench, cell).is_finished() and not adopt_twin(bench, cell, attributions):
+        compute_in_parts([attribution_work(bench, cell)], part_groups(bench), bench.shard, cell.label)
+
+
+def attribution_work(bench: Bench, cell: Cell) -> Work:
+    """The token scores of one cell as work to do; what the method learns is learned at once."""
+    explained = bench.explaining(cell.weights)
     method = build(cell)
-    state = _fit(bench, cell, method)
+    state = _fit(explained, cell, method)
     method.restore(state)
-    compute_in_parts(
-        table,
-        part_groups(bench),
-        partial(_attribute, bench, method),
+    return Work(
+        attributions(bench, cell),
+        partial(_attribute, explained, cell.target, method),
         partial(_provenance, bench, cell, state),
-        bench.shard,
-        f"{cell.dataset} {cell.protocol} {cell.method}",
     )
 
 
@@ -86,6 +89,8 @@ def _fit(bench: Bench, cell: Cell, method: Attributor) -> State:
     """What the method learns from training rows; kept in the cache, since test rows have no part in it."""
     depends = {
         "classifier": bench.inputs["classifier"],
+        "weights": bench.weights,
+        "max_length": bench.max_length,
         "calibration": fingerprint([e.id for e in bench.samples.calibration]),
         "precision": bench.precision,
         "method": cell.settings,
@@ -104,15 +109,15 @@ def part_groups(bench: Bench) -> list[list[int]]:
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def _attribute(bench: Bench, method: Attributor, group: Sequence[int]) -> pd.DataFrame:
+def _attribute(bench: Bench, target: str, method: Attributor, group: Sequence[int]) -> pd.DataFrame:
     instances = [bench.test[i] for i in group]
-    targets = explained_classes(bench, instances)
+    targets = explained_classes(bench, target, instances)
     rows: list[dict[str, Any]] = [{} for _ in group]
 
     def work(chosen: list[int]) -> None:
         batch = bench.classifier.batch([instances[i] for i in chosen])
-        target = torch.tensor([targets[i] for i in chosen], device=bench.classifier.device)
-        found = method.attribute(bench.classifier, batch, target)
+        classes = torch.tensor([targets[i] for i in chosen], device=bench.classifier.device)
+        found = method.attribute(bench.classifier, batch, classes)
         for row, i in enumerate(chosen):
             rows[i] = {"position": group[i], **attribution_row(bench, instances[i], targets[i], found, row)}
 
@@ -120,10 +125,13 @@ def _attribute(bench: Bench, method: Attributor, group: Sequence[int]) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def explained_classes(bench: Bench, instances: Sequence[Instance]) -> list[int]:
-    """The class to explain per instance: the gold label, or the predicted one."""
-    if bench.cfg.target == "gold":
-        return [i.example.label for i in instances]
+def explained_classes(bench: Bench, target: str, instances: Sequence[Instance]) -> list[int]:
+    """The class to explain per instance (`target` is one of `TARGETS`)."""
+    gold = [i.example.label for i in instances]
+    if target == "other":
+        return [(label + 1) % len(bench.dataset.labels) for label in gold]
+    if target == "gold":
+        return gold
     predicted = predictions(bench).read(["instance_id", "predicted"]).set_index("instance_id")["predicted"]
     return [int(predicted[i.id]) for i in instances]
 
@@ -157,15 +165,19 @@ def _provenance(bench: Bench, cell: Cell, state: State, seconds: float) -> dict[
         seed=bench.cfg.seed,
         resolved=resolved,
         learned=learned,
-        config={"dataset": cell.dataset, "protocol": cell.protocol, "method": cell.method},
+        config=cell.columns,
     )
 
 
 def adopt_twin(bench: Bench, cell: Cell, table: Callable[[Bench, Cell], StageTable], **columns: Any) -> bool:
-    """Take over the stage's `table` from a protocol under which the method's settings are the same."""
-    for other in twins(bench.cfg, cell):
+    """Take over the stage's `table` from a cell whose settings are the same, if there is one.
+
+    That is another protocol under which nothing changes or, for a study, the cell of Table 1.
+    """
+    main = [replace(cell, point=None)] if cell.point else []
+    for other in (*main, *twins(bench.cfg, cell)):
         found = table(bench, other)
-        if found.path.is_file() and found.is_finished():
-            table(bench, cell).adopt(found, other.protocol, **columns)
+        if found.holds_the_same():
+            table(bench, cell).adopt(found, str(other.folder), **columns)
             return True
     return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,29 @@ from iba.data.tokens import Instance, tokenise
 from iba.devices import resolve_device, resolve_precision
 from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.experiment import run_folder
+from iba.experiment import TARGETS, run_folder
 from iba.finetune import Recipe, is_finished
 from iba.parts import Shard
-from iba.pretrained import encoder_identity, load_classifier
+from iba.pretrained import encoder_identity, load_classifier, new_classifier
 from iba.store import fingerprint, plain
 
-#: Which class is explained: the gold label (the paper's choice) or the predicted one.
-TARGETS = ("gold", "predicted")
+#: Of which classifier the prediction is explained; the degradation test always asks the fine-tuned one.
+WEIGHTS = ("fine-tuned", "pretrained", "random")
 
 
 @dataclass(frozen=True)
 class Bench:
-    """One data set of a run, ready to work on; the classifier is loaded when first asked for."""
+    """One data set of a run, ready to work on; the classifier is loaded when first asked for.
+
+    `cut`: texts are cut at this many tokens instead of the data set's `max_length`, where a study says so.
+    `weights`: "fine-tuned"; "pretrained" (the encoder with a random head); "random" (nothing is trained).
+    """
 
     cfg: DictConfig
     dataset: DictConfig
     samples: Samples
+    cut: int | None = None
+    weights: str = "fine-tuned"
 
     @classmethod
     def open(cls, cfg: DictConfig, name: str) -> Bench:
@@ -44,14 +50,18 @@ class Bench:
     def check(self) -> None:
         """Raise `UserError` for settings that would otherwise fail only after expensive work."""
         if self.cfg.target not in TARGETS:
-            raise UserError(f"target={self.cfg.target} is unknown; choose {' or '.join(TARGETS)}.")
+            raise UserError(f"target={self.cfg.target} is unknown; choose from {', '.join(TARGETS)}.")
         resolve_precision(self.cfg.precision, resolve_device(self.cfg.device))
         Shard.parse(str(self.cfg.shard))
 
     @property
-    def folder(self) -> Path:
-        """`results/<run>/<dataset>`."""
-        return run_folder(self.cfg) / str(self.dataset.name)
+    def run(self) -> Path:
+        """`results/<run>`."""
+        return run_folder(self.cfg)
+
+    def explaining(self, weights: str) -> Bench:
+        """The same rows with the classifier of other weights."""
+        return self if weights == self.weights else replace(self, weights=weights)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -82,7 +92,14 @@ class Bench:
                 f"{self.dataset.name}: no fine-tuned classifier yet; run scripts/finetune.py first."
             )
         device = resolve_device(self.cfg.device)
-        model, tokenizer = load_classifier(self.checkpoint)
+        if self.weights == "fine-tuned":
+            model, tokenizer = load_classifier(self.checkpoint)
+        else:
+            model, tokenizer = new_classifier(
+                self.cfg.model, self.cfg.paths.model_dir, self.dataset.labels, self.recipe.seed
+            )
+            if self.weights == "random":
+                model = type(model)(model.config)
         return Classifier(model, tokenizer, device, self.precision, self.cfg.token_budget)
 
     @property
@@ -102,9 +119,14 @@ class Bench:
 
     def tokenised(self, examples: list[Any]) -> list[Instance]:
         """Examples cut at the data set's `max_length`."""
-        return tokenise(examples, self.classifier.tokenizer, self.dataset.max_length)
+        return tokenise(examples, self.classifier.tokenizer, self.max_length)
 
     @property
+    def max_length(self) -> int:
+        """Tokens of a text that are read, special tokens included."""
+        return int(self.cut or self.dataset.max_length)
+
+    @cached_property
     def fit_data(self) -> FitData:
         """The training rows that methods may learn from."""
         return FitData(
@@ -118,10 +140,10 @@ class Bench:
             "classifier": fingerprint(self.recipe.described()),
             "test_ids": fingerprint([example.id for example in self.samples.test]),
             "n": len(self.samples.test),
-            "max_length": self.dataset.max_length,
+            "max_length": self.max_length,
             "precision": self.precision,
             "sample_seed": self.cfg.seed,
-        }
+        } | ({} if self.weights == "fine-tuned" else {"weights": self.weights})
 
     @property
     def shard(self) -> Shard:

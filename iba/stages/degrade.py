@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from iba.degradation import OPERATORS, Order, Ranked, curve, removal_order
 from iba.errors import UserError
 from iba.experiment import Cell, cells, datasets
-from iba.parts import StageTable, compute_in_parts
+from iba.parts import StageTable, Work, compute_in_parts
 from iba.stages.attribute import adopt_twin, attributions, part_groups
 from iba.stages.bench import Bench
 from iba.store import fingerprint, plain, provenance
@@ -37,31 +37,25 @@ def run(cfg: DictConfig) -> None:
 
 def degradations(bench: Bench, cell: Cell) -> StageTable:
     """The table of one cell's degradation curves."""
-    settings = {
+    settings: dict[str, Any] = {
         "attributions": fingerprint(attributions(bench, cell).settings),
         "degradation": plain(bench.cfg.degradation),
         "precision": bench.precision,
     }
-    return StageTable(bench.folder / cell.protocol / cell.method, "degradation", settings)
+    return StageTable(bench.run / cell.folder, "degradation", settings)
 
 
 def degrade_cell(bench: Bench, cell: Cell) -> None:
     """Compute and store the degradation rows of one cell; nothing is done twice."""
     table = degradations(bench, cell)
-    if table.is_finished() or adopt_twin(bench, cell, degradations, protocol=cell.protocol):
+    if table.is_finished() or adopt_twin(bench, cell, degradations, **cell.columns):
         return
     source = attributions(bench, cell)
     if not source.is_finished():
         raise UserError(f"{source.folder}: no finished attributions; run scripts/attribute.py first.")
     scores = source.read(["instance_id", "target", "scores"]).set_index("instance_id")
-    compute_in_parts(
-        table,
-        part_groups(bench),
-        partial(_degrade, bench, cell, scores),
-        partial(_provenance, bench, cell),
-        bench.shard,
-        f"{cell.dataset} {cell.protocol} {cell.method} degradation",
-    )
+    work = Work(table, partial(_degrade, bench, cell, scores), partial(_provenance, bench, cell))
+    compute_in_parts([work], part_groups(bench), bench.shard, f"{cell.label} degradation")
 
 
 def grids(settings: DictConfig, order: Order) -> list[tuple[str, int, float]]:
@@ -82,16 +76,14 @@ def _degrade(bench: Bench, cell: Cell, scores: pd.DataFrame, group: Sequence[int
     tables = []
     orders: tuple[Order, ...] = ("most", "least")
     for order in orders:
-        ranked = [_ranked(bench, scores, i, order) for i in group]
+        ranked = [_ranked(bench, cell, scores, i, order) for i in group]
         grid = grids(settings, order)
         for operator in settings.operators:
             curves = curve(bench.classifier, ranked, [f for _, _, f in grid], operator)
             rows: list[dict[str, Any]] = [
                 {
                     "position": position,
-                    "protocol": cell.protocol,
-                    "dataset": cell.dataset,
-                    "method": cell.method,
+                    **cell.columns,
                     "instance_id": bench.test[position].id,
                     "target": one.target,
                     "order": order,
@@ -110,11 +102,13 @@ def _degrade(bench: Bench, cell: Cell, scores: pd.DataFrame, group: Sequence[int
     return pd.concat(tables, ignore_index=True)
 
 
-def _ranked(bench: Bench, scores: pd.DataFrame, position: int, order: Order) -> Ranked:
+def _ranked(bench: Bench, cell: Cell, scores: pd.DataFrame, position: int, order: Order) -> Ranked:
     instance = bench.test[position]
     row = scores.loc[instance.id]
     removal = removal_order(list(row["scores"]), instance.special, order)
-    return Ranked(instance.input_ids, instance.token_type_ids, removal, int(row["target"]))
+    # Tokens that explain another class are judged by what they do to the gold one.
+    target = instance.example.label if cell.target == "other" else int(row["target"])
+    return Ranked(instance.input_ids, instance.token_type_ids, removal, target)
 
 
 def _provenance(bench: Bench, cell: Cell, seconds: float) -> dict[str, Any]:
@@ -123,5 +117,5 @@ def _provenance(bench: Bench, cell: Cell, seconds: float) -> dict[str, Any]:
         seconds=round(seconds, 2),
         n_instances=len(bench.test),
         seed=bench.cfg.seed,
-        config={"dataset": cell.dataset, "protocol": cell.protocol, "method": cell.method},
+        config=cell.columns,
     )

@@ -50,7 +50,7 @@ def predictions(bench: Bench) -> StageTable:
         "n_accuracy": len(bench.samples.scored),
         "accuracy_floor": bench.dataset.accuracy_floor,
     }
-    return StageTable(bench.folder, "classifier", settings)
+    return StageTable(bench.run / bench.dataset.name, "classifier", settings)
 
 
 def classify(bench: Bench) -> None:

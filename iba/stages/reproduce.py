@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from iba.stages import attribute, degrade, finetune, report
+from iba.stages import attribute, degrade, finetune, report, study
 
 
 def run(cfg: DictConfig) -> None:
-    """Fine-tune, attribute, degrade and report."""
-    for stage in (finetune, attribute, degrade, report):
+    """Fine-tune, attribute, degrade, vary layer and β, and report."""
+    for stage in (finetune, attribute, degrade, study, report):
         stage.run(cfg)

@@ -1,0 +1,46 @@
+"""Attribution and degradation at every point of the selected studies."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from iba.experiment import selected
+from iba.parts import compute_in_parts
+from iba.stages.attribute import (
+    adopt_twin,
+    attribution_work,
+    attributions,
+    part_groups,
+    refuse_weak_classifier,
+)
+from iba.stages.bench import Bench
+from iba.stages.degrade import degrade_cell
+from iba.studies import open_bench, study_cells, study_datasets
+
+
+def run(cfg: DictConfig) -> None:
+    """Compute what is not there yet."""
+    for study in selected(cfg.study).values():
+        for dataset in study_datasets(cfg, study):
+            refuse_weak_classifier(Bench.open(cfg, dataset))
+            run_study(open_bench(cfg, study, dataset), cfg, study)
+
+
+def run_study(bench: Bench, cfg: DictConfig, study: DictConfig) -> None:
+    """All points of one data set: attributed group by group, then degraded.
+
+    All points see one group of instances before the next group comes, so the hidden states below the
+    bottlenecks are computed once for all layers.
+    """
+    cells = list(study_cells(cfg, study, str(bench.dataset.name), bench.classifier.n_layers))
+    todo = [
+        cell
+        for cell in cells
+        if not attributions(bench, cell).is_finished() and not adopt_twin(bench, cell, attributions)
+    ]
+    # The last layer first: what its fit learns of the layers below is not computed again.
+    works = [attribution_work(bench, cell) for cell in reversed(todo)]
+    label = f"{study.name} {bench.dataset.name}"
+    compute_in_parts(works, part_groups(bench), bench.shard, label, bench.classifier.remembering)
+    for cell in cells:
+        degrade_cell(bench, cell)

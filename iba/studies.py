@@ -1,0 +1,101 @@
+"""Studies: the same cells again while one thing varies (layer, β, seed, the classifier, the target).
+
+A study is one YAML file in `configs/study/`. Its `vary` names a setting of the method, or `weights` or
+`target` of the cell; each of its `values` is a point, stored apart from Table 1 and resumable by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from omegaconf import DictConfig, OmegaConf
+
+from iba.data.examples import Example
+from iba.errors import UserError
+from iba.experiment import Cell, Point, datasets, method_settings, selected
+from iba.stages.bench import WEIGHTS, Bench
+
+#: What a study may vary besides a method's settings: fields of the cell.
+CELL_FIELDS = ("weights", "target")
+
+
+def open_bench(cfg: DictConfig, study: DictConfig, dataset: str) -> Bench:
+    """The data set with the rows, the cut and the degradation that the study asks for."""
+    changes = {"degradation": study.degradation, "dataset": {dataset: {"n_test": study.n_test}}}
+    if study.n_test is None:
+        del changes["dataset"]
+    changed = DictConfig(OmegaConf.merge(cfg, changes))
+    bench = Bench.open(changed, dataset)
+    examples = chosen(study, dataset, bench)
+    samples = bench.samples if examples is None else replace(bench.samples, test=examples)
+    return replace(bench, samples=samples, cut=study.max_length)
+
+
+def chosen(study: DictConfig, dataset: str, bench: Bench) -> list[Example] | None:
+    """The rows that the study names by id, then its own texts; None where it takes the whole sample."""
+    ids, texts = study.ids.get(dataset), study.texts.get(dataset)
+    if ids is None and texts is None:
+        return None
+    known = {example.id: example for example in bench.samples.test}
+    missing = [name for name in ids or [] if name not in known]
+    if missing:
+        raise UserError(
+            f"study {study.name}: {dataset} row {missing[0]} is not among the attributed test rows; choose "
+            f"from results/<run>/{dataset}/classifier.parquet (attributed = true)."
+        )
+    labels = list(bench.dataset.labels)
+    own = []
+    for number, text in enumerate(texts or []):
+        if text.label not in labels:
+            raise UserError(f"study {study.name}: label {text.label!r} is not one of {labels}.")
+        pair = text.get("text_pair")
+        own.append(Example(f"text:{number}", text.text, pair, labels.index(text.label)))
+    return [*(known[name] for name in ids or []), *own]
+
+
+def study_cells(cfg: DictConfig, study: DictConfig, dataset: str, n_layers: int) -> Iterator[Cell]:
+    """Every point of every method and protocol, the references first."""
+    methods = selected(cfg.method)
+    unknown = [name for name in study.methods if name not in methods]
+    if unknown:
+        raise UserError(f"study {study.name} needs method {unknown[0]}, which is not selected.")
+    for protocol in selected(cfg.protocol):
+        if study.protocols is not None and protocol not in study.protocols:
+            continue
+        for name, method in (study.get("references") or {}).items():
+            settings = method_settings(cfg, dataset, protocol, method)
+            point = Point(study.name, study.vary, None)
+            yield Cell(dataset, protocol, name, settings, cfg.target, point=point)
+        for name in study.methods:
+            settings = method_settings(cfg, dataset, protocol, methods[name])
+            for value in values(study, n_layers):
+                point = Point(study.name, study.vary, value)
+                cell = Cell(dataset, protocol, name, settings, cfg.target, point=point)
+                yield _varied(cell, study, value)
+
+
+def values(study: DictConfig, n_layers: int) -> list[int | float | str | None]:
+    """What the study goes through; every layer of the encoder where it varies the layer and names none."""
+    if study["values"] is not None:
+        return list(study["values"])
+    return list(range(1, n_layers + 1)) if study.vary == "layer" else [None]
+
+
+def _varied(cell: Cell, study: DictConfig, value: int | float | str | None) -> Cell:
+    if value is None:
+        return cell
+    if study.vary == "weights":
+        if value not in WEIGHTS:
+            raise UserError(f"study {study.name}: weights {value!r} are none of {', '.join(WEIGHTS)}.")
+        return replace(cell, weights=value)
+    if study.vary == "target":
+        return replace(cell, target=str(value))
+    if study.vary not in cell.settings:
+        raise UserError(f"study {study.name}: method {cell.method} has no setting {study.vary!r}.")
+    return replace(cell, settings=cell.settings | {study.vary: value})
+
+
+def study_datasets(cfg: DictConfig, study: DictConfig) -> list[str]:
+    """The study's data sets among the selected ones."""
+    return [name for name in study.datasets if name in datasets(cfg)]
