@@ -68,7 +68,7 @@ def study_cells(cfg: DictConfig, study: DictConfig, dataset: str, n_layers: int)
             point = Point(study.name, study.vary, None)
             yield Cell(dataset, protocol, name, settings, cfg.target, point=point)
         for name in study.methods:
-            settings = method_settings(cfg, dataset, protocol, methods[name])
+            settings = method_settings(cfg, dataset, protocol, methods[name]) | dict(study.settings)
             for value in values(study, n_layers):
                 point = Point(study.name, study.vary, value)
                 cell = Cell(dataset, protocol, name, settings, cfg.target, point=point)
