@@ -1,0 +1,223 @@
+"""Studies: a point is the cell it stands for, work is shared, rows and cuts are those that were asked for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from iba.encoder import Classifier
+from iba.errors import UserError
+from iba.method import InformationBottleneck
+from iba.stages import attribute, degrade, finetune, study
+from iba.stages.bench import Bench
+
+ROOT = Path(__file__).resolve().parent.parent
+STUDIES = ("layers", "betas", "classifiers", "targets", "token_layers", "operators")
+
+
+def configured(folder: Path, *overrides: str, only: str | None = None) -> DictConfig:
+    """A smoke run on planted text whose studies are those of `STUDIES` (or one of them), one protocol."""
+    fixed = [
+        "preset=smoke", "dataset=planted", "precision=fp32", "finetune.precision=fp32", "protocol=described",
+        "method=[iba,ig,random]", f"study=[{','.join(STUDIES)}]",
+        *(f"study.{name}.datasets=[planted]" for name in STUDIES),
+        *(f"study.{name}.protocols=[described]" for name in STUDIES),
+        *(f"study.{name}.methods=[ig,random]" for name in ("classifiers", "operators")),
+        "study.targets.methods=[ig]", "study.betas.values=[0.01,1.0]", 'study.token_layers.ids={}',
+    ]  # fmt: skip
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        paths = (f"paths.root={ROOT}", f"paths.results={folder}/results", f"paths.cache={folder}/cache")
+        cfg = compose("config", overrides=[*fixed, *paths, *overrides])
+    if only:
+        cfg.study = {only: cfg.study[only]}
+    return cfg
+
+
+def run_folder(cfg: DictConfig) -> Path:
+    return Path(cfg.paths.results) / cfg.run
+
+
+def rows(cfg: DictConfig, *parts: str, table: str = "degradation") -> pd.DataFrame:
+    return pd.read_parquet(run_folder(cfg).joinpath(*parts) / f"{table}.parquet")
+
+
+def attributed_ids(cfg: DictConfig) -> list[str]:
+    predicted = pd.read_parquet(run_folder(cfg) / "planted" / "classifier.parquet")
+    return list(predicted.instance_id[predicted.attributed])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
+    """All stages, and every study but the one of single examples."""
+    cfg = configured(tmp_path_factory.mktemp("studies"))
+    for stage in (finetune, attribute, degrade):
+        stage.run(cfg)
+    study.run(cfg)
+    return cfg
+
+
+def copied(cfg: DictConfig, folder: Path) -> Path:
+    """A folder with the run's classifier and predictions, but no attributions."""
+    shutil.copytree(Path(cfg.paths.cache), folder / "cache")
+    for path in run_folder(cfg).glob("planted/classifier.*"):
+        target = folder / "results" / cfg.run / "planted"
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    return folder
+
+
+def test_a_point_is_the_cell_that_it_stands_for(finished: DictConfig, tmp_path: Path) -> None:
+    alone = configured(copied(finished, tmp_path), "method=iba", "method.iba.settings.layer=2")
+    attribute.run(alone)
+    degrade.run(alone)
+    point = rows(finished, "studies", "layers", "planted", "described", "iba", "layer=2")
+    assert (point.pop("layer") == 2).all()
+    expected = rows(alone, "planted", "described", "iba")
+    # The study does not walk the curve least-first; the rows that both have are equal.
+    keys = ["instance_id", "order", "grid", "step"]
+    both = point.merge(expected, on=keys, suffixes=("", "_alone"))
+    assert len(both) == len(point)
+    np.testing.assert_array_equal(both.prob_target, both.prob_target_alone)
+
+
+def test_every_layer_and_the_references_are_there(finished: DictConfig) -> None:
+    folder = run_folder(finished) / "studies" / "layers" / "planted" / "described"
+    assert sorted(p.name for p in (folder / "iba").iterdir()) == [f"layer={n}" for n in (1, 2, 3, 4)]
+    assert (
+        rows(finished, "studies", "layers", "planted", "described", "random", "reference").layer.isna().all()
+    )
+
+
+def test_a_point_that_is_the_cell_of_table_1_is_taken_over(finished: DictConfig) -> None:
+    folder = run_folder(finished)
+    point = folder / "studies" / "classifiers" / "planted" / "described" / "ig" / "weights=fine-tuned"
+    assert '"same_as": "planted/described/ig"' in (point / "attributions.json").read_text()
+
+
+def test_hidden_states_are_computed_once_for_all_layers(
+    finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = configured(copied(finished, tmp_path), only="layers")
+    shutil.rmtree(tmp_path / "cache" / "fitted")
+    passes: list[str] = []
+    original = Classifier._hidden_states
+
+    def counted(self: Classifier, batch: object, layers: list[int]) -> object:
+        passes.extend(i.id for i in batch.instances)  # type: ignore[attr-defined]
+        return original(self, batch, layers)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Classifier, "_hidden_states", counted)
+    study.run(cfg)
+    assert sorted(i for i in passes if i.startswith("test")) == sorted(attributed_ids(cfg))
+    n_training = int(cfg.dataset.planted.n_train)
+    assert sum(i.startswith("train") for i in passes) == n_training, "noise statistics of all layers at once"
+
+
+def test_killed_half_way_a_study_goes_on(
+    finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = configured(copied(finished, tmp_path), only="betas")
+    original, calls = InformationBottleneck.attribute, []
+
+    def stops(self: InformationBottleneck, *args: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(self, *args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InformationBottleneck, "attribute", stops)
+        with pytest.raises(KeyboardInterrupt):
+            study.run(cfg)
+    study.run(cfg)
+    for value in ("beta=0.01", "beta=1"):
+        parts = ("studies", "betas", "planted", "described", "iba", value)
+        pd.testing.assert_frame_equal(rows(cfg, *parts), rows(finished, *parts))
+
+
+def test_an_untrained_classifier_is_explained_but_the_trained_one_is_asked(finished: DictConfig) -> None:
+    parts = ("studies", "classifiers", "planted", "described", "ig")
+    tuned, random = (rows(finished, *parts, f"weights={w}") for w in ("fine-tuned", "random"))
+    start = {
+        name: table[(table.grid == "curve") & (table.step == 0)].set_index("instance_id").prob_target
+        for name, table in (("tuned", tuned), ("random", random))
+    }
+    pd.testing.assert_series_equal(start["tuned"], start["random"])
+    scores = [
+        rows(finished, *parts, f"weights={w}", table="attributions").scores.map(tuple)
+        for w in ("fine-tuned", "random")
+    ]
+    assert not scores[0].equals(scores[1])
+
+
+def test_another_class_is_explained_but_the_gold_one_is_measured(finished: DictConfig) -> None:
+    parts = ("studies", "targets", "planted", "described", "ig")
+    gold, other = (rows(finished, *parts, f"target={t}") for t in ("gold", "other"))
+    assert (rows(finished, *parts, "target=other", table="attributions").eval("target != label")).all()
+    start = [t[(t.grid == "curve") & (t.step == 0)].prob_target.to_numpy() for t in (gold, other)]
+    np.testing.assert_array_equal(*start)
+    assert (gold.target.to_numpy() == other.target.to_numpy()).all()
+
+
+def test_all_operators_and_orders_on_the_stored_scores(finished: DictConfig) -> None:
+    table = rows(finished, "studies", "operators", "planted", "described", "ig", "reference")
+    assert set(table.operator) == {"delete", "mask", "attention"}
+    assert set(table.order[table.grid == "curve"]) == {"most", "least"}
+
+
+def test_chosen_rows_own_texts_and_a_cut(finished: DictConfig, tmp_path: Path) -> None:
+    chosen = attributed_ids(finished)[1]
+    own = "{text: 'a very nice day for everyone', label: negative}"
+    label = finished.dataset.planted.labels[0]
+    cfg = configured(
+        copied(finished, tmp_path), f'study.token_layers.ids={{planted: ["{chosen}"]}}',
+        f"study.token_layers.texts={{planted: [{own.replace('negative', label)}]}}",
+        "study.token_layers.max_length=6", only="token_layers")  # fmt: skip
+    study.run(cfg)
+    found = rows(
+        cfg, "studies", "token_layers", "planted", "described", "iba", "layer=3", table="attributions"
+    )
+    assert list(found.instance_id) == [chosen, "text:0"]
+    assert [len(tokens) for tokens in found.tokens] == [6, 6]
+    assert found.label.iloc[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            'study.token_layers.ids={planted: ["test:99999"]}',
+            "test:99999 is not among the attributed test rows",
+        ),
+        ("study.token_layers.texts={planted: [{text: a, label: maybe}]}", "label 'maybe' is not one of"),
+        ("study.token_layers.vary=temperature", "has no setting 'temperature'"),
+        ("study.token_layers.methods=[lime]", "needs method lime, which is not selected"),
+    ],
+)
+def test_a_users_mistakes(finished: DictConfig, override: str, message: str) -> None:
+    cfg = configured(run_folder(finished).parent.parent, "study.token_layers.values=[1]",
+                     override, only="token_layers")  # fmt: skip
+    with pytest.raises(UserError, match=message):
+        study.run(cfg)
+
+
+def test_unknown_weights(finished: DictConfig) -> None:
+    cfg = configured(
+        run_folder(finished).parent.parent, "study.classifiers.values=[tuned]", only="classifiers"
+    )
+    with pytest.raises(UserError, match="weights 'tuned' are none of"):
+        study.run(cfg)
+
+
+def test_a_bench_explains_other_weights_of_the_same_shape(finished: DictConfig) -> None:
+    bench = Bench.open(finished, "planted")
+    models = [bench.explaining(w).classifier.model for w in ("fine-tuned", "pretrained", "random")]
+    shapes = [{name: p.shape for name, p in m.named_parameters()} for m in models]
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert bench.explaining("fine-tuned") is bench
