@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from toys import ToyClassifier, instance
 
-from iba.attributor import Attribution, FitData
+from baselines.attention_write_bottleneck import AttentionWriteBottleneck
+from baselines.iba_readout import ReadoutBottleneck
+from baselines.token_gate import TokenGate
+from iba.attributor import Attribution, Attributor, FitData
 from iba.calibration import FIRST_STEP, feature_statistics, select_beta
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
@@ -73,15 +74,9 @@ GOOD, DULL = 20, 21
 
 
 class Knows(InformationBottleneck):
-    """Stands in for IBA: finds the token that matters at one β alone. Remembers whom it was asked about."""
-
-    asked: ClassVar[list[str]] = []
-
-    def with_beta(self, beta: float, state: dict[str, Tensor]) -> Knows:
-        return Knows(self.layer, beta)
+    """Stands in for IBA: finds the token that matters at one β alone."""
 
     def attribute(self, classifier: Classifier, batch: TokenBatch, target: Tensor) -> Attribution:
-        self.asked.extend(i.id for i in batch.instances)
         wanted = GOOD if self.beta == 0.3 else DULL
         ones = torch.ones(len(batch))
         return Attribution(
@@ -91,6 +86,10 @@ class Knows(InformationBottleneck):
                 "mean_kl_nats_start": ones * torch.tensor([float(len(i)) for i in batch.instances]),
             },
         )
+
+
+def knowing(*grid: float) -> dict[float, Knows]:
+    return {beta: Knows(1, beta) for beta in grid}
 
 
 def planted_rows(n: int, name: str) -> list[Instance]:
@@ -107,31 +106,26 @@ def planted_rows(n: int, name: str) -> list[Instance]:
 
 def test_the_beta_whose_ranking_drops_most_is_taken() -> None:
     toy = ToyClassifier(lambda ids, segments: 0.9 if GOOD in ids else 0.3, token_budget=60)
-    Knows.asked.clear()
-    train, held_out = planted_rows(4, "train"), planted_rows(6, "calibration")
-    state = select_beta(Knows(1, "calibrated"), toy, data(train, held_out), {}, (3.0, 0.3, 0.1, 1.0))
+    state = select_beta(knowing(3.0, 0.3, 0.1, 1.0), toy, planted_rows(6, "calibration"))
     assert state["beta"].item() == 0.3
     assert state["beta_grid"].tolist() == [0.1, 0.3, 1.0, 3.0]
     assert state["calibration_drop_11"].tolist() == pytest.approx([0.0, 0.6, 0.0, 0.0], abs=1e-6)
     assert state["n_calibration"] == 6
     # 10 · 0.5 / length, lengths 9 10 11 9 10 11: the median is that of length 10.
     assert state["beta_rule_of_thumb"].item() == pytest.approx(np.median([5 / 9, 5 / 10, 5 / 11] * 2))
-    assert set(Knows.asked) == {f"calibration:{k}" for k in range(6)}, "held-out rows and no others"
 
 
 def test_of_equal_drops_the_smallest_beta_is_taken() -> None:
     toy = ToyClassifier(lambda ids, segments: 0.5)
     rows = planted_rows(3, "calibration")
-    assert select_beta(Knows(1, "calibrated"), toy, data(rows, rows), {}, (1.0, 0.1, 3.0))["beta"] == 0.1
+    assert select_beta(knowing(1.0, 0.1, 3.0), toy, rows)["beta"] == 0.1
 
 
 @pytest.mark.parametrize(("grid", "rows"), [((), 2), ((1.0,), 0)])
 def test_nothing_to_choose_from_is_refused(grid: tuple[float, ...], rows: int) -> None:
     toy = ToyClassifier(lambda ids, segments: 0.5)
     with pytest.raises(UserError, match="needs a beta_grid and n_calibration > 0"):
-        select_beta(
-            Knows(1, "calibrated"), toy, data(planted_rows(rows, "c"), planted_rows(rows, "c")), {}, grid
-        )
+        select_beta(knowing(*grid), toy, planted_rows(rows, "c"))
 
 
 def test_fit_calibrates_on_the_real_method_and_restore_takes_it(
@@ -159,6 +153,27 @@ def test_fit_calibrates_on_the_real_method_and_restore_takes_it(
     assert torch.equal(
         resumed.attribute(classifier, batch, target).scores, fixed.attribute(classifier, batch, target).scores
     )
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        InformationBottleneck(0.5, "calibrated", noise="layer_input"),
+        InformationBottleneck(0.5, "calibrated"),
+        TokenGate(0.5, "calibrated"),
+        ReadoutBottleneck(0.5),
+        AttentionWriteBottleneck(),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_without_restore_there_is_one_clear_error(
+    method: Attributor, classifier: Classifier, instances: list[Instance]
+) -> None:
+    batch, target = classifier.batch(instances), torch.zeros(5, dtype=torch.long)
+    for state in ({}, {"n_calibration": torch.tensor(4)}):
+        method.restore(state)
+        with pytest.raises(UserError, match=r"never learned: give the method what its fit\(\) returns"):
+            method.attribute(classifier, batch, target)
 
 
 def test_the_first_step_is_the_papers_eleven_percent() -> None:

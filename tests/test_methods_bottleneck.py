@@ -19,12 +19,12 @@ from baselines.attention_write_bottleneck import (
     standardised_squares,
     transmit,
 )
-from baselines.beta_choice import choose_beta, first_step_drop
 from baselines.hidden_norm import HiddenNorm
 from baselines.iba_readout import ReadoutBottleneck
 from baselines.token_gate import TokenBottleneck, TokenGate
 from iba.attributor import Attribution, Attributor, FitData, Unfitted, pad_scores
 from iba.bottleneck import Noise, NoiseBank, kl_nats, restrict
+from iba.calibration import attribute_rows, first_step_drop, select_beta
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
 from iba.errors import UserError
@@ -168,7 +168,8 @@ def test_a_calibrated_beta_is_the_one_with_the_largest_drop(
     assert state["beta_grid"].tolist() == [0.1, 3.0]
     assert state["beta"] == state["beta_grid"][state["calibration_drop_11"].argmax()]
     method.restore(state)
-    drop = first_step_drop(method, classifier, data.calibration)
+    attributed = attribute_rows(method, classifier, data.calibration)
+    drop = first_step_drop(attributed, classifier, data.calibration)
     assert drop == pytest.approx(float(state["calibration_drop_11"].max()), abs=1e-6)
 
 
@@ -188,11 +189,11 @@ def test_beta_choice_by_hand() -> None:
     toy = ToyClassifier(lambda ids, _: 0.4 + 0.2 * (10 in ids) + 0.05 * (12 in ids))
     row = instance([2, 10, 12, *[14] * 5, 3], [True, *[False] * 7, True])
     candidates = {1.0: FixedScores({12: 1.0}), 2.0: FixedScores({10: 1.0}), 4.0: FixedScores({10: 1.0})}
-    state = choose_beta(candidates, toy, [row])
+    state = select_beta(candidates, toy, [row])
     assert state["beta"] == 2.0
     np.testing.assert_allclose(state["calibration_drop_11"], [0.05, 0.2, 0.2], atol=1e-6)
     with pytest.raises(UserError, match="beta_grid"):
-        choose_beta({}, toy, [row])
+        select_beta({}, toy, [row])
 
 
 def write_noise(classifier: Classifier, data: FitData) -> MessageNoise:

@@ -29,7 +29,7 @@ def configured(folder: Path, *overrides: str, only: str | None = None) -> DictCo
         *(f"study.{name}.datasets=[planted]" for name in STUDIES),
         *(f"study.{name}.protocols=[described]" for name in STUDIES),
         *(f"study.{name}.methods=[ig,random]" for name in ("classifiers", "operators")),
-        "study.targets.methods=[ig]", "study.betas.values=[0.01,1.0]", 'study.token_layers.ids={}',
+        "study.targets.methods=[ig]", "study.betas.values=[0.01,1.0]", 
     ]  # fmt: skip
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         paths = (f"paths.root={ROOT}", f"paths.results={folder}/results", f"paths.cache={folder}/cache")
@@ -176,8 +176,8 @@ def test_chosen_rows_own_texts_and_a_cut(finished: DictConfig, tmp_path: Path) -
     own = "{text: 'a very nice day for everyone', label: negative}"
     label = finished.dataset.planted.labels[0]
     cfg = configured(
-        copied(finished, tmp_path), f'study.token_layers.ids={{planted: ["{chosen}"]}}',
-        f"study.token_layers.texts={{planted: [{own.replace('negative', label)}]}}",
+        copied(finished, tmp_path), f'+study.token_layers.ids.planted=["{chosen}"]',
+        f"+study.token_layers.texts.planted=[{own.replace('negative', label)}]",
         "study.token_layers.max_length=6", only="token_layers")  # fmt: skip
     study.run(cfg)
     found = rows(
@@ -192,10 +192,10 @@ def test_chosen_rows_own_texts_and_a_cut(finished: DictConfig, tmp_path: Path) -
     ("override", "message"),
     [
         (
-            'study.token_layers.ids={planted: ["test:99999"]}',
+            '+study.token_layers.ids.planted=["test:99999"]',
             "test:99999 is not among the attributed test rows",
         ),
-        ("study.token_layers.texts={planted: [{text: a, label: maybe}]}", "label 'maybe' is not one of"),
+        ("+study.token_layers.texts.planted=[{text: a, label: maybe}]", "label 'maybe' is not one of"),
         ("study.token_layers.vary=temperature", "has no setting 'temperature'"),
         ("study.token_layers.methods=[lime]", "needs method lime, which is not selected"),
     ],
