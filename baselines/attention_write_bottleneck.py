@@ -31,9 +31,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from baselines.attention_maps import attention_probabilities, layer_attentions
-from baselines.beta_choice import choose_beta
-from iba.attributor import Attribution, FitData, State, pad_scores
+from iba.attributor import Attribution, FitData, State, learned, pad_scores
 from iba.bottleneck import NoiseBank
+from iba.calibration import select_beta
 from iba.data.tokens import TokenBatch, buckets
 from iba.encoder import Block, Classifier
 
@@ -61,7 +61,7 @@ class AttentionWriteBottleneck:
     """Gates on all attention edges, optimised per instance by Adam.
 
     beta: a number, or "calibrated": chosen from `beta_grid` on the first `n_calibration` held-out training
-    rows, as in `beta_choice`.
+    rows, as IBA's.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class AttentionWriteBottleneck:
             return statistics | {"beta": torch.tensor(float(self.beta), dtype=torch.float64)}
         candidates = {beta: self._with(statistics, beta) for beta in self.beta_grid}
         rows = data.calibration[: self.n_calibration]
-        return statistics | choose_beta(candidates, classifier, rows)
+        return statistics | select_beta(candidates, classifier, rows)
 
     def restore(self, state: State) -> None:
         """Take the message statistics and β."""
@@ -127,7 +127,7 @@ class AttentionWriteBottleneck:
         self, classifier: Classifier, single: TokenBatch, target: Int[Tensor, " one"]
     ) -> Transmission:
         """The state after the last update of the gates of a batch of one."""
-        n, beta = single.input_ids.shape[1], float(self._state["beta"])
+        n, beta = single.input_ids.shape[1], float(learned(self._state, "beta"))
         embedded = classifier.hidden_states(single, [0])[0]
         noise = self._noise(classifier)
         alpha = torch.full(

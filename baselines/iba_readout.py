@@ -20,10 +20,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from baselines.beta_choice import choose_beta
-from iba.attributor import Attribution, FitData, State
+from iba.attributor import Attribution, FitData, State, learned
 from iba.bottleneck import Noise, kl_nats, restrict
-from iba.calibration import feature_statistics
+from iba.calibration import feature_statistics, select_beta
 from iba.data.tokens import Instance, TokenBatch, buckets
 from iba.encoder import Classifier
 
@@ -35,7 +34,7 @@ class ReadoutBottleneck:
 
     The network reads the outputs of the layers at `depths` (fractions), of `layer` and of the last layer;
     it has three linear maps with ReLU between them and starts at α = `alpha_init` for every token.
-    beta: a number, or "calibrated": one network for each value of `beta_grid`, chosen as in `beta_choice`.
+    beta: a number, or "calibrated": one network for each value of `beta_grid`, chosen as IBA's.
     """
 
     copies = 1
@@ -68,7 +67,7 @@ class ReadoutBottleneck:
         if self.beta != "calibrated":
             return statistics | self._train(classifier, data, statistics, float(self.beta))
         states = {b: statistics | self._train(classifier, data, statistics, b) for b in self.beta_grid}
-        chosen = choose_beta({b: self._with(s) for b, s in states.items()}, classifier, data.calibration)
+        chosen = select_beta({b: self._with(s) for b, s in states.items()}, classifier, data.calibration)
         return states[float(chosen["beta"])] | chosen
 
     def restore(self, state: State) -> None:
@@ -86,8 +85,9 @@ class ReadoutBottleneck:
         layer = classifier.resolve_layer(self.layer)
         states = classifier.hidden_states(batch, self._layers(classifier))
         with torch.no_grad():
+            noise = noise_of(self._state, classifier)
             alpha = self._restored_network(classifier)(torch.cat(list(states.values()), -1))
-            kl = kl_nats(alpha, states[layer], noise_of(self._state, classifier))
+            kl = kl_nats(alpha, states[layer], noise)
         scores = kl.sum(-1).masked_fill(~batch.attention_mask, 0.0)
         bits = scores / math.log(2)
         return Attribution(
@@ -163,7 +163,8 @@ class ReadoutBottleneck:
 
 def noise_of(state: State, classifier: Classifier) -> Noise:
     """The stored per-feature statistics, on the classifier's device."""
-    return Noise(state["noise_mean"].to(classifier.device), state["noise_std"].to(classifier.device))
+    mean, std = learned(state, "noise_mean"), learned(state, "noise_std")
+    return Noise(mean.to(classifier.device), std.to(classifier.device))
 
 
 def readout_loss(

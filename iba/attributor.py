@@ -13,6 +13,7 @@ from torch import Tensor
 
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
+from iba.errors import UserError
 
 State = dict[str, Tensor]
 
@@ -74,6 +75,13 @@ class Unfitted:
 
     def restore(self, state: State) -> None:
         """Nothing to restore."""
+
+
+def learned(state: State, name: str) -> Tensor:
+    """What `fit` returned under `name`; `UserError` where it was never given back by `restore`."""
+    if name not in state:
+        raise UserError(f"{name} was never learned: give the method what its fit() returns, by restore().")
+    return state[name]
 
 
 def instance_seed(seed: int, instance_id: str) -> int:

@@ -4,27 +4,25 @@
 rows that were held out from fine-tuning (`n_calibration` of the data set): every β of a logarithmic grid
 attributes them, and the one whose ranking makes the target's probability fall most at the first
 degradation step (11 %) is taken; of equals, the smallest. The paper's rule of thumb, β ≈ 10 × L_CE / L_IB
-with both losses at the start of the optimisation, is stored beside it.
+with both losses at the start of the optimisation, is stored beside it. The other bottlenecks of
+`baselines/` choose their β by the same rule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from iba.attributor import FitData, State
+from iba.attributor import Attributor, FitData, State
 from iba.data.tokens import Instance, buckets
 from iba.degradation import Ranked, curve, removal_order
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.variants import run_grouped
-
-if TYPE_CHECKING:
-    from iba.method import InformationBottleneck
 
 FIRST_STEP = 1 / 9
 
@@ -70,55 +68,70 @@ def _statistics_up_to(classifier: Classifier, rows: list[Instance], layer: int) 
 
 
 def select_beta(
-    method: InformationBottleneck,
-    classifier: Classifier,
-    data: FitData,
-    state: State,
-    grid: Sequence[float],
+    candidates: Mapping[float, Attributor], classifier: Classifier, rows: Sequence[Instance]
 ) -> State:
-    """The β of `grid` with the largest mean drop at 11 % on the calibration rows; all drops are returned."""
-    if not grid or not data.calibration:
+    """The β of `candidates` (β → the method with that β) with the largest mean drop at 11 % on `rows`.
+
+    All drops are returned, and the rule of thumb where the method reports both losses at its start.
+    """
+    if not candidates or not rows:
         raise UserError("beta=calibrated needs a beta_grid and n_calibration > 0 training rows.")
-    rows = list(data.calibration)
-    drops, ratio = [], torch.tensor(torch.nan)
-    for beta in sorted(grid):
-        fixed = method.with_beta(beta, state)
-        scores, ratios = _attribute(fixed, classifier, rows)
-        drops.append(_mean_drop(classifier, rows, scores))
-        ratio = torch.tensor(float(np.median(ratios)))
-    best = int(np.argmax(drops))
+    grid = sorted(candidates)
+    found = [attribute_rows(candidates[beta], classifier, rows) for beta in grid]
+    drops = [first_step_drop(attributed, classifier, rows) for attributed in found]
     return {
-        "beta": torch.tensor(sorted(grid)[best], dtype=torch.float64),
-        "beta_grid": torch.tensor(sorted(grid), dtype=torch.float64),
+        "beta": torch.tensor(grid[int(np.argmax(drops))], dtype=torch.float64),
+        "beta_grid": torch.tensor(grid, dtype=torch.float64),
         "calibration_drop_11": torch.tensor(drops, dtype=torch.float64),
-        "beta_rule_of_thumb": ratio,
         "n_calibration": torch.tensor(len(rows)),
-    }
+    } | _rule_of_thumb(found[0])  # the losses at the start do not depend on β
 
 
-def _attribute(
-    method: InformationBottleneck, classifier: Classifier, rows: list[Instance]
-) -> tuple[list[Tensor], list[float]]:
-    scores: list[Tensor] = [torch.empty(0)] * len(rows)
-    ratios = [0.0] * len(rows)
+@dataclass(frozen=True)
+class Attributed:
+    """One row's token scores and the numbers that explain them."""
+
+    scores: Tensor
+    numbers: dict[str, Tensor]
+
+
+def attribute_rows(method: Attributor, classifier: Classifier, rows: Sequence[Instance]) -> list[Attributed]:
+    """What `method` says about each of `rows`, explaining its label."""
+    found: dict[int, Attributed] = {}
 
     def work(group: list[int]) -> None:
         batch = classifier.batch([rows[i] for i in group])
         target = torch.tensor([rows[i].example.label for i in group], device=classifier.device)
-        found = method.attribute(classifier, batch, target)
-        rule = 10 * found.per_instance["cross_entropy_nats_start"] / found.per_instance["mean_kl_nats_start"]
-        for row, position in enumerate(group):
-            scores[position] = found.scores[row, : len(rows[position])].cpu()
-            ratios[position] = float(rule[row])
+        said = method.attribute(classifier, batch, target)
+        for row, i in enumerate(group):
+            numbers = {name: values[row].cpu() for name, values in said.per_instance.items()}
+            found[i] = Attributed(said.scores[row, : len(rows[i])].cpu(), numbers)
 
     run_grouped([len(r) for r in rows], classifier.token_budget // method.copies, work)
-    return scores, ratios
+    return [found[i] for i in range(len(rows))]
 
 
-def _mean_drop(classifier: Classifier, rows: list[Instance], scores: list[Tensor]) -> float:
+def first_step_drop(
+    attributed: Sequence[Attributed], classifier: Classifier, rows: Sequence[Instance]
+) -> float:
+    """Mean fall of the label's probability when the top 11 % of the tokens are deleted."""
     ranked = [
-        Ranked(r.input_ids, r.token_type_ids, removal_order(s.tolist(), r.special, "most"), r.example.label)
-        for r, s in zip(rows, scores, strict=True)
+        Ranked(
+            r.input_ids,
+            r.token_type_ids,
+            removal_order(a.scores.tolist(), r.special, "most"),
+            r.example.label,
+        )
+        for r, a in zip(rows, attributed, strict=True)
     ]
     curves = curve(classifier, ranked, [0.0, FIRST_STEP], "delete")
     return float(np.mean([start - after for (_, start), (_, after) in curves]))
+
+
+def _rule_of_thumb(attributed: Sequence[Attributed]) -> State:
+    """10 × L_CE / L_IB at the start, the median over rows; nothing for methods without these losses."""
+    losses = ("cross_entropy_nats_start", "mean_kl_nats_start")
+    if not all(name in a.numbers for a in attributed for name in losses):
+        return {}
+    ratios = [float(10 * a.numbers[losses[0]] / a.numbers[losses[1]]) for a in attributed]
+    return {"beta_rule_of_thumb": torch.tensor(float(np.median(ratios)))}

@@ -9,14 +9,16 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import datasets
 import hydra
-import transformers
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from iba.errors import UserError
+
+# Before torch is loaded, which reads it once: threads that wait sleep, so that a second busy process costs
+# its share of the cores and not many times that.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -59,7 +61,13 @@ def _stop(message: str, status: int = 2) -> None:
 
 
 def _quiet() -> None:
-    """Leave the terminal to the stages' own progress bars."""
-    datasets.disable_progress_bars()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    """Leave the terminal to the stages' own progress bars; a library that no stage loaded stays unloaded."""
+    if "datasets" in sys.modules:
+        import datasets
+
+        datasets.disable_progress_bars()
+    if "transformers" in sys.modules:
+        import transformers
+
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from iba.attributor import Attribution, FitData, State
+from iba.attributor import Attribution, FitData, State, learned
 from iba.bottleneck import Bottleneck, Noise, Restriction, noise_bank
 from iba.calibration import feature_statistics, select_beta
 from iba.data.tokens import TokenBatch
@@ -67,7 +67,8 @@ class InformationBottleneck:
             layer = classifier.resolve_layer(self.layer)
             state |= feature_statistics(classifier, data, layer, self.n_statistics)
         if self.beta == "calibrated":
-            state |= select_beta(self, classifier, data, state, self.beta_grid)
+            candidates = {beta: self.with_beta(beta, state) for beta in self.beta_grid}
+            state |= select_beta(candidates, classifier, data.calibration)
         return state
 
     def restore(self, state: State) -> None:
@@ -102,6 +103,8 @@ class InformationBottleneck:
         per_token: `bits`. per_instance: `bits_per_token` at the end and at the start, `cross_entropy_nats`,
         `mean_kl_nats`, the target's probability under the bottleneck (`prob_bottleneck`) and `beta`.
         """
+        if math.isnan(self.bottleneck.beta):
+            learned(self._state, "beta")
         layer = classifier.resolve_layer(self.layer)
         states = classifier.hidden_states(batch, [layer - 1, layer])
         hidden = states[layer]
@@ -154,7 +157,7 @@ class InformationBottleneck:
     def _noise(self, hidden: Tensor, below: Tensor) -> Noise:
         if self.noise == "layer_input":
             return Noise(below, torch.tensor(RELEASED_STD, device=hidden.device))
-        mean, std = self._state["noise_mean"], self._state["noise_std"]
+        mean, std = learned(self._state, "noise_mean"), learned(self._state, "noise_std")
         return Noise(mean.to(hidden.device), std.to(hidden.device))
 
 

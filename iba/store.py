@@ -14,13 +14,15 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
 from omegaconf import OmegaConf
 
 from iba.errors import UserError
+
+if TYPE_CHECKING:  # loaded where a device is asked for: reading stored tables needs no torch
+    import torch
 
 PACKAGES = ("torch", "transformers", "datasets", "captum", "lime", "numpy", "scipy", "pandas", "hydra-core")
 
@@ -143,6 +145,8 @@ def git_commit() -> str | None:
 
 def device_name(device: torch.device | str) -> str:
     """The GPU's name, or the processor's with the number of threads used."""
+    import torch
+
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     model = platform.processor() or platform.machine()
@@ -157,6 +161,8 @@ def device_name(device: torch.device | str) -> str:
 
 def peak_memory_mb(device: torch.device | str) -> float:
     """Peak memory so far, MB: allocated on the GPU, or resident in this process on a CPU."""
+    import torch
+
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10

@@ -17,7 +17,7 @@ from iba.stages import attribute, finetune
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = sorted(p.stem for p in (ROOT / "configs/preset").glob("*.yaml"))
 DATASETS = sorted(p.stem for p in (ROOT / "configs/dataset").glob("*.yaml"))
-METHODS = sorted(p.stem for p in (ROOT / "configs/method").glob("*.yaml"))
+METHODS = sorted({p.stem for p in (ROOT / "configs/method").glob("*.yaml")} - {"all"})
 
 
 def said(

@@ -17,6 +17,7 @@ from fake_results import (
     write_attributions,
     write_cell,
     write_classifier,
+    write_point,
     write_run,
 )
 
@@ -195,7 +196,7 @@ def test_intervals_of_the_normalised_drop_start_with_no_width() -> None:
 def test_figures_are_written_with_real_text(folder: Path) -> None:
     figures = folder / "bge_small" / "figures"
     names = {p.name for p in figures.iterdir()}
-    stems = ("figure1", "figure1_released", "figure1_corrected", "figure1_probability")
+    stems = ("figure1", "figure1_released", "figure1_corrected", "figure1_probability", "methods")
     assert names == {f"{stem}{suffix}" for stem in stems for suffix in (".png", ".pdf")}
     for path in figures.glob("*.pdf"):
         assert b"/FontFile2" in path.read_bytes()
@@ -361,9 +362,9 @@ def test_c4_in_all_outcomes() -> None:
 def test_c5_reads_the_sweep_and_asks_for_equivalence(
     stored: Stored, tmp_path: Path, drop: float, outcome: str
 ) -> None:
-    for name, beta, curves in (("iba", 1e-7, falling(200, drop)), ("x_alone", np.nan, falling(200, 0.2))):
-        rows = degradation("corrected", "imdb", name, curves, beta=beta)
-        write_parquet(tmp_path / "sweeps" / "betas" / name / "degradation.parquet", rows)
+    points = {"iba/beta=1e-07": falling(200, drop), "hidden_norm/reference": falling(200, 0.2)}
+    for point, curves in points.items():
+        write_point(tmp_path, "betas", "corrected", point, curves)
     verdict = claims.small_beta(replace(stored, folder=tmp_path), pd.DataFrame(), "corrected")
     assert verdict.outcome == outcome
     assert "n = 200" in verdict.checks[0].text
@@ -371,8 +372,7 @@ def test_c5_reads_the_sweep_and_asks_for_equivalence(
 
 def test_c4_reads_the_sweep_and_needs_all_twelve_layers(stored: Stored, tmp_path: Path) -> None:
     for layer in (8, 9):
-        rows = degradation("corrected", "imdb", "iba", falling(200, 0.2), layer=layer)
-        write_parquet(tmp_path / "sweeps" / "layers" / str(layer) / "degradation.parquet", rows)
+        write_point(tmp_path, "layers", "corrected", f"iba/layer={layer}", falling(200, 0.2))
     verdict = claims.best_layers(replace(stored, folder=tmp_path), pd.DataFrame(), "corrected")
     assert verdict.outcome == "not enough data"
     assert "[8, 9] of 1–12" in verdict.checks[0].text
@@ -453,7 +453,7 @@ def test_the_page_is_self_contained_and_shows_the_instances(folder: Path) -> Non
     assert "http://" not in page
     assert "https://" not in page
     assert "<script" not in page
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 3
     assert "rank 1 of 5" in page
     assert "prefers-color-scheme: dark" in page
 

@@ -10,15 +10,17 @@ none failed, an open or missing one leaves "not enough data". Cells below `MIN_I
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from iba.report import study_rows
 from iba.report.comparisons import signed
-from iba.report.rows import CELL, Stored, per_instance
+from iba.report.rows import Stored
+from iba.report.study_rows import StudyRows
 from iba.report.text import interval, number, p_value
 from iba.stats import Interval, Resampling, effect_size, holm, mean_interval, ratio_interval, sign_flip_test
 from iba.store import read_parquet
@@ -35,8 +37,8 @@ ALIKE = 0.02
 MOVE = 0.05
 #: … and discards most of the information if it keeps less than this share of the bits at the start.
 MOST = 0.5
-#: Names under which the sweeps store what is not a layer or a β: the norm of X as attribution.
-X_ALONE = "x_alone"
+#: X alone: the norm of the hidden state as attribution, which is IBA's limit of β → 0.
+X_ALONE = "hidden_norm"
 
 
 @dataclass(frozen=True)
@@ -169,36 +171,32 @@ def all_beat_random(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdi
     return conclude("C3", protocol, checks)
 
 
-# --- C4, C5: the layer and β sweeps on IMDB -----------------------------------------------------------
+# --- C4, C5: the layer and β studies on IMDB ----------------------------------------------------------
 
 
-def sweep(stored: Stored, name: str, column: str, protocol: str) -> pd.DataFrame:
-    """Per-instance scores of a sweep on IMDB by the paper's operator; empty where it was not run."""
-    paths = sorted((stored.folder / "sweeps" / name).rglob("degradation.parquet"))
-    tables = [read_parquet(path) for path in paths]
-    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*CELL, column])
-    rows = rows[(rows["protocol"] == protocol) & (rows["dataset"] == "imdb")]
-    if rows.empty:
-        return rows
-    rows = rows.assign(**{column: rows[column].fillna(-1.0)})  # a pivot drops NaN keys
-    scores = per_instance(rows, [*CELL, column])
-    return scores[scores["operator"] == "delete"]
+def study_on_imdb(stored: Stored, study: str, protocol: str) -> StudyRows | None:
+    """The study's rows on IMDB under one protocol; None where it was not run."""
+    found = study_rows.load(stored, study)
+    return next((r for r in found if (r.dataset, r.protocol) == ("imdb", protocol)), None)
+
+
+def conclude_study(claim: str, protocol: str, rows: StudyRows, checks: Sequence[Check]) -> Verdict:
+    """As `conclude`; the statement says where the study cut its texts."""
+    verdict = conclude(claim, protocol, checks)
+    cut = f"; texts cut at {rows.cut} tokens" if rows.cut else ""
+    return replace(verdict, statement=f"{verdict.statement}{cut}")
 
 
 def best_layers(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
     """C4: layers 8 and 9 are the best places on IMDB, layer 1 next."""
-    scores = sweep(stored, "layers", "layer", protocol)
-    if scores.empty:
+    rows = study_on_imdb(stored, "layers", protocol)
+    if rows is None:
         return conclude("C4", protocol, [])
-    wide = (
-        scores[scores["method"] == "iba"]
-        .pivot(index="instance_id", columns="layer", values="drop_11")
-        .dropna()
-    )
-    layers = [int(layer) for layer in wide.columns]
+    drops = rows.matrix("drop_11")
+    layers = [int(layer) for layer in drops.columns]
     if layers != list(range(1, 13)):
         return conclude("C4", protocol, [Check("missing", f"layers {layers} of 1–12 were run")])
-    return conclude("C4", protocol, layer_checks(wide, stored.how))
+    return conclude_study("C4", protocol, rows, layer_checks(drops, stored.how))
 
 
 def layer_checks(drops: pd.DataFrame, how: Resampling) -> list[Check]:
@@ -233,22 +231,22 @@ def _difference_check(what: str, values: np.ndarray, p_holm: float, how: Resampl
 
 def small_beta(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
     """C5: β ≤ 1e-6 gives the same degradation curve as X alone."""
-    scores = sweep(stored, "betas", "beta", protocol)
-    if scores.empty:
+    rows = study_on_imdb(stored, "betas", protocol)
+    if rows is None:
         return conclude("C5", protocol, [])
-    areas_x = scores[scores["method"] == X_ALONE].set_index("instance_id")["area_over"]
-    small = scores[(scores["method"] == "iba") & scores["beta"].between(0, 1.0000001e-6)]
-    if areas_x.empty or small.empty:
+    small = {beta: point for beta, point in rows.points.items() if float(beta) <= 1.0000001e-6}
+    if X_ALONE not in rows.references or not small:
         return conclude("C5", protocol, [Check("missing", "no β ≤ 1e-6 or no X alone among the stored rows")])
-    checks = []
-    for beta, rows in small.groupby("beta"):
-        values = (rows.set_index("instance_id")["area_over"] - areas_x).dropna().to_numpy(float)
-        checks.append(
-            _near_zero(
-                f"β = {beta:.0e} − X alone, area over the curve", mean_interval(values, stored.how), ALIKE
-            )
+    areas_x = rows.references[X_ALONE].numbers["area_over"]
+    checks = [
+        _near_zero(
+            f"β = {beta:.0e} − X alone, area over the curve",
+            mean_interval((point.numbers["area_over"] - areas_x).to_numpy(float), stored.how),
+            ALIKE,
         )
-    return conclude("C5", protocol, checks)
+        for beta, point in small.items()
+    ]
+    return conclude_study("C5", protocol, rows, checks)
 
 
 def _near_zero(what: str, found: Interval, margin: float) -> Check:
@@ -367,14 +365,14 @@ CLAIMS = (
     Claim(
         "C4",
         "Layers 8 and 9, then 1, are the best places for the bottleneck on IMDB",
-        "Layer sweep: drop at 11 % of layers 8 and 9 (averaged per instance) against every other layer, and "
+        "Layer study: drop at 11 % of layers 8 and 9 (averaged per instance) against every other layer, and "
         "of layer 1 against the rest; sign-flip test, Holm-corrected over all 19 comparisons.",
         best_layers,
     ),
     Claim(
         "C5",
         "β ≤ 1e-6 behaves like X alone",
-        f"β sweep: equivalence of the areas over the curve, the interval of the paired difference "
+        f"β study: equivalence of the areas over the curve, the interval of the paired difference "
         f"inside ±{ALIKE}.",
         small_beta,
     ),

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from iba.degradation import removal_order
 from iba.report.rows import CELL, Stored
 from iba.report.text import write_csv
 from iba.stats import mean_interval
 from iba.store import read_parquet, write_parquet
 
-_EXAMPLE = ["instance_id", "label", "target", "tokens", "special", "scores"]
+#: What is kept of the instances that are shown.
+EXAMPLE = ["instance_id", "label", "target", "tokens", "special", "scores"]
 _IDENTITY = {"instance_id", "label", "target"}
 
 
@@ -30,7 +30,7 @@ def collect(stored: Stored, n_examples: int) -> None:
         rows = read_parquet(path)
         _store_diagnostics(rows, path.with_name("diagnostics.parquet"))
         cell = dict(zip(CELL, (protocol, dataset, method), strict=True))
-        examples.append(spread(rows, n_examples)[_EXAMPLE].assign(**cell))
+        examples.append(spread(rows, n_examples)[EXAMPLE].assign(**cell))
         if rows["evidence"].notna().all():
             recalls.append(cell | recall_row(rows, stored))
     if examples:
@@ -48,13 +48,16 @@ def spread(rows: pd.DataFrame, n: int) -> pd.DataFrame:
     return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, n).round().astype(int))]
 
 
-def replace_cells(old: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
+def replace_cells(
+    old: pd.DataFrame | None, new: pd.DataFrame, keys: Sequence[str] = tuple(CELL)
+) -> pd.DataFrame:
     """`old` with the rows of every cell in `new` replaced, sorted by cell (the order within a cell stays)."""
+    keys = list(keys)
     if old is not None:
-        fresh = set(map(tuple, new[CELL].to_numpy()))
-        kept = [tuple(cell) not in fresh for cell in old[CELL].to_numpy()]
+        fresh = set(map(tuple, new[keys].to_numpy()))
+        kept = [tuple(cell) not in fresh for cell in old[keys].to_numpy()]
         new = pd.concat([old[kept], new], ignore_index=True)
-    return new.sort_values(CELL, kind="stable", ignore_index=True)
+    return new.sort_values(keys, kind="stable", ignore_index=True)
 
 
 def _attributions(stored: Stored) -> Iterator[tuple[tuple[str, str, str], Path]]:
@@ -66,10 +69,14 @@ def _attributions(stored: Stored) -> Iterator[tuple[tuple[str, str, str], Path]]
                     yield (protocol, dataset, method), path
 
 
+def scalars(rows: pd.DataFrame) -> list[str]:
+    """The columns of attributions that hold one number per instance."""
+    return [name for name in rows.select_dtypes("number").columns if name not in _IDENTITY]
+
+
 def _store_diagnostics(rows: pd.DataFrame, path: Path) -> None:
-    scalars = [name for name in rows.select_dtypes("number").columns if name not in _IDENTITY]
-    if scalars:
-        write_parquet(path, rows[["instance_id", *scalars]])
+    if numbers := scalars(rows):
+        write_parquet(path, rows[["instance_id", *numbers]])
 
 
 def recall_row(rows: pd.DataFrame, stored: Stored) -> dict[str, float | int]:
@@ -88,6 +95,8 @@ def recall_row(rows: pd.DataFrame, stored: Stored) -> dict[str, float | int]:
 
 def recall(scores: Sequence[float], special: Sequence[bool], evidence: Sequence[bool]) -> float:
     """Share of the k evidence tokens among the k tokens that the degradation test would remove first."""
+    from iba.degradation import removal_order  # brings torch, which redrawing stored tables does without
+
     k = sum(evidence)
     top = removal_order(scores, special, "most")[:k]
     return float(sum(bool(evidence[i]) for i in top) / k)

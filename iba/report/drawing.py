@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,9 @@ _LOOK: dict[Any, Any] = {
 #: Line style and marker by rank of the method, so that a grey print can still be read.
 _MARKS = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "x"), ((0, (5, 1)), "D"), ((0, (1, 1)), "v"))
 
+#: Length of a line in the legend, in units of its font.
+_HANDLE = 3
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -48,6 +51,32 @@ def marks(colours: dict[str, str]) -> dict[str, Mark]:
     return {
         name: Mark(colour, *_MARKS[rank % len(_MARKS)]) for rank, (name, colour) in enumerate(colours.items())
     }
+
+
+def legend(figure: Figure, order: Sequence[str] = ()) -> None:
+    """One legend above for all labelled lines of the figure, in as many rows as its width needs.
+
+    `order`: labels that come first, in this order.
+    """
+    found = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    labels = [label for label in order if label in found]
+    labels += [label for label in found if label not in labels]
+    if not labels:
+        return
+    size = matplotlib.rcParams["legend.fontsize"] / 72  # inches
+    entry = size * (_HANDLE + 3 + 0.56 * max(map(len, labels)))
+    figure.legend(
+        [found[label] for label in labels],
+        labels,
+        loc="outside upper center",
+        ncols=max(1, min(len(labels), int(figure.get_figwidth() / entry))),
+        frameon=False,
+        handlelength=_HANDLE,
+    )
 
 
 @contextmanager

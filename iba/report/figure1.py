@@ -17,7 +17,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from iba.report.drawing import PAGE_WIDTH, Mark, look, marks, save
+from iba.report.drawing import PAGE_WIDTH, Mark, legend, look, marks, save
 from iba.report.rows import DELETE, Stored
 from iba.stats import Resampling, percentiles, resampled_means
 
@@ -117,7 +117,7 @@ def draw(
                 axes.set_title(f"{stored.names.datasets[dataset]}\n{_sizes(dataset, panels)}")
         grid[i, 0].set_ylabel(f"{stored.names.protocols[protocol]}\n{quantity}")
     figure.supxlabel("tokens removed (%), most important first", fontsize=7)
-    _legend(figure, stored.names.methods)
+    legend(figure, list(stored.names.methods.values()))
     return figure
 
 
@@ -126,27 +126,32 @@ def _sizes(dataset: str, panels: dict[tuple[str, str], Panel]) -> str:
     return f"n = {' or '.join(map(str, sizes))}"
 
 
-def _legend(figure: Figure, labels: dict[str, str]) -> None:
-    handles = {
-        label: handle
-        for axes in figure.axes
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    ordered = [label for label in labels.values() if label in handles]
-    figure.legend(
-        [handles[label] for label in ordered],
-        ordered,
-        loc="outside upper center",
-        ncols=len(ordered),
-        frameon=False,
-        handlelength=3,
-    )
-
-
 def _panels(stored: Stored, scale: Scale) -> dict[tuple[str, str], Panel]:
     keys = [(protocol, dataset) for protocol in stored.protocols for dataset in stored.datasets]
     found = {key: panel(stored, *key, scale) for key in keys}
     return {key: value for key, value in found.items() if value is not None}
+
+
+def caption(stored: Stored) -> str:
+    """What the figure shows, and of how many instances."""
+    return (
+        "Figure 1. Normalised drop of the target's probability (1 with the whole text, 0 at the lowest mean "
+        f"of an emptied one) while tokens are removed, most important first; {_shading(stored)}."
+    )
+
+
+def caption_unscaled(stored: Stored) -> str:
+    """The same of the companion."""
+    return (
+        "Figure 1, unscaled: mean probability of the target while tokens are removed, most important first; "
+        f"{_shading(stored)}."
+    )
+
+
+def _shading(stored: Stored) -> str:
+    sizes = stored.scores.groupby("dataset")["instance_id"].nunique()
+    each = ", ".join(f"{stored.names.datasets[d]} {sizes[d]}" for d in stored.datasets)
+    return f"shaded: {stored.how.confidence:.0%} bootstrap intervals; n: {each}"
 
 
 def write(stored: Stored) -> list[Path]:

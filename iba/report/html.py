@@ -11,6 +11,7 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from iba.report import examples
+from iba.report.captions import caption
 from iba.report.claims import Judged
 from iba.report.highlight import CSS
 from iba.report.reproduction import environment
@@ -36,7 +37,7 @@ def figures(stored: Stored) -> list[dict[str, str]]:
     return [
         {
             "data": base64.b64encode(path.read_bytes()).decode(),
-            "caption": f"{path.stem.replace('figure', 'Figure ').replace('_', ', ')}; shaded: intervals.",
+            "caption": caption(stored, path.stem),
         }
         for path in whole
     ]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -16,6 +15,7 @@ from rich.text import Text
 from iba.errors import UserError
 from iba.explanation import Explanation, MethodScores, explain_with, open_classifier
 from iba.report.highlight import AGAINST, CSS, FAINTEST, FOR, Unit, html_spans, strengths, units, words
+from iba.report.paragraph import paragraph
 from iba.report.reproduction import environment
 from iba.store import atomic, write_json
 
@@ -118,7 +118,6 @@ def picture(found: Explanation, unit: str = "words", width: float = 7.0) -> Figu
     """A matplotlib figure `width` inches wide: class and probability, then a paragraph per method."""
     lines = 2 + sum(3 + len(found.text + (found.text_pair or "")) // 70 for _ in found.methods)
     figure = Figure(figsize=(width, 0.26 * lines), facecolor="white")
-    canvas = FigureCanvasAgg(figure)
     inch_x, inch_y = 1 / width, 1 / (0.26 * lines)
     y = 1 - 0.3 * inch_y
     head = f"{found.target}  {found.probabilities[found.target]:.3f}"
@@ -128,24 +127,8 @@ def picture(found: Explanation, unit: str = "words", width: float = 7.0) -> Figu
         label = f"{method.label} ({method.unit} per token)" if method.unit else method.label
         figure.text(0.15 * inch_x, y, label, size=8, color="#555555", va="baseline")
         y -= 0.28 * inch_y
-        x = 0.15 * inch_x
         shown = _shown(found, method, unit)
-        for i, (one, strength) in enumerate(zip(shown, strengths(shown), strict=True)):
-            # A lone "$" would begin matplotlib's own mathematics.
-            drawn = figure.text(x, y, one.text.replace("$", r"\$"), size=9.5, va="baseline")
-            box = drawn.get_window_extent(canvas.get_renderer()).transformed(figure.transFigure.inverted())
-            gap = 0.055 * inch_x if one.spaced else 0.0
-            if i == 0:
-                gap = 0.0
-            elif x + gap + box.width > 1 - 0.15 * inch_x:
-                x, y, gap = 0.15 * inch_x, y - 0.26 * inch_y, 0.0
-            drawn.set_position((x + gap, y))
-            if one.special:
-                drawn.set_color("#888888")
-            elif abs(strength) >= FAINTEST:
-                colour = [c / 255 for c in (FOR if strength > 0 else AGAINST)]
-                drawn.set_bbox({"facecolor": [*colour, abs(strength)], "edgecolor": "none", "pad": 0.7})
-            x += gap + box.width
+        y = paragraph(figure, shown, strengths(shown), (0.15, y / inch_y), width - 0.15) * inch_y
     bottom = y - 0.15 * inch_y
     _crop(figure, bottom)
     return figure

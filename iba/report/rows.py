@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ class Names:
     colours: dict[str, str]
 
     @classmethod
-    def of(cls, cfg: DictConfig) -> Names:
-        """From the selected configuration groups."""
-        methods = selected(cfg.method)
+    def of(cls, cfg: DictConfig, methods: Mapping[str, DictConfig] | None = None) -> Names:
+        """From the selected configuration groups; `methods` in place of the selected ones."""
+        methods = selected(cfg.method) if methods is None else methods
         return cls(
             {name: str(d.title) for name, d in datasets(cfg).items()},
             {name: str(p.title) for name, p in selected(cfg.protocol).items()},
@@ -95,8 +95,18 @@ class Stored:
 
 
 def load(cfg: DictConfig) -> Stored:
-    """Read what the selected cells of `cfg` have stored; `UserError` where there is nothing to report."""
-    folder, names = run_folder(cfg), Names.of(cfg)
+    """Read what the selected cells of `cfg` have stored; `UserError` where there is nothing to report.
+
+    The methods are compared with each other, so they must have seen the same instances.
+    """
+    stored = read(cfg, Names.of(cfg))
+    _refuse_unequal_samples(stored.scores)
+    return stored
+
+
+def read(cfg: DictConfig, names: Names) -> Stored:
+    """Read what the cells of `names` have stored, on whatever instances."""
+    folder = run_folder(cfg)
     tables, records = [], {}
     for dataset in names.datasets:
         for protocol in names.protocols:
@@ -110,7 +120,6 @@ def load(cfg: DictConfig) -> Stored:
         raise UserError(f"{folder} holds no degradation rows yet: run scripts/degrade.py first.")
     curves = pd.concat(tables, ignore_index=True)
     scores = per_instance(curves)
-    _refuse_unequal_samples(scores)
     classifiers = {d: _record(folder / d / "classifier.json") for d in curves["dataset"].unique()}
     notes = {d: str(c.note) for d, c in datasets(cfg).items() if c.get("note")}
     return Stored(

@@ -15,7 +15,7 @@ from iba.store import atomic
 #: Digits behind the point of probabilities.
 DIGITS = 3
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "−": "$-$", "β": r"$\beta$"}
-_LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "≤": r"$\le$"}
+_LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "≤": r"$\le$", "×": r"$\times$", "†": r"$\dagger$"}
 _MARKUP = re.compile(r"\*\*(.+?)\*\*|`(.+?)`")
 
 

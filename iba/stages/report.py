@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,13 +10,23 @@ from omegaconf import DictConfig
 
 from iba.errors import UserError
 from iba.report import (
+    agreement,
     claims,
     comparisons,
     faithfulness,
     figure1,
+    figure2,
+    figure3,
+    figure4,
+    figure5,
     html,
+    methods,
+    methods_figure,
     planted,
     reproduction,
+    sanity,
+    seeds,
+    study_collect,
     table1,
     table2,
 )
@@ -23,7 +34,7 @@ from iba.report.collect import collect
 from iba.report.rows import Stored, load
 from iba.report.text import Grid
 
-SECTIONS = ("tables", "figures", "verdicts", "html")
+SECTIONS = ("tables", "methods", "figures", "verdicts", "html")
 
 
 def run(cfg: DictConfig) -> None:
@@ -34,14 +45,33 @@ def run(cfg: DictConfig) -> None:
         raise UserError(f"report section {unknown[0]!r} is unknown; choose from {', '.join(SECTIONS)}.")
     stored = load(cfg)
     collect(stored, int(cfg.report.n_examples))
+    study_collect.collect(stored, int(cfg.report.n_examples))
     if "figures" in wanted:
-        figure1.write(stored)
-    if set(wanted) != {"figures"}:
-        _write_texts(cfg, stored, wanted)
+        for figure in (figure1, figure2, figure3, figure4, figure5):
+            figure.write(stored)
+    compared = _compared(cfg, stored) if {"methods", "html"} & set(wanted) else None
+    if compared and "methods" in wanted:
+        methods.write(compared)
+        methods_figure.write(compared)
+    if set(wanted) - {"figures", "methods"}:
+        _write_texts(cfg, stored, compared, wanted)
     print(f"{stored.folder}: redrew {', '.join(wanted)}")
 
 
-def _write_texts(cfg: DictConfig, stored: Stored, wanted: list[str]) -> None:
+def _compared(cfg: DictConfig, stored: Stored) -> methods.Compared:
+    """All known methods on the instances that they share; what is refused is said."""
+    known, traits = methods.everything(cfg)
+    related = {name: label for name, label in known.names.methods.items() if name not in stored.methods}
+    collect(replace(known, names=replace(known.names, methods=related)), int(cfg.report.n_examples))
+    compared = methods.compare(known, traits)
+    for line in compared.refused.values():
+        print(line)
+    return compared
+
+
+def _write_texts(
+    cfg: DictConfig, stored: Stored, compared: methods.Compared | None, wanted: list[str]
+) -> None:
     tests = comparisons.all_pairs(stored)
     if "tables" in wanted:
         comparisons.write(stored, tests)
@@ -49,13 +79,16 @@ def _write_texts(cfg: DictConfig, stored: Stored, wanted: list[str]) -> None:
         table2.write(stored)
         faithfulness.write(stored)
         planted.write(stored)
+        for part in (seeds, sanity, agreement):
+            part.write(stored)
     if "verdicts" in wanted or "html" in wanted:
         judged = claims.judge(stored, tests)
         if "verdicts" in wanted:
             copy = Path(cfg.report.verdicts) if cfg.report.verdicts else None
             reproduction.write(stored, judged, copy)
         if "html" in wanted:
-            html.write(stored, judged, _grids(stored, tests))
+            tables = _grids(stored, tests) + (methods.grids(compared) if compared else [])
+            html.write(stored, judged, tables)
 
 
 def _grids(stored: Stored, tests: pd.DataFrame) -> list[Grid]:
@@ -66,4 +99,6 @@ def _grids(stored: Stored, tests: pd.DataFrame) -> list[Grid]:
         *([] if recalls is None or recalls.empty else [planted.grid(stored, recalls)]),
         table2.grid(stored, table2.table(stored)),
         *faithfulness.grids(stored, faithfulness.table(stored)),
+        *[part.grid(stored, rows) for part in (seeds, agreement) if not (rows := part.table(stored)).empty],
+        *sanity.grids(stored, sanity.table(stored)),
     ]

@@ -42,5 +42,8 @@ def run_study(bench: Bench, cfg: DictConfig, study: DictConfig) -> None:
     works = [attribution_work(bench, cell) for cell in reversed(todo)]
     label = f"{study.name} {bench.dataset.name}"
     compute_in_parts(works, part_groups(bench), bench.shard, label, bench.classifier.remembering)
-    for cell in cells:
-        degrade_cell(bench, cell)
+    if all(attributions(bench, cell).is_finished() for cell in cells):
+        for cell in cells:
+            degrade_cell(bench, cell)
+    else:
+        print(f"{label}: other shards still attribute; run the same command again to degrade.")

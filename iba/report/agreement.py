@@ -1,0 +1,122 @@
+"""Rank agreement: Kendall's τ-b between two rankings of the same tokens, per instance, then averaged.
+
+Between methods (the cells of Table 1), and between neighbouring points of a study (layers, seeds, …). Special
+tokens, which no method may remove, do not count. Needs the token scores, so it is computed where they are
+and kept in `agreement.csv`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from iba.report.rows import Stored
+from iba.report.study_rows import METHOD, value_of
+from iba.report.text import Grid, interval, number, write_csv, write_grids
+from iba.stats import mean_interval
+from iba.store import read_parquet
+
+#: Studies whose neighbouring points are compared.
+STUDIES = ("layers", "betas", "noise_seeds")
+_KEY = ["kind", "dataset", "protocol", "first", "second"]
+
+
+def kendall(first: Sequence[float], second: Sequence[float], special: Sequence[bool]) -> float:
+    """τ-b over the tokens that may be removed; NaN where one of the rankings is constant."""
+    removable = ~np.asarray(special, bool)
+    return float(stats.kendalltau(np.asarray(first)[removable], np.asarray(second)[removable]).statistic)
+
+
+def agree(first: pd.DataFrame, second: pd.DataFrame) -> np.ndarray:
+    """τ of every instance that both tables of attributions hold and both rank."""
+    both = first.merge(second, on="instance_id", suffixes=("", "_second"))
+    found = [kendall(r.scores, r.scores_second, r.special) for r in both.itertuples()]
+    return np.array([value for value in found if not np.isnan(value)])
+
+
+def table(stored: Stored) -> pd.DataFrame:
+    """One row per pair: kind (`methods` or a study), who, n, mean τ, interval. Stored rows are kept."""
+    path = stored.folder / "agreement.csv"
+    old = pd.read_csv(path).astype(str) if path.is_file() else pd.DataFrame(columns=_KEY)
+    new = pd.DataFrame([*_between_methods(stored), *_between_points(stored)])
+    if new.empty:
+        return pd.read_csv(path) if path.is_file() else new
+    fresh = set(map(tuple, new[_KEY].astype(str).to_numpy()))
+    kept = [tuple(key) not in fresh for key in old[_KEY].to_numpy()]
+    whole = pd.concat([old[kept], new], ignore_index=True) if any(kept) else new
+    return whole.astype({"n": int, "tau": float, "ci_low": float, "ci_high": float})
+
+
+def _between_methods(stored: Stored) -> Iterator[dict[str, object]]:
+    for dataset in stored.datasets:
+        for protocol in stored.protocols:
+            found = {
+                method: _scores(stored.folder / dataset / protocol / method) for method in stored.methods
+            }
+            there = {method: rows for method, rows in found.items() if rows is not None}
+            for first, second in combinations(there, 2):
+                yield _row(
+                    "methods", dataset, protocol, first, second, agree(there[first], there[second]), stored
+                )
+
+
+def _between_points(stored: Stored) -> Iterator[dict[str, object]]:
+    for study in STUDIES:
+        for folder in sorted((stored.folder / "studies" / study).glob(f"*/*/{METHOD}")):
+            dataset, protocol = folder.parts[-3:-1]
+            points = sorted((p for p in folder.glob("*=*")), key=lambda p: value_of(p.name))
+            there = {p.name: rows for p in points if (rows := _scores(p)) is not None}
+            for first, second in pairwise(there):
+                yield _row(
+                    study, dataset, protocol, first, second, agree(there[first], there[second]), stored
+                )
+
+
+def _scores(folder: Path) -> pd.DataFrame | None:
+    path = folder / "attributions.parquet"
+    return read_parquet(path, ["instance_id", "special", "scores"]) if path.is_file() else None
+
+
+def _row(
+    kind: str, dataset: str, protocol: str, first: str, second: str, taus: np.ndarray, stored: Stored
+) -> dict[str, object]:
+    found = mean_interval(taus, stored.how)
+    who = dict(zip(_KEY, (kind, dataset, protocol, first, second), strict=True))
+    return {**who, "n": found.n, "tau": found.estimate, "ci_low": found.low, "ci_high": found.high}
+
+
+def grid(stored: Stored, rows: pd.DataFrame) -> Grid:
+    """Pairs against protocols."""
+    lines = []
+    for (kind, dataset, first, second), cells in rows.groupby(
+        ["kind", "dataset", "first", "second"], sort=False
+    ):
+        by_protocol = {row.protocol: row for row in cells.itertuples()}
+        names = stored.names.methods
+        pair = f"{names.get(first, first)} – {names.get(second, second)}"
+        values = [
+            f"{number(by_protocol[p].tau, 2)} {interval(by_protocol[p].ci_low, by_protocol[p].ci_high, 2)}"
+            if p in by_protocol
+            else "–"
+            for p in stored.protocols
+        ]
+        lines.append(
+            [str(kind), stored.names.datasets.get(dataset, dataset), pair, str(cells["n"].max()), *values]
+        )
+    heads = ["between", "data set", "pair", "n", *(stored.names.protocols[p] for p in stored.protocols)]
+    notes = ["Kendall's τ-b of the token scores, mean over instances: 1 the same order, 0 none in common."]
+    return Grid("Rank agreement", heads, lines, notes)
+
+
+def write(stored: Stored) -> list[Path]:
+    """Store `agreement.csv`, `.md` and `.tex`; nothing where there are no token scores."""
+    rows = table(stored)
+    if rows.empty:
+        return []
+    csv = write_csv(stored.folder / "agreement.csv", rows)
+    return [csv, *write_grids(stored.folder, "agreement", [grid(stored, rows)], "agreement")]

@@ -1,0 +1,151 @@
+"""Sanity checks: do the scores depend on what they should depend on, and on nothing else?
+
+Each check is a study (`configs/study/`): its points are compared, instance by instance, with the first one.
+Explaining an untrained classifier (Adebayo et al. 2018) or another class must cost a method its power;
+other noise must not; another removal operator shows what is the operator's doing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from iba.report.comparisons import pairs
+from iba.report.rows import DELETE, Stored, per_instance
+from iba.report.study_rows import REFERENCE, value_of
+from iba.report.text import Grid, interval, number, p_value, write_csv, write_grids
+from iba.stats import mean_interval
+from iba.store import read_parquet
+
+#: Study → what is checked, and the point that the others are compared with (None: a removal operator).
+CHECKS = {
+    "classifiers": ("an untrained classifier is explained", "fine-tuned"),
+    "targets": ("another class is explained", "gold"),
+    "noise_seeds": ("other noise is drawn", 3),
+    "operators": ("tokens are removed otherwise", DELETE),
+}
+
+
+def table(stored: Stored) -> pd.DataFrame:
+    """One row per study, data set, protocol, method and point.
+
+    Drop at 11 % and area over the curve, each with interval; `difference` is the drop minus that of the
+    point compared with, `p_holm` from the sign-flip test, corrected within the rows of one method.
+    """
+    return pd.DataFrame([row for study in CHECKS for row in _rows(stored, study)])
+
+
+def _rows(stored: Stored, study: str) -> Iterator[dict[str, object]]:
+    base = CHECKS[study][1]
+    for dataset in stored.names.datasets:
+        for protocol in stored.names.protocols:
+            for folder in sorted((stored.folder / "studies" / study / dataset / protocol).glob("*")):
+                scores = _points(folder)
+                if scores.empty:
+                    continue
+                drops = scores.pivot(index="instance_id", columns="point", values="drop_11").dropna()
+                points = [p for p in (base, *sorted(set(drops.columns) - {base}, key=str)) if p in drops]
+                tests = pairs(drops[points], stored.how) if len(points) > 1 else pd.DataFrame()
+                for point in points:
+                    yield {
+                        "study": study,
+                        "dataset": dataset,
+                        "protocol": protocol,
+                        "method": folder.name,
+                        "point": point,
+                        **_measured(scores[scores["point"] == point], stored),
+                        **_against(tests, base, point),
+                    }
+
+
+def _points(folder: Path) -> pd.DataFrame:
+    """Per-instance scores with a column `point`: the varied value, or the operator."""
+    tables = []
+    for path in sorted(folder.glob("*/degradation.parquet")):
+        scores = per_instance(read_parquet(path))
+        name = path.parent.name
+        tables.append(scores.assign(point=scores["operator"] if name == REFERENCE else value_of(name)))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _measured(scores: pd.DataFrame, stored: Stored) -> dict[str, float]:
+    drop = mean_interval(scores["drop_11"].to_numpy(float), stored.how)
+    area = mean_interval(scores["area_over"].to_numpy(float), stored.how)
+    return {
+        "n": drop.n,
+        "drop_11": drop.estimate,
+        "ci_low": drop.low,
+        "ci_high": drop.high,
+        "area_over": area.estimate,
+        "area_low": area.low,
+        "area_high": area.high,
+    }
+
+
+def _against(tests: pd.DataFrame, base: object, point: object) -> dict[str, float]:
+    if point == base or tests.empty:
+        return {}
+    row = tests[(tests["first"] == str(base)) & (tests["second"] == str(point))].iloc[0]
+    return {
+        "difference": -row["difference"],
+        "difference_low": -row["ci_high"],
+        "difference_high": -row["ci_low"],
+        "p_holm": row["p_holm"],
+    }
+
+
+def grids(stored: Stored, rows: pd.DataFrame) -> list[Grid]:
+    """One table per check that was run."""
+    if rows.empty:
+        return []
+    return [
+        _grid(stored, study, rows[rows["study"] == study])
+        for study in CHECKS
+        if (rows["study"] == study).any()
+    ]
+
+
+def _grid(stored: Stored, study: str, rows: pd.DataFrame) -> Grid:
+    names = stored.names
+    lines = []
+    for row in rows.itertuples():
+        changed = "–"
+        if "difference" in rows and not pd.isna(row.difference):
+            ends = interval(row.difference_low, row.difference_high)
+            changed = f"{number(row.difference)} {ends}, {p_value(row.p_holm)}"
+        lines.append(
+            [
+                names.datasets[row.dataset],
+                names.protocols[row.protocol],
+                names.methods.get(row.method, row.method),
+                str(row.point),
+                str(row.n),
+                f"{number(row.drop_11)} {interval(row.ci_low, row.ci_high)}",
+                f"{number(row.area_over)} {interval(row.area_low, row.area_high)}",
+                changed,
+            ]
+        )
+    what, base = CHECKS[study]
+    heads = [
+        "data set",
+        "protocol",
+        "method",
+        "point",
+        "n",
+        "drop at 11 %",
+        "area over the curve",
+        "drop changes by",
+    ]
+    notes = [f"The last column: drop at 11 % minus that of “{base}” on the same instances."]
+    return Grid(f"Sanity: {what}", heads, lines, notes)
+
+
+def write(stored: Stored) -> list[Path]:
+    """Store `sanity.csv`, `.md` and `.tex`; nothing where no check was run."""
+    rows = table(stored)
+    if rows.empty:
+        return []
+    csv = write_csv(stored.folder / "sanity.csv", rows)
+    return [csv, *write_grids(stored.folder, "sanity", grids(stored, rows), "sanity")]

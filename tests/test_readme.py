@@ -1,0 +1,70 @@
+"""What the README shows as code is run as it is printed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+import baselines
+from iba.experiment import selected
+from iba.stages import attribute, degrade, finetune, report
+
+ROOT = Path(__file__).resolve().parent.parent
+#: A code block whose first line is a comment with the file's name.
+BLOCK = re.compile(r"^```(?:python|yaml)\n# (?P<path>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def section() -> str:
+    """The README's section on adding things."""
+    text = (ROOT / "README.md").read_text()
+    return text[text.index("### Adding a data set, a model, a method") :].split("\n## ")[0]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A folder with the files of the example."""
+    files = {found["path"]: found["text"] for found in BLOCK.finditer(section())}
+    assert set(files) == {"baselines/length.py", "configs/method/length.yaml"}
+    assert sum(text.count("\n") + 1 for text in files.values()) <= 20
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(text)
+    return tmp_path
+
+
+def configured(folder: Path, *overrides: str) -> DictConfig:
+    """The smoke run on the planted set, which also finds what `folder/configs` adds."""
+    paths = (f"paths.root={ROOT}", f"paths.results={folder}/results", f"paths.cache={folder}/cache")
+    added = f"hydra.searchpath=[file://{folder}/configs]"
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose("config", overrides=["preset=smoke", "dataset=planted", added, *paths, *overrides])
+
+
+def test_the_method_of_the_readme_runs_as_printed(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (asked,) = re.findall(r"`(method=\S+)` runs it", section())
+    monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(written / "baselines")])
+    cfg = configured(written, asked, "protocol=corrected")
+    assert list(selected(cfg.method)) == ["iba", "length"]
+    for stage in (finetune, attribute, degrade, report):
+        stage.run(cfg)
+    run = written / "results" / "smoke"
+    rows = pd.read_parquet(run / "planted" / "corrected" / "length" / "degradation.parquet")
+    assert set(rows["method"]) == {"length"}
+    assert rows["instance_id"].nunique() == cfg.dataset.planted.n_test
+    assert rows["prob_target"].between(0, 1).all()
+    scored = pd.read_parquet(run / "planted" / "corrected" / "length" / "attributions.parquet")
+    for tokens, special, scores in zip(scored["tokens"], scored["special"], scored["scores"], strict=True):
+        lengths = [0 if s else len(t.removeprefix("##")) for t, s in zip(tokens, special, strict=True)]
+        assert list(scores) == lengths
+    assert "| Length | other |" in (run / "methods.md").read_text()
+
+
+def test_every_relative_link_leads_somewhere() -> None:
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
+        assert (ROOT / target).exists(), target
