@@ -7,7 +7,7 @@ and kept in `agreement.csv`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -26,10 +26,10 @@ STUDIES = ("layers", "betas", "noise_seeds")
 _KEY = ["kind", "dataset", "protocol", "first", "second"]
 
 
-def kendall(first: Sequence[float], second: Sequence[float], special: Sequence[bool]) -> float:
+def kendall(first: np.ndarray, second: np.ndarray, special: np.ndarray) -> float:
     """τ-b over the tokens that may be removed; NaN where one of the rankings is constant."""
-    removable = ~np.asarray(special, bool)
-    return float(stats.kendalltau(np.asarray(first)[removable], np.asarray(second)[removable]).statistic)
+    removable = ~special
+    return float(stats.kendalltau(first[removable], second[removable]).statistic)
 
 
 def agree(first: pd.DataFrame, second: pd.DataFrame) -> np.ndarray:

@@ -37,7 +37,7 @@ ALIKE = 0.02
 MOVE = 0.05
 #: … and discards most of the information if it keeps less than this share of the bits at the start.
 MOST = 0.5
-#: X alone: the norm of the hidden state as attribution, which is IBA's limit of β → 0.
+#: X alone: the norm of the hidden state as attribution, without any optimisation.
 X_ALONE = "hidden_norm"
 
 

@@ -49,7 +49,7 @@ _QUANTITIES = {
     BITS: ("bits per token", "bits_per_token_start"),
 }
 _WITHOUT = "without optimisation"
-_PAPERS, _SELECTED = "the paper's β", "β of `corrected`"
+_PAPERS, _SELECTED = "the paper's β", "selected β (corrected)"
 
 
 def selected_layers(study: Sequence[StudyRows]) -> list[Value]:
@@ -100,7 +100,7 @@ def draw_betas(stored: Stored, study: Sequence[StudyRows]) -> Figure:
         grid[:, 0], ["normalised drop $\\bar{d}$", *(name for name, _ in _QUANTITIES.values())], strict=True
     ):
         axes.set_ylabel(label)
-    colour_bar(figure, grid[0], colour, [power(float(beta)) for beta in colour], "β")
+    colour_bar(figure, list(grid[0]), colour, [power(float(beta)) for beta in colour], "β")
     legend(figure)
     return figure
 
@@ -150,7 +150,7 @@ def caption(stored: Stored, part: str) -> str:
         else "β over many decades: normalised drop while tokens are removed, most important first (one "
         "colour per β) and, against β, mean drop at 11 %, area over the curve, the target's probability "
         "with the bottleneck (dash-dotted: of the whole text), and the bits per token that it lets through "
-        "(dash-dotted: before the optimisation); `corrected` selects its β on training rows"
+        "(dash-dotted: before the optimisation); corrected selects its β on training rows"
     )
     return f"Figure 2{part}. {what}, with {stored.how.confidence:.0%} bootstrap intervals; {samples}."
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
@@ -57,7 +58,7 @@ def draw(
             panel.xaxis.set_major_locator(MultipleLocator(1 if len(every) <= 12 else 4))
             panel.tick_params(axis="x", labelsize=5.5)
     for score_axes in grid[:, 1:].T:
-        _share_y(score_axes)
+        _share_y(list(score_axes))
     grid[-1, 0].set_xlabel("tokens removed (%), most important first")
     for panel in grid[-1, 1:]:
         panel.set_xlabel("bottleneck after layer")
@@ -66,7 +67,7 @@ def draw(
     return figure
 
 
-def _share_y(column: Sequence) -> None:
+def _share_y(column: Sequence[Axes]) -> None:
     """The same scale in all rows, so that protocols can be compared."""
     low = min(axes.get_ylim()[0] for axes in column)
     high = max(axes.get_ylim()[1] for axes in column)

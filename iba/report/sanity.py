@@ -70,7 +70,7 @@ def _points(folder: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _measured(scores: pd.DataFrame, stored: Stored) -> dict[str, float]:
+def _measured(scores: pd.DataFrame, stored: Stored) -> dict[str, object]:
     drop = mean_interval(scores["drop_11"].to_numpy(float), stored.how)
     area = mean_interval(scores["area_over"].to_numpy(float), stored.how)
     return {

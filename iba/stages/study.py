@@ -20,7 +20,7 @@ from iba.studies import open_bench, study_cells, study_datasets
 
 def run(cfg: DictConfig) -> None:
     """Compute what is not there yet."""
-    for study in selected(cfg.study).values():
+    for study in selected(cfg.get("study") or DictConfig({})).values():
         for dataset in study_datasets(cfg, study):
             refuse_weak_classifier(Bench.open(cfg, dataset))
             run_study(open_bench(cfg, study, dataset), cfg, study)
