@@ -84,7 +84,11 @@ def write_classifier(run: Path, dataset: str, n: int) -> None:
     )
     write_parquet(run / dataset / "classifier.parquet", table)
     record = {
-        "settings": {"n": n, "max_length": 64, "recipe": {"seed": 3, "n_train": 100, "labels": ["no", "yes"]}},
+        "settings": {
+            "n": n,
+            "max_length": 64,
+            "recipe": {"seed": 3, "n_train": 100, "labels": ["no", "yes"]},
+        },
         "provenance": {
             "accuracy": 0.5,
             "n_accuracy": n,
@@ -134,28 +138,20 @@ def write_attributions(
 def write_study(
     run: Path,
     study: str,
-    dataset: str,
     protocol: str,
     points: dict[str, np.ndarray],
     references: dict[str, np.ndarray] | None = None,
     noise: str = "features",
 ) -> None:
-    """The curves of a study of IBA: `points` by folder (`layer=9`), `references` by method."""
-    cells = {("iba", point): curves for point, curves in points.items()}
-    cells |= {(method, "reference"): curves for method, curves in (references or {}).items()}
-    for (method, point), curves in cells.items():
-        folder = run / "studies" / study / dataset / protocol / method / point
-        rows = degradation(protocol, dataset, method, curves, orders=("most",))
-        vary = next(iter(points)).partition("=")[0]
-        value = point.partition("=")[2] or None
-        rows.insert(0, vary, value if vary == "weights" or value is None else float(value))
-        write_parquet(folder / "degradation.parquet", rows)
-        settings = {"max_length": 64, "method": {"noise": noise, "beta": 1e-5}}
-        write_json(folder / "attributions.json", {"settings": settings, "provenance": {}})
+    """The curves of a study of IBA on IMDB: `points` by folder (`layer=9`), `references` by method."""
+    for point, curves in points.items():
+        write_point(run, study, protocol, f"iba/{point}", curves, noise)
+    for method, curves in (references or {}).items():
+        write_point(run, study, protocol, f"{method}/reference", curves)
 
 
 def write_study_scores(
-    run: Path, study: str, dataset: str, protocol: str, bits: dict[str, list[float]], n: int, **numbers: float
+    run: Path, study: str, protocol: str, bits: dict[str, list[float]], n: int, **numbers: float
 ) -> None:
     """Token scores of a study's points: the same `bits` and the same numbers for all `n` instances."""
     for point, per_token in bits.items():
@@ -174,7 +170,7 @@ def write_study_scores(
             }
             | numbers
         )
-        folder = run / "studies" / study / dataset / protocol / "iba" / point
+        folder = run / "studies" / study / "imdb" / protocol / "iba" / point
         write_parquet(folder / "attributions.parquet", table)
 
 
@@ -207,10 +203,12 @@ def write_run(
     return folder / run
 
 
-def write_point(run: Path, study: str, protocol: str, point: str, curves: np.ndarray) -> None:
+def write_point(
+    run: Path, study: str, protocol: str, point: str, curves: np.ndarray, noise: str = "features"
+) -> None:
     """The degradation rows of one point of a study on IMDB, such as `iba/layer=9` or `random/reference`."""
     method, _, value = point.partition("/")
     folder = run / "studies" / study / "imdb" / protocol / method / value
     write_parquet(folder / "degradation.parquet", degradation(protocol, "imdb", method, curves))
-    settings = {"max_length": 64, "method": {"layer": 0.75, "beta": 1e-5}}
+    settings = {"max_length": 64, "method": {"layer": 0.75, "beta": 1e-5, "noise": noise}}
     write_json(folder / "attributions.json", {"settings": settings, "provenance": {}})

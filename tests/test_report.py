@@ -17,7 +17,6 @@ from fake_results import (
     write_attributions,
     write_cell,
     write_classifier,
-    write_point,
     write_run,
 )
 
@@ -42,8 +41,6 @@ from iba.store import write_parquet
 
 SMALL = ("dataset=[imdb,agnews]", "protocol=[released,corrected]")
 HOW = Resampling(0.95, 300, 3)
-#: 19 comparisons need p-values below 0.05/19, and permutations resolve 2/(n_resamples + 1).
-FINE = Resampling(0.95, 1500, 3)
 
 
 @pytest.fixture(scope="module")
@@ -341,41 +338,6 @@ def test_c1_to_c3_on_a_run_where_iba_wins_everywhere(large: Stored) -> None:
 def test_c1_to_c3_on_a_run_where_ig_wins_and_lime_is_worse_than_random(large: Stored) -> None:
     found = outcomes(with_drops(large, ig=0.4, lime=0.01))
     assert (found["C1"], found["C2"], found["C3"]) == ("not reproduced", "reproduced", "not reproduced")
-
-
-def layered(drops: dict[int, float]) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    return pd.DataFrame({layer: drop + rng.normal(0, 0.05, 200) for layer, drop in drops.items()})
-
-
-def test_c4_in_all_outcomes() -> None:
-    base = dict.fromkeys(range(1, 13), 0.2)
-    claimed = claims.layer_checks(layered(base | {8: 0.5, 9: 0.5, 1: 0.35}), FINE)
-    assert conclude("C4", "", claimed).outcome == "reproduced"
-    other = claims.layer_checks(layered(base | {8: 0.5, 9: 0.5, 1: 0.35, 12: 0.6}), FINE)
-    assert conclude("C4", "", other).outcome == "not reproduced"
-    few = claims.layer_checks(layered(base | {8: 0.5, 9: 0.5, 1: 0.35}).head(50), FINE)
-    assert conclude("C4", "", few).outcome == "not enough data"
-
-
-@pytest.mark.parametrize(("drop", "outcome"), [(0.2, "reproduced"), (0.5, "not reproduced")])
-def test_c5_reads_the_sweep_and_asks_for_equivalence(
-    stored: Stored, tmp_path: Path, drop: float, outcome: str
-) -> None:
-    points = {"iba/beta=1e-07": falling(200, drop), "hidden_norm/reference": falling(200, 0.2)}
-    for point, curves in points.items():
-        write_point(tmp_path, "betas", "corrected", point, curves)
-    verdict = claims.small_beta(replace(stored, folder=tmp_path), pd.DataFrame(), "corrected")
-    assert verdict.outcome == outcome
-    assert "n = 200" in verdict.checks[0].text
-
-
-def test_c4_reads_the_sweep_and_needs_all_twelve_layers(stored: Stored, tmp_path: Path) -> None:
-    for layer in (8, 9):
-        write_point(tmp_path, "layers", "corrected", f"iba/layer={layer}", falling(200, 0.2))
-    verdict = claims.best_layers(replace(stored, folder=tmp_path), pd.DataFrame(), "corrected")
-    assert verdict.outcome == "not enough data"
-    assert "[8, 9] of 1–12" in verdict.checks[0].text
 
 
 @pytest.mark.parametrize(

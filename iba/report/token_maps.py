@@ -69,10 +69,11 @@ def token_map(rows: pd.DataFrame) -> TokenMap:
     ordered = rows.assign(value=[value_of(point) for point in rows["point"]]).sort_values("value")
     column = "bits" if "bits" in rows and rows["bits"].notna().all() else "scores"
     first = ordered.iloc[0]
-    pieces = units(list(first["tokens"]), list(first["scores"]), list(first["special"]))
+    special = np.asarray(first["special"], np.bool_)
+    pieces = units(list(first["tokens"]), np.asarray(first["scores"], float).tolist(), special.tolist())
     return TokenMap(
         [f"{'##' * piece.joined}{piece.text}" for piece in pieces],
-        np.asarray(first["special"], np.bool_),
+        special,
         list(ordered["value"]),
         np.stack([np.asarray(values, float) for values in ordered[column]]),
         "information (bits per token)" if column == "bits" else "score",
