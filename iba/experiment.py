@@ -44,7 +44,8 @@ class Point:
 class Cell:
     """One data set under one protocol with one method, whose `settings` are resolved for both.
 
-    `target`: the class to explain. `weights`: of which classifier (see `Bench.weights`).
+    `target`: the class to explain. `weights`: of which classifier (see `Bench.weights`). `n_test`: how many
+    of the test instances, from the first; None takes all.
     """
 
     dataset: str
@@ -53,6 +54,7 @@ class Cell:
     settings: dict[str, Any]
     target: str = "gold"
     weights: str = "fine-tuned"
+    n_test: int | None = None
     point: Point | None = None
 
     @property
@@ -84,12 +86,13 @@ def cells(cfg: DictConfig, dataset: str) -> Iterator[Cell]:
     """Every protocol and method of one data set.
 
     A method's settings are its own file, changed by what the protocol says of it; both may refer to
-    the data set as `${dataset.…}`.
+    the data set as `${dataset.…}`. A slow method may name a smaller `n_test` for a data set.
     """
     for protocol in selected(cfg.protocol):
         for method, config in selected(cfg.method).items():
             settings = method_settings(cfg, dataset, protocol, config)
-            yield Cell(dataset, protocol, method, settings, cfg.target)
+            n_test = (config.get("n_test") or {}).get(dataset)
+            yield Cell(dataset, protocol, method, settings, cfg.target, n_test=n_test)
 
 
 def twins(cfg: DictConfig, cell: Cell) -> Iterator[Cell]:

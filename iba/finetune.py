@@ -15,6 +15,7 @@ from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    ProgressCallback,
     Trainer,
     TrainingArguments,
     set_seed,
@@ -62,6 +63,15 @@ class Recipe:
         }
 
 
+class LossBesideBar(ProgressCallback):
+    """Trainer's progress bar with the loss beside it, instead of dictionaries between the lines."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Show the newest training loss."""
+        if self.training_bar is not None and "loss" in (logs or {}):
+            self.training_bar.set_postfix_str(f"loss {float(logs['loss']):.3f}")
+
+
 def is_finished(folder: Path, recipe: Recipe) -> bool:
     """Whether `folder` holds a classifier that was trained to the end by this very recipe."""
     record = folder / FINISHED
@@ -89,6 +99,8 @@ def finetune(
         train_dataset=_rows(instances),
         data_collator=DataCollatorWithPadding(tokenizer),
     )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(LossBesideBar)
     result = trainer.train(resume_from_checkpoint=_last_step(folder / "steps"))
     model.eval()
     model.save_pretrained(folder)

@@ -221,6 +221,21 @@ def test_predicted_class_as_target(finished: DictConfig, tmp_path: Path) -> None
     assert (rows.target.to_numpy() == predicted[rows.instance_id].to_numpy()).all()
 
 
+def test_a_slow_method_may_take_the_first_instances(finished: DictConfig, tmp_path: Path) -> None:
+    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
+    cfg = configured(tmp_path, "method=[ig,random]", "protocol=described", "+method.ig.n_test.planted=4")
+    run_all(cfg)
+    whole, run = stored(finished), stored(cfg)
+    for table in ("attributions", "degradation"):
+        few, all_ = (rows[f"planted/described/ig/{table}.parquet"] for rows in (run, whole))
+        first = run["planted/described/random/attributions.parquet"].instance_id[:4]
+        assert set(few.instance_id) == set(first)
+        numbers = few.select_dtypes("number").columns
+        kept = all_[all_.instance_id.isin(first)]
+        np.testing.assert_allclose(few[numbers], kept[numbers], atol=2e-3)
+    assert len(run["planted/described/random/attributions.parquet"]) == 6
+
+
 def test_all_operators_and_orders(finished: DictConfig, tmp_path: Path) -> None:
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
     cfg = configured(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,11 +70,13 @@ def legend(figure: Figure, order: Sequence[str] = ()) -> None:
         return
     size = matplotlib.rcParams["legend.fontsize"] / 72  # inches
     entry = size * (_HANDLE + 3 + 0.56 * max(map(len, labels)))
+    most = max(1, min(len(labels), int(figure.get_figwidth() / entry)))
+    ncols = math.ceil(len(labels) / math.ceil(len(labels) / most))  # rows of like lengths
     figure.legend(
         [found[label] for label in labels],
         labels,
         loc="outside upper center",
-        ncols=max(1, min(len(labels), int(figure.get_figwidth() / entry))),
+        ncols=ncols,
         frameon=False,
         handlelength=_HANDLE,
     )

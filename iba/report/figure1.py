@@ -151,7 +151,7 @@ def caption_unscaled(stored: Stored) -> str:
 def _shading(stored: Stored) -> str:
     sizes = stored.scores.groupby("dataset")["instance_id"].nunique()
     each = ", ".join(f"{stored.names.datasets[d]} {sizes[d]}" for d in stored.datasets)
-    return f"shaded: {stored.how.confidence:.0%} bootstrap intervals; n: {each}"
+    return f"shaded: {100 * stored.how.confidence:g} % bootstrap intervals; n: {each}"
 
 
 def write(stored: Stored) -> list[Path]:

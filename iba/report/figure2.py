@@ -152,7 +152,7 @@ def caption(stored: Stored, part: str) -> str:
         "with the bottleneck (dash-dotted: of the whole text), and the bits per token that it lets through "
         "(dash-dotted: before the optimisation); corrected selects its β on training rows"
     )
-    return f"Figure 2{part}. {what}, with {stored.how.confidence:.0%} bootstrap intervals; {samples}."
+    return f"Figure 2{part}. {what}, with {100 * stored.how.confidence:g} % bootstrap intervals; {samples}."
 
 
 def write(stored: Stored) -> list[Path]:

@@ -80,8 +80,9 @@ def caption(stored: Stored) -> str:
     samples = sorted({sample(rows) for rows in load(stored, STUDY)})
     return (
         "Figure 4. The bottleneck after every layer: normalised drop while tokens are removed, most "
-        "important first (one colour per layer), mean drop of the target's probability at 11 % and mean "
-        f"area over its curve, with {stored.how.confidence:.0%} bootstrap intervals; {'; '.join(samples)}."
+        "important first (one colour per layer), mean drop of the target's probability at 11 % and "
+        f"mean area over its curve, with {100 * stored.how.confidence:g} % bootstrap "
+        f"intervals; {'; '.join(samples)}."
     )
 
 

@@ -32,7 +32,7 @@ def run(cfg: DictConfig) -> None:
         bench = Bench.open(cfg, name)
         refuse_weak_classifier(bench)
         for cell in cells(cfg, name):
-            attribute_cell(bench, cell)
+            attribute_cell(bench.first(cell.n_test), cell)
 
 
 def attributions(bench: Bench, cell: Cell) -> StageTable:

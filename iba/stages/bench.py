@@ -63,6 +63,12 @@ class Bench:
         """The same rows with the classifier of other weights."""
         return self if weights == self.weights else replace(self, weights=weights)
 
+    def first(self, n_test: int | None) -> Bench:
+        """The same with the first `n_test` of the test instances; None keeps all."""
+        if n_test is None or n_test >= len(self.samples.test):
+            return self
+        return replace(self, samples=replace(self.samples, test=self.samples.test[:n_test]))
+
     @cached_property
     def recipe(self) -> Recipe:
         """What the classifier is made of."""

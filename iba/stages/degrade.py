@@ -32,7 +32,7 @@ def run(cfg: DictConfig) -> None:
     for name in datasets(cfg):
         bench = Bench.open(cfg, name)
         for cell in cells(cfg, name):
-            degrade_cell(bench, cell)
+            degrade_cell(bench.first(cell.n_test), cell)
 
 
 def degradations(bench: Bench, cell: Cell) -> StageTable:
