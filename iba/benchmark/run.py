@@ -29,7 +29,7 @@ from iba.calibration import FIRST_STEP
 from iba.data.tokens import Instance
 from iba.degradation import Ranked, curve, removal_order
 from iba.devices import resolve_device
-from iba.experiment import datasets, method_settings
+from iba.experiment import datasets, method_settings, selected
 from iba.store import device_name, plain, provenance
 
 
@@ -60,7 +60,7 @@ def run(cfg: DictConfig) -> None:
         ledger.finish(provenance(device))
     show.comparison(comparison.rows(), machine.rows(), cfg.benchmark.full_rows)
     show.precision(precision.rows())
-    colours = {name: method.get("color") for name, method in cfg.method.items()}
+    colours = {name: method.get("color") for name, method in selected(cfg.method).items()}
     plots.scaling(scaling.rows(), colours, folder / f"{name}_scaling")
 
 
@@ -81,7 +81,7 @@ def _unresolved(cfg: DictConfig) -> dict[str, Any]:
     first = next(iter(datasets(cfg)))
     return {
         str(m): DictConfig({"settings": method_settings(cfg, first, PROTOCOL, config)})
-        for m, config in cfg.method.items()
+        for m, config in selected(cfg.method).items()
     }
 
 
