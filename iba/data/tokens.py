@@ -109,15 +109,24 @@ def collate(instances: Sequence[Instance], pad_token_id: int, device: torch.devi
     )
 
 
+#: A group is closed before a text that would be padded to more than so many times its length,
+#: once the group holds this share of the budget: smaller passes do not use the device well.
+_PADDING, _ENOUGH = 1.2, 1 / 8
+
+
 def buckets(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
     """Positions grouped by length so that no group, padded, holds more than `token_budget` tokens.
 
-    Longest first (so memory peaks at once, not an hour in); a group always has at least one member.
+    Longest first (so memory peaks at once, not an hour in); a group always has at least one member. Texts
+    much shorter than a group's longest start another group, unless the group is still small.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     group: list[int] = []
     for position in order:
-        if group and (len(group) + 1) * lengths[group[0]] > token_budget:
+        longest = lengths[group[0]] if group else 0
+        full = (len(group) + 1) * longest > token_budget
+        wasteful = longest > _PADDING * lengths[position] and len(group) * longest >= _ENOUGH * token_budget
+        if group and (full or wasteful):
             yield group
             group = []
         group.append(position)
