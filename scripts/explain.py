@@ -1,4 +1,4 @@
-"""Explain your own text: `scripts/explain.py text="A fine film." model_dir=FOLDER method=[iba,ig]`."""
+"""Explain your own text: `scripts/explain.py text="A fine film." model=FOLDER method=iba,ig`."""
 
 import sys
 

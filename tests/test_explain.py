@@ -163,3 +163,13 @@ def test_any_text_passes_through_the_command_line(text: str) -> None:
     [argument] = own_text.literal_arguments([f"text={text}"])
     value = OverridesParser.create().parse_override(argument).value()
     assert OmegaConf.create({"text": str(value)}).text == text
+
+
+def test_model_and_a_list_of_methods_may_be_given_as_one_says_them() -> None:
+    given = ["model=some/folder", "method=iba,ig", "method=[lime]", "seed=4"]
+    assert own_text.literal_arguments(given) == [
+        "model_dir='some/folder'",
+        "method=[iba,ig]",
+        "method=[lime]",
+        "seed=4",
+    ]

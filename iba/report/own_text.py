@@ -44,10 +44,16 @@ def run(cfg: DictConfig) -> None:
 
 
 def literal_arguments(arguments: Sequence[str]) -> list[str]:
-    """Arguments with free text quoted for Hydra, whose grammar gives commas and quotes a meaning."""
+    """Arguments with free text quoted for Hydra, whose grammar gives commas and quotes a meaning.
+
+    `model=FOLDER` is taken as `model_dir=FOLDER`, and `method=iba,ig` as `method=[iba,ig]`.
+    """
     found = []
     for argument in arguments:
         name, equals, value = argument.partition("=")
+        name = "model_dir" if name == "model" else name
+        if name == "method" and "," in value and not value.startswith("["):
+            argument = f"method=[{value}]"
         if equals and name in _LITERAL and value and (value != "null" or name == "text"):
             # Only in front of a quote or an interpolation does a backslash count: there it is doubled.
             value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
