@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from iba.store import atomic
 
@@ -22,7 +23,7 @@ _PANELS = {
 
 def scaling(rows: pd.DataFrame, colours: Mapping[str, str | None], stem: Path) -> None:
     """Draw `stem`.png and `stem`.pdf; dotted lines have slope 1 (cost proportional to what is varied)."""
-    figure = Figure(figsize=(10.5, 2.9), layout="constrained")
+    figure = Figure(figsize=(10.5, 3.2), layout="constrained")
     axes = figure.subplots(1, len(_PANELS))
     for axis, (sweep, (label, column, unit)) in zip(axes, _PANELS.items(), strict=True):
         chosen = rows[rows["sweep"] == sweep]
@@ -35,13 +36,18 @@ def scaling(rows: pd.DataFrame, colours: Mapping[str, str | None], stem: Path) -
             if sweep in ("tokens", "instances"):
                 axis.plot(x, y[0] * x / x[0], ":", lw=0.8, color="#999999")
         axis.set(xlabel=label, ylabel=unit, yscale="log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_major_formatter("{x:g}")
         if sweep == "layer":
             axis.set_ylim(*_decade(chosen[column]))
+            axis.set_xticks(sorted(set(chosen["value"])))
         else:
             axis.set_xscale("log", base=2)
             axis.xaxis.set_major_formatter("{x:g}")
         axis.grid(alpha=0.25)
-    axes[0].legend(fontsize=7, frameon=False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     # Type 42 keeps the text of the pdf selectable.
     with matplotlib.rc_context({"pdf.fonttype": 42}):
         for suffix in (".png", ".pdf"):
