@@ -131,6 +131,7 @@ def _arguments(recipe: Recipe, output: Path, device: torch.device) -> TrainingAr
         save_steps=settings["save_every"],
         save_total_limit=2,
         logging_steps=50,
+        disable_tqdm=False,
         seed=recipe.seed,
         data_seed=recipe.seed,
         bf16=recipe.precision == "bf16",
