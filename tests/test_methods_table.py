@@ -61,6 +61,18 @@ def grid_of(compared: Compared, dataset: str) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(grid.heads, row, strict=True)) for row in grid.rows}
 
 
+def test_sets_with_evidence_stand_beside_the_selected_ones(folder: Path, compared: Compared) -> None:
+    asked = ("dataset=imdb", "protocol=[described,corrected]")
+    beside = methods.compare(*methods.everything(configured(folder, *asked)))
+    assert beside.datasets == ["imdb", "planted"] == compared.datasets
+    imdb = beside.cells("imdb", "drop_11")["estimate"]
+    assert beside.mean_drops().to_dict() == pytest.approx(imdb.to_dict()), "no part in the mean"
+    assert compared.mean_drops().to_dict() != pytest.approx(imdb.to_dict())
+    pd.testing.assert_frame_equal(
+        beside.cells("planted", "planted_recall"), compared.cells("planted", "planted_recall")
+    )
+
+
 # --- which methods ------------------------------------------------------------------------------------
 
 

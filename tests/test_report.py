@@ -422,3 +422,11 @@ def test_the_page_is_self_contained_and_shows_the_instances(folder: Path) -> Non
 
 def test_text_from_data_is_escaped() -> None:
     assert html.markup("<b> & **x** `y`") == "&lt;b&gt; &amp; <strong>x</strong> <code>y</code>"
+
+
+def test_wide_intervals_are_cut_at_the_frame() -> None:
+    curve = np.array([[1.0, 0.5, 0.0]])
+    narrow = figure1.Panel(["iba"], np.array([0.0, 0.5, 1.0]), curve, curve - 0.1, curve + 0.1, 9)
+    assert figure1.limits([narrow]) == pytest.approx((-0.1 - 0.048, 1.1 + 0.048))
+    wide = figure1.Panel(["iba"], np.array([0.0, 0.5, 1.0]), curve, curve - 50, curve + 50, 9)
+    assert figure1.limits([narrow, wide]) == pytest.approx((-1 - 0.12, 2 + 0.12))

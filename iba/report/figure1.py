@@ -97,6 +97,18 @@ def draw_panel(axes: Axes, found: Panel, style: dict[str, Mark], labels: dict[st
     axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
 
 
+def limits(column: Sequence[Panel]) -> tuple[float, float]:
+    """The heights that a column of panels shows: its curves, and as much again for intervals.
+
+    Where hardly anything can be lost, an interval of d̄ is many times the curve; it is cut at the frame.
+    """
+    low, high = min(p.curve.min() for p in column), max(p.curve.max() for p in column)
+    lowest, highest = min(p.low.min() for p in column), max(p.high.max() for p in column)
+    lowest, highest = max(lowest, 2 * low - high), min(highest, 2 * high - low)
+    pad = 0.04 * (highest - lowest)
+    return float(lowest - pad), float(highest + pad)
+
+
 def draw(
     stored: Stored, protocols: Sequence[str], panels: dict[tuple[str, str], Panel], quantity: str
 ) -> Figure:
@@ -114,8 +126,11 @@ def draw(
             else:
                 axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", color="0.5")
             if i == 0:
-                axes.set_title(f"{stored.names.datasets[dataset]}\n{_sizes(dataset, panels)}")
+                name = stored.names.datasets[dataset].replace(", ", ",\n")
+                axes.set_title(f"{name}\n{_sizes(dataset, panels)}")
         grid[i, 0].set_ylabel(f"{stored.names.protocols[protocol]}\n{quantity}")
+    for j, dataset in enumerate(columns):
+        grid[0, j].set_ylim(*limits([p for (_, name), p in panels.items() if name == dataset]))
     figure.supxlabel("tokens removed (%), most important first", fontsize=7)
     legend(figure, list(stored.names.methods.values()))
     return figure
@@ -151,7 +166,8 @@ def caption_unscaled(stored: Stored) -> str:
 def _shading(stored: Stored) -> str:
     sizes = stored.scores.groupby("dataset")["instance_id"].nunique()
     each = ", ".join(f"{stored.names.datasets[d]} {sizes[d]}" for d in stored.datasets)
-    return f"shaded: {100 * stored.how.confidence:g} % bootstrap intervals; n: {each}"
+    share = f"{100 * stored.how.confidence:g} %"
+    return f"shaded: {share} bootstrap intervals, wide ones cut at the frame; n: {each}"
 
 
 def write(stored: Stored) -> list[Path]:

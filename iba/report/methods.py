@@ -64,6 +64,7 @@ class Compared:
     refused: dict[str, str]
     rows: pd.DataFrame
     tests: pd.DataFrame
+    beside: frozenset[str] = frozenset()
 
     @property
     def datasets(self) -> list[str]:
@@ -82,19 +83,25 @@ class Compared:
 
     def mean_drops(self) -> pd.Series:
         """Mean drop at 11 % over the data sets that a method was run on, the largest first."""
-        drops = self.rows[self.rows["measure"] == "drop_11"]
+        drops = self.rows[(self.rows["measure"] == "drop_11") & ~self.rows["dataset"].isin(self.beside)]
         return drops.groupby("method")["estimate"].mean().sort_values(ascending=False, kind="stable")
 
 
-def everything(cfg: DictConfig) -> tuple[Stored, dict[str, Traits]]:
-    """The rows of all known methods under the protocol of the comparison, on whatever instances."""
+def everything(cfg: DictConfig) -> tuple[Stored, dict[str, Traits], frozenset[str]]:
+    """The rows of all known methods under the protocol of the comparison, on whatever instances.
+
+    Sets with known evidence come after the selected data sets; where they were not selected themselves,
+    they are named last, to be shown beside the others.
+    """
     members = selected(cfg.known) | selected(cfg.method)
     names = Names.of(cfg, members)
+    evident = {name: str(d.title) for name, d in selected(cfg.evident).items() if name not in names.datasets}
+    names = replace(names, datasets=names.datasets | evident)
     traits = {
         name: Traits(str(m.get("family") or OTHER), bool(m.get("explains_class", True)))
         for name, m in members.items()
     }
-    return read(cfg, replace(names, protocols=_protocol(cfg, names))), traits
+    return read(cfg, replace(names, protocols=_protocol(cfg, names))), traits, frozenset(evident)
 
 
 def _protocol(cfg: DictConfig, names: Names) -> dict[str, str]:
@@ -106,7 +113,7 @@ def _protocol(cfg: DictConfig, names: Names) -> dict[str, str]:
     raise UserError(f"{run_folder(cfg)} holds no degradation rows yet: run scripts/degrade.py first.")
 
 
-def compare(stored: Stored, traits: dict[str, Traits]) -> Compared:
+def compare(stored: Stored, traits: dict[str, Traits], beside: frozenset[str] = frozenset()) -> Compared:
     """Cut the methods of every data set to the instances that they share, and compare them."""
     scores = stored.paper_scores()
     own_n, refused, cut = {}, {}, []
@@ -120,7 +127,7 @@ def compare(stored: Stored, traits: dict[str, Traits]) -> Compared:
             cut.append(rows[rows["instance_id"].isin(shared)])
     common = replace(stored, scores=pd.concat(cut, ignore_index=True) if cut else scores.head(0))
     (protocol,) = stored.protocols
-    found = Compared(common, protocol, traits, own_n, refused, pd.DataFrame(), pd.DataFrame())
+    found = Compared(common, protocol, traits, own_n, refused, pd.DataFrame(), pd.DataFrame(), beside)
     rows = pd.DataFrame(_rows(found), columns=COLUMNS)
     return replace(found, rows=rows.astype({"n": "Int64"}), tests=_tests(found))
 
@@ -206,7 +213,7 @@ def _overview(found: Compared, best: dict[str, str | None]) -> Grid:
     lines = []
     for method, mean in found.mean_drops().items():
         values = [_bold(drops[d].get(method), best.get(d) == method) for d in found.datasets]
-        whole = all(method in drops[d] for d in found.datasets)
+        whole = all(method in drops[d] for d in found.datasets if d not in found.beside)
         family = found.traits[str(method)].family
         lines.append([found.label(str(method)), family, *values, number(mean) if whole else "–"])
     heads = ["method", "family", *(found.stored.names.datasets[d] for d in found.datasets), "mean"]
@@ -271,7 +278,7 @@ def notes(found: Compared) -> list[str]:
         f"instances; n and {100 * how.confidence:g} % bootstrap intervals of every number: `methods.csv`.",
         "**Bold**: a larger drop than every other method run on the data set by a paired sign-flip "
         f"permutation test, Holm-corrected for all pairs, p < {1 - how.confidence:.2g}; pairs: "
-        "`methods_tests.csv`. Mean: over the data sets, – if one was not run.",
+        "`methods_tests.csv`. Mean: over the data sets (generated ones apart), – if one was not run.",
     ]
     if any(not found.traits[str(method)].explains_class for method in rows["method"].unique()):
         lines.append("† explains no class: whatever class is asked for, the scores are the same.")

@@ -78,7 +78,8 @@ def _draw_panel(axes: Axes, found: Compared, dataset: str, rows: dict[str, float
         axes.axhline(y, color="0.93", linewidth=0.6, zorder=0)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set_title(f"{found.stored.names.datasets[dataset]}\nn = {cells['n'].iloc[0]}")
+    name = found.stored.names.datasets[dataset].replace(", ", ",\n")
+    axes.set_title(f"{name}\nn = {cells['n'].iloc[0]}")
 
 
 def _legend(figure: Figure, found: Compared) -> None:

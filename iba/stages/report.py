@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -60,10 +59,9 @@ def run(cfg: DictConfig) -> None:
 
 def _compared(cfg: DictConfig, stored: Stored) -> methods.Compared:
     """All known methods on the instances that they share; what is refused is said."""
-    known, traits = methods.everything(cfg)
-    related = {name: label for name, label in known.names.methods.items() if name not in stored.methods}
-    collect(replace(known, names=replace(known.names, methods=related)), int(cfg.report.n_examples))
-    compared = methods.compare(known, traits)
+    known, traits, beside = methods.everything(cfg)
+    collect(known, int(cfg.report.n_examples))
+    compared = methods.compare(known, traits, beside)
     for line in compared.refused.values():
         print(line)
     return compared
