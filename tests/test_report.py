@@ -430,3 +430,6 @@ def test_wide_intervals_are_cut_at_the_frame() -> None:
     assert figure1.limits([narrow]) == pytest.approx((-0.1 - 0.048, 1.1 + 0.048))
     wide = figure1.Panel(["iba"], np.array([0.0, 0.5, 1.0]), curve, curve - 50, curve + 50, 9)
     assert figure1.limits([narrow, wide]) == pytest.approx((-1 - 0.12, 2 + 0.12))
+    nothing = replace(narrow, curve=curve * np.nan, low=curve * np.nan, high=curve * np.nan)
+    assert figure1.limits([narrow, nothing]) == figure1.limits([narrow])
+    assert figure1.limits([nothing]) == (0.0, 1.0)

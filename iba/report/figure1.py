@@ -102,9 +102,12 @@ def limits(column: Sequence[Panel]) -> tuple[float, float]:
 
     Where hardly anything can be lost, an interval of d̄ is many times the curve; it is cut at the frame.
     """
-    low, high = min(p.curve.min() for p in column), max(p.curve.max() for p in column)
-    lowest, highest = min(p.low.min() for p in column), max(p.high.max() for p in column)
-    lowest, highest = max(lowest, 2 * low - high), min(highest, 2 * high - low)
+    curves = [p for p in column if np.isfinite(p.curve).all()]  # NaN where nothing at all is lost
+    if not curves:
+        return 0.0, 1.0
+    low, high = min(p.curve.min() for p in curves), max(p.curve.max() for p in curves)
+    lowest = max(min(np.fmin(p.low, low).min() for p in curves), 2 * low - high)  # fmin passes NaN over
+    highest = min(max(np.fmax(p.high, high).max() for p in curves), 2 * high - low)
     pad = 0.04 * (highest - lowest)
     return float(lowest - pad), float(highest + pad)
 
