@@ -1,4 +1,4 @@
-"""Figure 2: (a) the bottleneck after selected layers; (b) β over many decades, beside its two limits.
+"""Figure 2: (a) the bottleneck after selected layers; (b) β over many decades, beside two references.
 
 (a) is Figure 4 with a few layers singled out. (b) has a column per data set and protocol: curves of the
 normalised drop d̄ above, and below, against β: drop at 11 %, area over the curve, the target's probability

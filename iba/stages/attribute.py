@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ def run(cfg: DictConfig) -> None:
     for name in datasets(cfg):
         bench = Bench.open(cfg, name)
         refuse_weak_classifier(bench)
+        first = cache(bench.first)  # one classifier for all cells of a size
         for cell in cells(cfg, name):
-            attribute_cell(bench.first(cell.n_test), cell)
+            attribute_cell(first(cell.n_test), cell)
 
 
 def attributions(bench: Bench, cell: Cell) -> StageTable:

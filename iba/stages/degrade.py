@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,9 @@ def run(cfg: DictConfig) -> None:
         )
     for name in datasets(cfg):
         bench = Bench.open(cfg, name)
+        first = cache(bench.first)  # one classifier for all cells of a size
         for cell in cells(cfg, name):
-            degrade_cell(bench.first(cell.n_test), cell)
+            degrade_cell(first(cell.n_test), cell)
 
 
 def degradations(bench: Bench, cell: Cell) -> StageTable:
