@@ -4,8 +4,8 @@ The bottleneck is IBA's, T = μ ⊙ X + (1 − μ) ⊙ ε after one layer, but �
 a small network, the same for every token (the paper's 1 × 1 convolutions), computes it from the token's
 hidden states at several depths. It is trained once, on training rows and their labels, to minimise the same
 loss, CE + β · mean KL, with every parameter of the classifier frozen.
-Cost: one forward pass an instance; the training costs `n_training_steps` · `batch_size` passes through the
-layers above the bottleneck, once per β tried.
+Cost: one forward pass an instance; the training costs `n_training_steps` · `batch_size` forward passes, and
+as many forward and backward passes through the layers above the bottleneck for each β tried.
 The network never sees which class is asked for: it explains what it takes for the label, not a chosen class.
 """
 
@@ -65,8 +65,9 @@ class ReadoutBottleneck:
         layer = classifier.resolve_layer(self.layer)
         statistics = feature_statistics(classifier, data, layer, self.n_statistics)
         if self.beta != "calibrated":
-            return statistics | self._train(classifier, data, statistics, float(self.beta))
-        states = {b: statistics | self._train(classifier, data, statistics, b) for b in self.beta_grid}
+            beta = float(self.beta)
+            return self._train(classifier, data, statistics, [beta])[beta]
+        states = self._train(classifier, data, statistics, self.beta_grid)
         chosen = select_beta({b: self._with(s) for b, s in states.items()}, classifier, data.calibration)
         return states[float(chosen["beta"])] | chosen
 
@@ -122,36 +123,38 @@ class ReadoutBottleneck:
             self._network.load_state_dict(weights)
         return self._network
 
-    def _train(self, classifier: Classifier, data: FitData, statistics: State, beta: float) -> State:
-        """Weights after `n_training_steps` Adam updates, with the mean loss of the last tenth of them."""
+    def _train(
+        self, classifier: Classifier, data: FitData, statistics: State, betas: Sequence[float]
+    ) -> dict[float, State]:
+        """For each β what `fit` returns: a network after `n_training_steps` Adam updates, its loss at the
+        start, and the mean loss of the last tenth of the steps.
+
+        All networks see the same rows, noise and hidden states, which are computed once.
+        """
         layer, layers = classifier.resolve_layer(self.layer), self._layers(classifier)
         noise = noise_of(statistics, classifier)
-        network = self._new_network(classifier)
-        optimiser = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
+        networks = {beta: self._new_network(classifier) for beta in betas}
+        # One optimiser for all: Adam treats every parameter by itself.
+        weights = [weight for network in networks.values() for weight in network.parameters()]
+        optimiser = torch.optim.Adam(weights, lr=self.learning_rate)
         generator = torch.Generator().manual_seed(self.seed)
-        losses = []
+        losses: dict[float, list[float]] = {beta: [] for beta in betas}
         for rows in self._draws(data.train):
             optimiser.zero_grad(set_to_none=True)
-            total = 0.0
+            totals = dict.fromkeys(betas, 0.0)
             for group in buckets([len(r) for r in rows], classifier.token_budget):
-                chosen = [rows[i] for i in group]
-                batch = classifier.batch(chosen)
+                batch = classifier.batch([rows[i] for i in group])
                 states = classifier.hidden_states(batch, layers)
                 standard = torch.randn(states[layer].shape, generator=generator).to(classifier.device)
-                loss = readout_loss(network, classifier, batch, states, layer, noise, standard, beta) / len(
-                    rows
-                )
-                loss.backward()
-                total += float(loss.detach())
+                for beta, network in networks.items():
+                    loss = readout_loss(network, classifier, batch, states, layer, noise, standard, beta)
+                    (loss / len(rows)).backward()
+                    totals[beta] += float(loss.detach()) / len(rows)
             optimiser.step()
-            losses.append(total)
-        weights = {
-            PREFIX + name: value.detach().cpu().clone() for name, value in network.state_dict().items()
-        }
-        tail = losses[-max(1, len(losses) // 10) :]
-        return weights | {
-            "training_loss_nats_start": torch.tensor(losses[0]),
-            "training_loss_nats_end": torch.tensor(float(np.mean(tail))),
+            for beta in betas:
+                losses[beta].append(totals[beta])
+        return {
+            beta: statistics | _weights(network) | _ends(losses[beta]) for beta, network in networks.items()
         }
 
     def _draws(self, train: Sequence[Instance]) -> Iterator[list[Instance]]:
@@ -159,6 +162,18 @@ class ReadoutBottleneck:
         size = min(self.batch_size, len(train))
         for _ in range(self.n_training_steps):
             yield [train[i] for i in rng.choice(len(train), size, replace=False)]
+
+
+def _weights(network: nn.Module) -> State:
+    return {PREFIX + name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+def _ends(losses: list[float]) -> State:
+    tail = losses[-max(1, len(losses) // 10) :]
+    return {
+        "training_loss_nats_start": torch.tensor(losses[0]),
+        "training_loss_nats_end": torch.tensor(float(np.mean(tail))),
+    }
 
 
 def noise_of(state: State, classifier: Classifier) -> Noise:

@@ -155,6 +155,17 @@ def test_readout_state_survives_a_restart(classifier: Classifier, batch: TokenBa
     )
 
 
+def test_networks_of_a_grid_are_what_each_beta_trains_alone(classifier: Classifier, data: FitData) -> None:
+    settings: dict[str, Any] = {"n_training_steps": 4, "learning_rate": 1e-2, "batch_size": 3}
+    chosen = ReadoutBottleneck(0.5, beta_grid=[30.0, 0.1], **settings).fit(classifier, data)
+    alone = {b: ReadoutBottleneck(0.5, beta=b, **settings).fit(classifier, data) for b in (0.1, 30.0)}
+    other = alone.pop(30.0 if float(chosen["beta"]) == 0.1 else 0.1)
+    (same,) = alone.values()
+    for name, value in same.items():
+        torch.testing.assert_close(chosen[name], value)
+    assert not torch.allclose(chosen["readout.4.weight"], other["readout.4.weight"])
+
+
 @pytest.mark.parametrize("name", ["iba_readout", "attention_write_bottleneck"])
 def test_a_calibrated_beta_is_the_one_with_the_largest_drop(
     name: str, classifier: Classifier, data: FitData
