@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from iba.attributor import Attribution, FitData, State, learned
 from iba.bottleneck import Noise, kl_nats, restrict
@@ -139,7 +140,8 @@ class ReadoutBottleneck:
         optimiser = torch.optim.Adam(weights, lr=self.learning_rate)
         generator = torch.Generator().manual_seed(self.seed)
         losses: dict[float, list[float]] = {beta: [] for beta in betas}
-        for rows in self._draws(data.train):
+        draws = self._draws(data.train)
+        for rows in tqdm(draws, "train the readout", self.n_training_steps, leave=False, unit="step"):
             optimiser.zero_grad(set_to_none=True)
             totals = dict.fromkeys(betas, 0.0)
             for group in buckets([len(r) for r in rows], classifier.token_budget):

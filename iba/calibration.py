@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from iba.attributor import Attributor, FitData, State
 from iba.data.tokens import Instance, buckets
@@ -46,14 +47,16 @@ def _statistics_up_to(classifier: Classifier, rows: list[Instance], layer: int) 
     shape = (layer, classifier.hidden_size)
     total = torch.zeros(shape, dtype=torch.float64, device=classifier.device)
     squares, count = torch.zeros_like(total), 0
-    for group in buckets([len(r) for r in rows], classifier.token_budget):
-        batch = classifier.batch([rows[i] for i in group])
-        states = classifier.hidden_states(batch, list(range(1, layer + 1)))
-        for row, number in enumerate(states):
-            values = states[number][batch.attention_mask].double()
-            total[row] += values.sum(0)
-            squares[row] += values.square().sum(0)
-        count += int(batch.attention_mask.sum())
+    with tqdm(total=len(rows), desc="noise statistics", unit="inst", leave=False) as bar:
+        for group in buckets([len(r) for r in rows], classifier.token_budget):
+            batch = classifier.batch([rows[i] for i in group])
+            states = classifier.hidden_states(batch, list(range(1, layer + 1)))
+            for row, number in enumerate(states):
+                values = states[number][batch.attention_mask].double()
+                total[row] += values.sum(0)
+                squares[row] += values.square().sum(0)
+            count += int(batch.attention_mask.sum())
+            bar.update(len(group))
     mean = total / count
     std = (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(1e-3)
     return {
@@ -77,7 +80,8 @@ def select_beta(
     if not candidates or not rows:
         raise UserError("beta=calibrated needs a beta_grid and n_calibration > 0 training rows.")
     grid = sorted(candidates)
-    found = [attribute_rows(candidates[beta], classifier, rows) for beta in grid]
+    choices = tqdm(grid, desc="choose β", unit="β", leave=False)
+    found = [attribute_rows(candidates[beta], classifier, rows) for beta in choices]
     drops = [first_step_drop(attributed, classifier, rows) for attributed in found]
     return {
         "beta": torch.tensor(grid[int(np.argmax(drops))], dtype=torch.float64),
@@ -106,8 +110,10 @@ def attribute_rows(method: Attributor, classifier: Classifier, rows: Sequence[In
         for row, i in enumerate(group):
             numbers = {name: values[row].cpu() for name, values in said.per_instance.items()}
             found[i] = Attributed(said.scores[row, : len(rows[i])].cpu(), numbers)
+        bar.update(len(group))
 
-    run_grouped([len(r) for r in rows], classifier.token_budget // method.copies, work)
+    with tqdm(total=len(rows), desc="held-out training rows", unit="inst", leave=False) as bar:
+        run_grouped([len(r) for r in rows], classifier.token_budget // method.copies, work)
     return [found[i] for i in range(len(rows))]
 
 

@@ -28,7 +28,9 @@ def open_bench(cfg: DictConfig, study: DictConfig, dataset: str) -> Bench:
     changed = DictConfig(OmegaConf.merge(cfg, changes))
     bench = Bench.open(changed, dataset)
     examples = chosen(study, dataset, bench)
-    samples = bench.samples if examples is None else replace(bench.samples, test=examples)
+    held_out = bench.samples.calibration[: study.n_calibration]
+    test = bench.samples.test if examples is None else examples
+    samples = replace(bench.samples, test=test, calibration=held_out)
     return replace(bench, samples=samples, cut=study.max_length)
 
 

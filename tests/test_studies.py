@@ -16,6 +16,7 @@ from iba.errors import UserError
 from iba.method import InformationBottleneck
 from iba.stages import attribute, degrade, finetune, study
 from iba.stages.bench import Bench
+from iba.studies import open_bench
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = ("layers", "betas", "classifiers", "targets", "token_layers", "operators")
@@ -205,6 +206,15 @@ def test_a_users_mistakes(finished: DictConfig, override: str, message: str) -> 
                      override, only="token_layers")  # fmt: skip
     with pytest.raises(UserError, match=message):
         study.run(cfg)
+
+
+def test_a_study_may_choose_beta_on_fewer_held_out_rows(finished: DictConfig) -> None:
+    cfg = configured(run_folder(finished).parent.parent, "study.layers.n_calibration=3", only="layers")
+    all_rows = Bench.open(cfg, "planted").samples
+    found = open_bench(cfg, cfg.study.layers, "planted").samples
+    assert len(all_rows.calibration) > 3
+    assert found.calibration == all_rows.calibration[:3]
+    assert found.test == all_rows.test
 
 
 def test_unknown_weights(finished: DictConfig) -> None:
