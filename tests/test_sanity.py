@@ -32,7 +32,7 @@ def test_an_untrained_classifier_costs_the_method_its_power(folder: Path) -> Non
     assert rows.drop_11.to_list() == pytest.approx([0.30, 0.05])
     assert rows.loc["random", "difference"] == pytest.approx(-0.25)
     assert np.isnan(rows.loc["fine-tuned", "difference"])
-    texts = [p.read_text() for p in sanity.write(stored) if p.suffix == ".md"]
+    texts = [p.read_text() for p in sanity.report(stored).write(stored.folder) if p.suffix == ".md"]
     assert "an untrained classifier is explained" in texts[0]
 
 
@@ -46,7 +46,7 @@ def test_kendall_by_hand() -> None:
 
 def test_agreement_of_methods_is_kept_where_the_scores_are_gone(folder: Path) -> None:
     stored = load(configured(folder, "dataset=imdb", "protocol=described"))
-    agreement.write(stored)
+    agreement.report(stored).write(stored.folder)
     path = stored.folder / "agreement.csv"
     (row,) = pd.read_csv(path).itertuples()
     assert (row.kind, row.first, row.second, row.n) == ("methods", "iba", "random", 20)
@@ -55,5 +55,5 @@ def test_agreement_of_methods_is_kept_where_the_scores_are_gone(folder: Path) ->
     before = path.read_bytes()
     for scores in stored.folder.rglob("attributions.parquet"):
         scores.unlink()
-    agreement.write(stored)
+    agreement.report(stored).write(stored.folder)
     assert path.read_bytes() == before

@@ -67,7 +67,7 @@ def test_a_seed_that_lacks_a_method_is_left_out(folder: Path, tmp_path: Path) ->
 
 
 def test_files_and_accuracies(folder: Path, tmp_path: Path) -> None:
-    paths = seeds.write(load(cfg_of(folder)))
+    paths = seeds.report(load(cfg_of(folder))).write(folder)
     text = next(p for p in paths if p.suffix == ".md").read_text()
     assert "IBA − Random" in text
     assert "seeds 3, 4, 5: accuracy 50.0 %, 50.0 %, 50.0 %" in text
@@ -75,5 +75,5 @@ def test_files_and_accuracies(folder: Path, tmp_path: Path) -> None:
         tmp_path, datasets=("rte",), protocols=("described",), drops={"iba": 0.3, "random": 0.0}
     )
     with_seed(single, 3)
-    assert seeds.write(load(cfg_of(tmp_path))) == []
+    assert seeds.report(load(cfg_of(tmp_path))).write(single) == []
     assert np.all([not (single / f"seeds.{kind}").exists() for kind in ("csv", "md", "tex")])

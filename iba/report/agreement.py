@@ -17,7 +17,7 @@ from scipy import stats
 
 from iba.report.rows import Stored
 from iba.report.study_rows import METHOD, value_of
-from iba.report.text import Grid, interval, number, write_csv, write_grids
+from iba.report.text import Grid, Table, interval, number
 from iba.stats import mean_interval
 from iba.store import read_parquet
 
@@ -113,10 +113,7 @@ def grid(stored: Stored, rows: pd.DataFrame) -> Grid:
     return Grid("Rank agreement", heads, lines, notes)
 
 
-def write(stored: Stored) -> list[Path]:
-    """Store `agreement.csv`, `.md` and `.tex`; nothing where there are no token scores."""
+def report(stored: Stored) -> Table:
+    """`agreement.*`; nothing where there are no token scores."""
     rows = table(stored)
-    if rows.empty:
-        return []
-    csv = write_csv(stored.folder / "agreement.csv", rows)
-    return [csv, *write_grids(stored.folder, "agreement", [grid(stored, rows)], "agreement")]
+    return Table("agreement", rows, [] if rows.empty else [grid(stored, rows)], "agreement")

@@ -7,15 +7,15 @@ are not on this machine keep what is already stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from iba.report.rows import CELL, Stored
+from iba.report.rows import CELL
 from iba.report.text import write_csv
-from iba.stats import mean_interval
+from iba.stats import Resampling, mean_interval
 from iba.store import read_parquet, write_parquet
 
 #: What is kept of the instances that are shown.
@@ -23,22 +23,23 @@ EXAMPLE = ["instance_id", "label", "target", "tokens", "special", "scores"]
 _IDENTITY = {"instance_id", "label", "target"}
 
 
-def collect(stored: Stored, n_examples: int) -> None:
-    """Bring the small files up to date with the attributions that are here."""
+def collect(run: Path, how: Resampling, n_examples: int) -> None:
+    """Bring the small files of the run's folder up to date with the attributions that are here."""
     examples, recalls = [], []
-    for (protocol, dataset, method), path in _attributions(stored):
+    for path in sorted(run.glob("*/*/*/attributions.parquet")):
+        dataset, protocol, method = path.parts[-4:-1]
         rows = read_parquet(path)
         _store_diagnostics(rows, path.with_name("diagnostics.parquet"))
         cell = dict(zip(CELL, (protocol, dataset, method), strict=True))
         examples.append(spread(rows, n_examples)[EXAMPLE].assign(**cell))
         if rows["evidence"].notna().all():
-            recalls.append(cell | recall_row(rows, stored))
+            recalls.append(cell | recall_row(rows, how))
     if examples:
-        path = stored.folder / "examples.parquet"
+        path = run / "examples.parquet"
         old = read_parquet(path) if path.is_file() else None
         write_parquet(path, replace_cells(old, pd.concat(examples, ignore_index=True)))
     if recalls:
-        path = stored.folder / "planted.csv"
+        path = run / "planted.csv"
         old = pd.read_csv(path) if path.is_file() else None
         write_csv(path, replace_cells(old, pd.DataFrame(recalls)))
 
@@ -60,15 +61,6 @@ def replace_cells(
     return new.sort_values(keys, kind="stable", ignore_index=True)
 
 
-def _attributions(stored: Stored) -> Iterator[tuple[tuple[str, str, str], Path]]:
-    for protocol in stored.protocols:
-        for dataset in stored.datasets:
-            for method in stored.methods:
-                path = stored.folder / dataset / protocol / method / "attributions.parquet"
-                if path.is_file():
-                    yield (protocol, dataset, method), path
-
-
 def scalars(rows: pd.DataFrame) -> list[str]:
     """The columns of attributions that hold one number per instance."""
     return [name for name in rows.select_dtypes("number").columns if name not in _IDENTITY]
@@ -79,11 +71,11 @@ def _store_diagnostics(rows: pd.DataFrame, path: Path) -> None:
         write_parquet(path, rows[["instance_id", *numbers]])
 
 
-def recall_row(rows: pd.DataFrame, stored: Stored) -> dict[str, float | int]:
+def recall_row(rows: pd.DataFrame, how: Resampling) -> dict[str, float | int]:
     """Mean recall of the evidence tokens with its interval, and what a random ranking would reach."""
     recalls = [recall(r.scores.tolist(), r.special.tolist(), r.evidence.tolist()) for r in rows.itertuples()]
     chances = [sum(r.evidence) / (len(r.special) - sum(r.special)) for r in rows.itertuples()]
-    found = mean_interval(np.array(recalls), stored.how)
+    found = mean_interval(np.array(recalls), how)
     return {
         "n": found.n,
         "recall": found.estimate,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from iba.report.rows import Stored
-from iba.report.text import Grid, interval, number, write_csv, write_grids
+from iba.report.text import Grid, Table, interval, number
 from iba.stats import mean_interval
 
 #: Column of the per-instance scores → what the table calls it; the arrow says which way is better.
@@ -78,8 +76,7 @@ _NOTES = (
 )
 
 
-def write(stored: Stored) -> list[Path]:
-    """Store `faithfulness.csv`, `.md` and `.tex`."""
+def report(stored: Stored) -> Table:
+    """`faithfulness.*`."""
     rows = table(stored)
-    csv = write_csv(stored.folder / "faithfulness.csv", rows)
-    return [csv, *write_grids(stored.folder, "faithfulness", grids(stored, rows), "faithfulness")]
+    return Table("faithfulness", rows, grids(stored, rows), "faithfulness")

@@ -20,7 +20,7 @@ from iba.report import planted
 from iba.report.comparisons import pairs, significantly_best
 from iba.report.notes import dataset_notes
 from iba.report.rows import Names, Stored, read
-from iba.report.text import Grid, interval, number, write_csv, write_grids
+from iba.report.text import Grid, Table, interval, number, write_csv
 from iba.stats import Resampling, mean_interval
 
 #: Column of the per-instance scores → what the table calls it; the arrow says which way is better.
@@ -294,8 +294,5 @@ def notes(found: Compared) -> list[str]:
 def write(found: Compared) -> list[Path]:
     """Store `methods.csv`, `.md` and `.tex` and the tests as `methods_tests.csv`."""
     folder = found.stored.folder
-    return [
-        write_csv(folder / "methods.csv", found.rows),
-        write_csv(folder / "methods_tests.csv", found.tests),
-        *write_grids(folder, "methods", grids(found), "methods"),
-    ]
+    tests = write_csv(folder / "methods_tests.csv", found.tests)
+    return [tests, *Table("methods", found.rows, grids(found), "methods").write(folder)]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from iba.report.rows import Stored
-from iba.report.text import Grid, interval, number, write_grids
+from iba.report.text import Grid, Table, interval, number
 
 
 def table(stored: Stored) -> pd.DataFrame | None:
@@ -52,9 +50,8 @@ def grid(stored: Stored, rows: pd.DataFrame) -> Grid:
     return Grid("Planted evidence found", heads, lines, notes)
 
 
-def write(stored: Stored) -> list[Path]:
-    """Store `planted.md` and `.tex` if the run has planted sets."""
+def report(stored: Stored) -> Table:
+    """`planted.*`; nothing where no planted set was attributed."""
     rows = table(stored)
-    if rows is None or rows.empty:
-        return []
-    return write_grids(stored.folder, "planted", [grid(stored, rows)], "planted")
+    there = rows is not None and not rows.empty
+    return Table("planted", None, [grid(stored, rows)] if there else [], "planted")

@@ -44,7 +44,7 @@ class Names:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal only to itself, so that what is read of it can be cached
 class Stored:
     """What the report reads of one run.
 

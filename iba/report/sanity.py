@@ -15,7 +15,7 @@ import pandas as pd
 from iba.report.comparisons import pairs
 from iba.report.rows import DELETE, Stored, per_instance
 from iba.report.study_rows import REFERENCE, value_of
-from iba.report.text import Grid, interval, number, p_value, write_csv, write_grids
+from iba.report.text import Grid, Table, interval, number, p_value
 from iba.stats import mean_interval
 from iba.store import read_parquet
 
@@ -142,10 +142,7 @@ def _grid(stored: Stored, study: str, rows: pd.DataFrame) -> Grid:
     return Grid(f"Sanity: {what}", heads, lines, notes)
 
 
-def write(stored: Stored) -> list[Path]:
-    """Store `sanity.csv`, `.md` and `.tex`; nothing where no check was run."""
+def report(stored: Stored) -> Table:
+    """`sanity.*`; nothing where no check was run."""
     rows = table(stored)
-    if rows.empty:
-        return []
-    csv = write_csv(stored.folder / "sanity.csv", rows)
-    return [csv, *write_grids(stored.folder, "sanity", grids(stored, rows), "sanity")]
+    return Table("sanity", rows, grids(stored, rows), "sanity")

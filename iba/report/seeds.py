@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from iba.report.rows import DELETE, Stored, per_instance
-from iba.report.text import Grid, interval, number, share, write_csv, write_grids
+from iba.report.text import Grid, Table, interval, number, share
 from iba.stats import hierarchical_interval
 from iba.store import read_json, read_parquet
 
@@ -115,10 +115,7 @@ def _notes(stored: Stored, rows: pd.DataFrame) -> Sequence[str]:
     ]
 
 
-def write(stored: Stored) -> list[Path]:
-    """Store `seeds.csv`, `.md` and `.tex`; nothing where one seed is all there is."""
+def report(stored: Stored) -> Table:
+    """`seeds.*`; nothing where one seed is all there is."""
     rows = table(stored)
-    if rows.empty:
-        return []
-    csv = write_csv(stored.folder / "seeds.csv", rows)
-    return [csv, *write_grids(stored.folder, "seeds", [grid(stored, rows)], "seeds")]
+    return Table("seeds", rows, [] if rows.empty else [grid(stored, rows)], "seeds")

@@ -7,6 +7,7 @@ it, and the study's small files (see `study_collect`). A point's folder is named
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def value_of(point: str) -> Value:
     return text
 
 
+@cache
 def load(stored: Stored, study: str) -> list[StudyRows]:
     """What is stored of a study, by data set and protocol; empty where it was not run."""
     folder, numbers = stored.folder / "studies" / study, small_file(stored, study, "diagnostics")

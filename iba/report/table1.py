@@ -6,14 +6,12 @@ wherever the probability falls, and where it rises a reader must see that it ris
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from iba.report.comparisons import significantly_best
 from iba.report.notes import dataset_notes, method_notes
 from iba.report.rows import Stored
-from iba.report.text import Grid, interval, number, share, write_csv, write_grids
+from iba.report.text import Grid, Table, interval, number, share
 from iba.stats import mean_interval
 
 
@@ -114,8 +112,7 @@ def notes(stored: Stored) -> list[str]:
     ]
 
 
-def write(stored: Stored, tests: pd.DataFrame) -> list[Path]:
-    """Store `table1.csv`, `.md` and `.tex`."""
+def report(stored: Stored, tests: pd.DataFrame) -> Table:
+    """`table1.*`."""
     rows = table(stored)
-    csv = write_csv(stored.folder / "table1.csv", rows)
-    return [csv, *write_grids(stored.folder, "table1", grids(stored, rows, tests), "drop")]
+    return Table("table1", rows, grids(stored, rows, tests), "drop")

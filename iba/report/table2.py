@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from iba.report.rows import Stored
-from iba.report.text import Grid, number, share, write_csv, write_grids
+from iba.report.text import Grid, Table, number, share
 
 
 def table(stored: Stored) -> pd.DataFrame:
@@ -62,8 +60,7 @@ def grid(stored: Stored, rows: pd.DataFrame) -> Grid:
     return Grid(f"Table 2. Data sets ({stored.title})", heads, lines, notes)
 
 
-def write(stored: Stored) -> list[Path]:
-    """Store `table2.csv`, `.md` and `.tex`."""
+def report(stored: Stored) -> Table:
+    """`table2.*`."""
     rows = table(stored)
-    csv = write_csv(stored.folder / "table2.csv", rows)
-    return [csv, *write_grids(stored.folder, "table2", [grid(stored, rows)], "data")]
+    return Table("table2", rows, [grid(stored, rows)], "data")

@@ -29,6 +29,24 @@ class Grid:
     notes: Sequence[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of the report: its rows, stored as `<name>.csv` (None: they are stored already), and the text
+    of them, stored as `<name>.md` and `.tex`; no grids where there is nothing to say."""
+
+    name: str
+    rows: pd.DataFrame | None
+    grids: Sequence[Grid]
+    label: str
+
+    def write(self, folder: Path) -> list[Path]:
+        """Store the files, if there is anything to store."""
+        if not self.grids:
+            return []
+        csv = [] if self.rows is None else [write_csv(folder / f"{self.name}.csv", self.rows)]
+        return [*csv, *_write_grids(folder, self.name, self.grids, self.label)]
+
+
 def number(value: float | None, digits: int = DIGITS) -> str:
     """A number with a true minus sign; a dash where there is none."""
     if value is None or math.isnan(value):
@@ -98,7 +116,7 @@ def write_csv(path: Path, table: pd.DataFrame) -> Path:
     return write_text(path, table.to_csv(index=False, float_format="%.6g"))
 
 
-def write_grids(folder: Path, name: str, grids: Sequence[Grid], label: str) -> list[Path]:
+def _write_grids(folder: Path, name: str, grids: Sequence[Grid], label: str) -> list[Path]:
     """Write grids as `<name>.md` and `<name>.tex`."""
     md = "\n".join(markdown(grid) for grid in grids)
     tex = "\n".join(latex(grid, f"{label}-{i}" if i else label) for i, grid in enumerate(grids))

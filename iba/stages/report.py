@@ -31,7 +31,7 @@ from iba.report import (
 )
 from iba.report.collect import collect
 from iba.report.rows import Stored, load
-from iba.report.text import Grid
+from iba.report.text import Table
 
 SECTIONS = ("tables", "methods", "figures", "verdicts", "html")
 
@@ -43,7 +43,7 @@ def run(cfg: DictConfig) -> None:
     if unknown:
         raise UserError(f"report section {unknown[0]!r} is unknown; choose from {', '.join(SECTIONS)}.")
     stored = load(cfg)
-    collect(stored, int(cfg.report.n_examples))
+    collect(stored.folder, stored.how, int(cfg.report.n_examples))
     study_collect.collect(stored, int(cfg.report.n_examples))
     if "figures" in wanted:
         for figure in (figure1, figure2, figure3, figure4, figure5):
@@ -60,7 +60,6 @@ def run(cfg: DictConfig) -> None:
 def _compared(cfg: DictConfig, stored: Stored) -> methods.Compared:
     """All known methods on the instances that they share; what is refused is said."""
     known, traits, beside = methods.everything(cfg)
-    collect(known, int(cfg.report.n_examples))
     compared = methods.compare(known, traits, beside)
     for line in compared.refused.values():
         print(line)
@@ -71,32 +70,22 @@ def _write_texts(
     cfg: DictConfig, stored: Stored, compared: methods.Compared | None, wanted: list[str]
 ) -> None:
     tests = comparisons.all_pairs(stored)
+    tables = _tables(stored, tests) if {"tables", "html"} & set(wanted) else []
     if "tables" in wanted:
         comparisons.write(stored, tests)
-        table1.write(stored, tests)
-        table2.write(stored)
-        faithfulness.write(stored)
-        planted.write(stored)
-        for part in (seeds, sanity, agreement):
-            part.write(stored)
+        for table in tables:
+            table.write(stored.folder)
     if "verdicts" in wanted or "html" in wanted:
         judged = claims.judge(stored, tests)
         if "verdicts" in wanted:
             copy = Path(cfg.report.verdicts) if cfg.report.verdicts else None
             reproduction.write(stored, judged, copy)
         if "html" in wanted:
-            tables = _grids(stored, tests) + (methods.grids(compared) if compared else [])
-            html.write(stored, judged, tables)
+            grids = [grid for table in tables for grid in table.grids]
+            html.write(stored, judged, grids + (methods.grids(compared) if compared else []))
 
 
-def _grids(stored: Stored, tests: pd.DataFrame) -> list[Grid]:
-    """All tables of the page, Table 1 first."""
-    recalls = planted.table(stored)
-    return [
-        *table1.grids(stored, table1.table(stored), tests),
-        *([] if recalls is None or recalls.empty else [planted.grid(stored, recalls)]),
-        table2.grid(stored, table2.table(stored)),
-        *faithfulness.grids(stored, faithfulness.table(stored)),
-        *[part.grid(stored, rows) for part in (seeds, agreement) if not (rows := part.table(stored)).empty],
-        *sanity.grids(stored, sanity.table(stored)),
-    ]
+def _tables(stored: Stored, tests: pd.DataFrame) -> list[Table]:
+    """All tables of the run but that of all methods, in the order of the page."""
+    others = (planted, table2, faithfulness, seeds, agreement, sanity)
+    return [table1.report(stored, tests), *(part.report(stored) for part in others)]
