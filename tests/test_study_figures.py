@@ -327,6 +327,14 @@ def test_curves_of_a_study_are_drawn_without_its_diagnostics(tmp_path: Path) -> 
     assert drawn(load(configured(tmp_path, *CONFIG))) == {"figure2b.png", "figure2b.pdf"}
 
 
+def test_a_caption_names_the_beta_chosen_for_every_layer(stored: Stored) -> None:
+    rows = study_rows.load(stored, "layers")[0]
+    assert figure4.chosen_betas(stored, rows) == ""
+    learned = {layer: {"beta": 0.1 * layer, "n_calibration": 16} for layer in rows.points}
+    found = figure4.chosen_betas(stored, replace(rows, learned=learned))
+    assert "IMDB, as described: β chosen for every layer on 16 training rows: 0.1, 0.2, 0.3" in found
+
+
 def test_every_figure_has_a_caption(stored: Stored, tmp_path: Path) -> None:
     stems = ("figure1", "figure1_probability", "figure2a", "figure2b", "figure3", "figure4", "figure5")
     for stem in (*stems, "figure3_described"):

@@ -143,6 +143,7 @@ def caption(stored: Stored, part: str) -> str:
     """What panel (a) or (b) shows, and of how many instances."""
     study = load(stored, figure4.STUDY if part == "a" else STUDY)
     samples = "; ".join(sorted({sample(rows) for rows in study}))
+    confidence = f"{100 * stored.how.confidence:g} %"
     what = (
         "The bottleneck after selected layers: normalised drop while tokens are removed, most important "
         "first, and mean drop of the target's probability at 11 % for every layer (selected ones filled)"
@@ -152,7 +153,8 @@ def caption(stored: Stored, part: str) -> str:
         "with the bottleneck (dash-dotted: of the whole text), and the bits per token that it lets through "
         "(dash-dotted: before the optimisation); corrected selects its β on training rows"
     )
-    return f"Figure 2{part}. {what}, with {100 * stored.how.confidence:g} % bootstrap intervals; {samples}."
+    betas = "".join(figure4.chosen_betas(stored, rows) for rows in study) if part == "a" else ""
+    return f"Figure 2{part}. {what}, with {confidence} bootstrap intervals; {samples}.{betas}"
 
 
 def write(stored: Stored) -> list[Path]:

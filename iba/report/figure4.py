@@ -82,7 +82,19 @@ def caption(stored: Stored) -> str:
         "Figure 4. The bottleneck after every layer: normalised drop while tokens are removed, most "
         "important first (one colour per layer), mean drop of the target's probability at 11 % and "
         f"mean area over its curve, with {100 * stored.how.confidence:g} % bootstrap "
-        f"intervals; {'; '.join(samples)}."
+        f"intervals; {'; '.join(samples)}.{''.join(chosen_betas(stored, r) for r in load(stored, STUDY))}"
+    )
+
+
+def chosen_betas(stored: Stored, rows: StudyRows) -> str:
+    """A sentence on the β of every layer where it was chosen on training rows; else nothing."""
+    learned = [rows.learned[layer] for layer in rows.points]
+    if not all("beta" in values for values in learned):
+        return ""
+    betas = ", ".join(f"{float(values['beta']):g}" for values in learned)
+    return (
+        f" {stored.names.datasets[rows.dataset]}, {stored.names.protocols[rows.protocol]}: β chosen for "
+        f"every layer on {int(learned[0]['n_calibration'])} training rows: {betas}."
     )
 
 

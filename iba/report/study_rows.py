@@ -44,7 +44,7 @@ class StudyRows:
     """A study on one data set under one protocol; points and references saw the same instances.
 
     `points`: by the varied value, ascending. `references`: by method. `cut`: tokens at which texts were cut.
-    `settings`: the method's at one of the points.
+    `settings`: the method's at one of the points. `learned`: what it learned from training rows, by point.
     """
 
     dataset: str
@@ -53,6 +53,7 @@ class StudyRows:
     references: dict[str, Point]
     cut: int | None
     settings: dict[str, Any]
+    learned: dict[Value, dict[str, Any]]
 
     @property
     def n(self) -> int:
@@ -104,6 +105,7 @@ def _load(folder: Path, numbers: pd.DataFrame | None) -> StudyRows | None:
     dataset, protocol = folder.parts[-2:]
     points: dict[Value, Point] = {}
     references: dict[str, Point] = {}
+    learned: dict[Value, dict[str, Any]] = {}
     for path in sorted(folder.glob("*/*/degradation.parquet")):
         method, point = path.parts[-3:-1]
         if point == REFERENCE:
@@ -111,6 +113,8 @@ def _load(folder: Path, numbers: pd.DataFrame | None) -> StudyRows | None:
         elif method == METHOD:
             key = dict(zip(POINT, (protocol, dataset, method, point), strict=True))
             points[value_of(point)] = _point(read_parquet(path), _numbers(numbers, key))
+            made = read_json(path.with_name("attributions.json"))
+            learned[value_of(point)] = made.get("provenance", {}).get("learned", {})
     if not points:
         return None
     _refuse_unequal_samples(folder, [*points.values(), *references.values()])
@@ -122,6 +126,7 @@ def _load(folder: Path, numbers: pd.DataFrame | None) -> StudyRows | None:
         references,
         described.get("max_length"),
         described.get("method", {}),
+        learned,
     )
 
 
