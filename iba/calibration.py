@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from iba.attributor import Attributor, FitData, State
 from iba.data.tokens import Instance, buckets
-from iba.degradation import Ranked, curve, removal_order
+from iba.degradation import Ranked, curve
 from iba.encoder import Classifier
 from iba.errors import UserError
+from iba.ranking import removal_order
 from iba.variants import run_grouped
 
 FIRST_STEP = 1 / 9

@@ -1,21 +1,18 @@
 """The degradation test (Section 4.1): remove tokens by rank, ask the original model again.
 
 `fractions` are shares of the TOTAL token count, special tokens counted; the rounded count of tokens is
-removed, never [CLS] or [SEP]. Ties in the scores are broken by position, the earlier token first.
+removed, in the order of `iba/ranking.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from iba.encoder import Classifier
 from iba.variants import Variant, class_probabilities
-
-Order = Literal["most", "least"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +26,6 @@ class Ranked:
 
 
 Operator = Callable[[Ranked, set[int], int], Variant]
-
-
-def removal_order(scores: Sequence[float], special: Sequence[bool], order: Order) -> list[int]:
-    """Positions of removable tokens, the first to be removed first."""
-    sign = -1.0 if order == "most" else 1.0
-    removable = [i for i, is_special in enumerate(special) if not is_special]
-    return sorted(removable, key=lambda i: (sign * scores[i], i))
 
 
 def n_removed(fraction: float, n_tokens: int, n_removable: int) -> int:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import ToyClassifier
 
-from iba.degradation import Order, Ranked, curve, n_removed, removal_order
+from iba.degradation import Ranked, curve, n_removed
+from iba.ranking import Order, removal_order
 from iba.variants import Variant, class_probabilities, run_grouped
 
 CLS, SEP, MASK = 2, 3, 4

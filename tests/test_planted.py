@@ -18,9 +18,10 @@ from iba.attributor import Attribution, Attributor, FitData
 from iba.data import planted
 from iba.data.examples import Example
 from iba.data.tokens import Instance, TokenBatch, tokenise
-from iba.degradation import Ranked, curve, removal_order
+from iba.degradation import Ranked, curve
 from iba.encoder import Classifier
 from iba.method import InformationBottleneck
+from iba.ranking import removal_order
 from iba.tiny import tiny_bert, tiny_tokenizer
 
 LABELS = ["negative", "positive"]

@@ -15,10 +15,11 @@ from iba.attributor import Attributor, State
 from iba.benchmark import reference
 from iba.benchmark.reference import ReferenceModel
 from iba.data.tokens import Instance
-from iba.degradation import Ranked, curve, removal_order
+from iba.degradation import Ranked, curve
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.method import InformationBottleneck
+from iba.ranking import removal_order
 from iba.variants import run_grouped
 
 Scores = list[np.ndarray]

@@ -27,9 +27,10 @@ from iba.benchmark.reference import ReferenceModel
 from iba.benchmark.subject import PROTOCOL, Subject
 from iba.calibration import FIRST_STEP
 from iba.data.tokens import Instance
-from iba.degradation import Ranked, curve, removal_order
+from iba.degradation import Ranked, curve
 from iba.devices import resolve_device
 from iba.experiment import datasets, method_settings, selected
+from iba.ranking import removal_order
 from iba.store import device_name, plain, provenance
 
 

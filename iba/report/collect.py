@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from iba.ranking import removal_order
 from iba.report.rows import CELL
 from iba.report.text import write_csv
 from iba.stats import Resampling, mean_interval
@@ -87,8 +88,6 @@ def recall_row(rows: pd.DataFrame, how: Resampling) -> dict[str, float | int]:
 
 def recall(scores: Sequence[float], special: Sequence[bool], evidence: Sequence[bool]) -> float:
     """Share of the k evidence tokens among the k tokens that the degradation test would remove first."""
-    from iba.degradation import removal_order  # brings torch, which redrawing stored tables does without
-
     k = sum(evidence)
     top = removal_order(scores, special, "most")[:k]
     return float(sum(bool(evidence[i]) for i in top) / k)

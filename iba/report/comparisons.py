@@ -10,7 +10,7 @@ import pandas as pd
 
 from iba.report.rows import Stored
 from iba.report.text import write_csv
-from iba.stats import Resampling, effect_size, holm, mean_interval, sign_flip_test
+from iba.stats import Resampling, effect_size, holm, percentiles, resampled_means, sign_flip_test
 
 
 def pairs(table: pd.DataFrame, how: Resampling) -> pd.DataFrame:
@@ -20,23 +20,34 @@ def pairs(table: pd.DataFrame, how: Resampling) -> pd.DataFrame:
     (Cohen's d of the paired differences); `p_value` of the sign-flip test and `p_holm`, corrected for
     all pairs of the family.
     """
-    names = [(str(a), str(b)) for a, b in combinations(table.columns, 2)]
-    differences = np.array([table[a].to_numpy(float) - table[b].to_numpy(float) for a, b in names])
-    intervals = [mean_interval(d, how) for d in differences]
-    p_values = sign_flip_test(differences, how)
+    values, names = table.to_numpy(float), [str(name) for name in table.columns]
+    first, second = np.array(list(combinations(range(len(names)), 2))).T
+    differences = values[:, first] - values[:, second]
+    low, high = _ends(values, first, second, how)
+    p_values = sign_flip_test(differences.T, how)
     return pd.DataFrame(
         {
-            "first": [a for a, _ in names],
-            "second": [b for _, b in names],
-            "n": [i.n for i in intervals],
-            "difference": [i.estimate for i in intervals],
-            "ci_low": [i.low for i in intervals],
-            "ci_high": [i.high for i in intervals],
-            "effect_size": [effect_size(d) for d in differences],
+            "first": [names[i] for i in first],
+            "second": [names[i] for i in second],
+            "n": len(values),
+            "difference": differences.mean(0),
+            "ci_low": low,
+            "ci_high": high,
+            "effect_size": [effect_size(d) for d in differences.T],
             "p_value": p_values,
             "p_holm": holm(p_values),
         }
     )
+
+
+def _ends(
+    values: np.ndarray, first: np.ndarray, second: np.ndarray, how: Resampling
+) -> tuple[np.ndarray, np.ndarray]:
+    """The intervals' ends of all differences between columns, from the same resamples of the instances."""
+    if len(values) < 2:
+        return np.full(len(first), np.nan), np.full(len(first), np.nan)
+    means = resampled_means(values, how)
+    return percentiles(means[:, first] - means[:, second], how)
 
 
 def all_pairs(stored: Stored) -> pd.DataFrame:

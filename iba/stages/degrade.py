@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from iba.degradation import OPERATORS, Order, Ranked, curve, removal_order
+from iba.degradation import OPERATORS, Ranked, curve
 from iba.errors import UserError
 from iba.experiment import Cell, cells, datasets
 from iba.parts import StageTable, Work, compute_in_parts
+from iba.ranking import Order, removal_order
 from iba.stages.attribute import adopt_twin, attributions, part_groups
 from iba.stages.bench import Bench
 from iba.store import fingerprint, plain, provenance
