@@ -133,6 +133,12 @@ def explain_with(
     for which, given in (("text", text), ("text_pair", text_pair)):
         if given is not None and not given.strip():
             raise UserError(f"{which} is empty: there is nothing to explain.")
+    for method in selected(cfg.method):
+        if method_settings(cfg, _TEXT, _PROTOCOL, cfg.method[method]).get("beta") == "calibrated":
+            raise UserError(
+                f"method {method} chooses its β on held-out training rows, which one text does not have: "
+                f"give a number, method.{method}.settings.beta=0.1, or choose another method."
+            )
     wanted = None if target is None else classifier.label_id(target)
     limit = _limit(cfg, classifier)
     instance = tokenise([Example("own", text, text_pair, 0)], classifier.tokenizer, limit)[0]
@@ -277,13 +283,15 @@ def _notes(
             continue
         origin = "given reference texts" if reference is not None else "sentences from templates"
         hint = "" if reference is not None else "; give your own by reference=FILE"
+        where = f"after layer {method.details['layer']:.0f}, " if "layer" in method.details else ""
         notes.append(
-            f"{method.label}: after layer {method.details['layer']:.0f}, β = {method.details['beta']:.3g}; "
+            f"{method.label}: {where}β = {method.details['beta']:.3g}; "
             f"bits beyond {len(data.train)} {origin}{hint}."
         )
-        left, start = method.details["bits_per_token"], method.details["bits_per_token_start"]
+        start = method.details.get("bits_per_token_start")
+        kept = f"{method.details['bits_per_token']:.0f}" + ("" if start is None else f" of {start:.0f}")
         notes.append(
-            f"{method.label}: with {left:.0f} of {start:.0f} bits a token let through, the class still has "
+            f"{method.label}: with {kept} bits a token let through, the class still has "
             f"probability {method.details['prob_bottleneck']:.2f}."
         )
     return notes

@@ -73,6 +73,15 @@ def test_beta_follows_the_rule_of_thumb(folder: Path, found: Explanation) -> Non
     assert start["beta"] == pytest.approx(rule, rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["token_gate", "attention_write_bottleneck"])
+def test_other_bottlenecks_have_a_beta_for_a_single_text(folder: Path, name: str) -> None:
+    light = [f"method.{name}.settings.n_copies=1", f"method.{name}.settings.n_steps=2"]
+    explained = explain(TEXT, folder, methods=[name], overrides=light)
+    (method,) = explained.methods
+    assert method.unit == "bits"
+    assert any(f"β = {method.details['beta']:.3g}" in note for note in explained.notes)
+
+
 def test_asked_class_changes_ig_by_its_sign(folder: Path) -> None:
     """With two classes the probabilities sum to one, so IG of one is minus IG of the other."""
     good, bad = (
@@ -111,6 +120,7 @@ def test_long_text_is_cut_and_said(folder: Path) -> None:
         ({"model": "/nowhere/at/all"}, "cannot be loaded"),
         ({"methods": ["astrology"]}, "astrology"),
         ({"reference": [PAIR]}, "reference texts must be single"),
+        ({"methods": ["iba_readout"]}, "method.iba_readout.settings.beta=0.1"),
     ],
 )
 def test_mistakes_get_one_line(folder: Path, change: dict, message: str) -> None:

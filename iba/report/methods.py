@@ -18,7 +18,7 @@ from iba.errors import UserError
 from iba.experiment import run_folder, selected
 from iba.report import planted
 from iba.report.comparisons import pairs, significantly_best
-from iba.report.notes import dataset_notes
+from iba.report.notes import chosen_betas, dataset_notes
 from iba.report.rows import Names, Stored, read
 from iba.report.text import Grid, Table, interval, number, write_csv
 from iba.stats import Resampling, mean_interval
@@ -288,7 +288,7 @@ def notes(found: Compared) -> list[str]:
             "work beside it, and without what a method learns beforehand (statistics, β, a network). They "
             "compare methods roughly; `make bench` measures."
         )
-    return [*lines, *found.refused.values(), *dataset_notes(found.stored)]
+    return [*lines, *found.refused.values(), *chosen_betas(found.stored), *dataset_notes(found.stored)]
 
 
 def write(found: Compared) -> list[Path]:

@@ -26,21 +26,24 @@ def method_notes(stored: Stored) -> list[str]:
     """Which class was explained, the β that training data chose, and which cells share their scores."""
     targets = sorted({str(r["settings"].get("target")) for r in stored.cells.values()} - {"None"})
     lines = [f"Explained class: {' and '.join(targets)}."] if targets else []
-    return [*lines, *_chosen_betas(stored), *_shared_cells(stored)]
+    return [*lines, *chosen_betas(stored), *_shared_cells(stored)]
 
 
-def _chosen_betas(stored: Stored) -> list[str]:
-    chosen = []
+def chosen_betas(stored: Stored) -> list[str]:
+    """The β that every method chose from its grid, by data set; a choice at an end of the grid is marked."""
+    chosen: dict[tuple[str, str], list[str]] = {}
     for (protocol, dataset, method), record in stored.cells.items():
         learned = record.get("provenance", {}).get("learned", {})
-        if "beta" in learned and protocol in stored.protocols:
-            grid = learned.get("beta_grid") or []
-            edge = ", an end of its grid" if grid and learned["beta"] in (min(grid), max(grid)) else ""
-            chosen.append(
-                f"{learned['beta']:g} ({stored.names.datasets[dataset]}, `{protocol}` "
-                f"{stored.names.methods[method]}{edge})"
-            )
-    return [f"β chosen on held-out training rows: {', '.join(chosen)}."] if chosen else []
+        if "beta_grid" in learned and protocol in stored.protocols:
+            grid = learned["beta_grid"]
+            mark = "*" if learned["beta"] in (min(grid), max(grid)) else ""
+            value = f"{stored.names.datasets[dataset]} {learned['beta']:g}{mark}"
+            chosen.setdefault((protocol, method), []).append(value)
+    by_method = "; ".join(
+        f"{stored.names.methods[method]} (`{protocol}`): {', '.join(values)}"
+        for (protocol, method), values in chosen.items()
+    )
+    return [f"β chosen on held-out training rows (* an end of the grid): {by_method}."] if chosen else []
 
 
 def _shared_cells(stored: Stored) -> list[str]:
