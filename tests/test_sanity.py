@@ -20,6 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = write_run(root, datasets=("imdb",), protocols=("described",))
     for weights, drop in (("fine-tuned", 0.30), ("random", 0.05)):
         write_point(run, "classifiers", "described", f"iba/weights={weights}", falling(20, drop))
+    write_point(run, "classifiers", "described", "random/reference", falling(20, 0.02))
     for method in ("iba", "random"):
         write_attributions(run, "imdb", "described", method, 20)
     return root
@@ -28,10 +29,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_untrained_classifier_costs_the_method_its_power(folder: Path) -> None:
     stored = load(configured(folder, "dataset=imdb", "protocol=described"))
     rows = sanity.table(stored).set_index("point")
-    assert list(rows.index) == ["fine-tuned", "random"]
-    assert rows.drop_11.to_list() == pytest.approx([0.30, 0.05])
+    assert list(rows.index) == ["fine-tuned", "random", "reference"]
+    assert rows.drop_11.to_list() == pytest.approx([0.30, 0.05, 0.02])
     assert rows.loc["random", "difference"] == pytest.approx(-0.25)
-    assert np.isnan(rows.loc["fine-tuned", "difference"])
+    assert rows.loc[["fine-tuned", "reference"], "difference"].isna().all()
     texts = [p.read_text() for p in sanity.report(stored).write(stored.folder) if p.suffix == ".md"]
     assert "an untrained classifier is explained" in texts[0]
 

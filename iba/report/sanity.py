@@ -42,7 +42,7 @@ def _rows(stored: Stored, study: str) -> Iterator[dict[str, object]]:
     for dataset in stored.names.datasets:
         for protocol in stored.names.protocols:
             for folder in sorted((stored.folder / "studies" / study / dataset / protocol).glob("*")):
-                scores = _points(folder)
+                scores = _points(folder, by_operator=base == DELETE)
                 if scores.empty:
                     continue
                 drops = scores.pivot(index="instance_id", columns="point", values="drop_11").dropna()
@@ -60,13 +60,14 @@ def _rows(stored: Stored, study: str) -> Iterator[dict[str, object]]:
                     }
 
 
-def _points(folder: Path) -> pd.DataFrame:
-    """Per-instance scores with a column `point`: the varied value, or the operator."""
+def _points(folder: Path, by_operator: bool) -> pd.DataFrame:
+    """Per-instance scores with a column `point`: the varied value, "reference", or the operator."""
     tables = []
     for path in sorted(folder.glob("*/degradation.parquet")):
         scores = per_instance(read_parquet(path))
         name = path.parent.name
-        tables.append(scores.assign(point=scores["operator"] if name == REFERENCE else value_of(name)))
+        fixed = scores["operator"] if by_operator else REFERENCE
+        tables.append(scores.assign(point=fixed if name == REFERENCE else value_of(name)))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
