@@ -393,6 +393,16 @@ def test_reproduction_has_every_claim_and_protocol(stored: Stored, folder: Path)
     assert "Eq. 5" in page
 
 
+def test_the_run_of_another_seed_keeps_its_verdicts_to_itself(tmp_path: Path) -> None:
+    asked = tmp_path / "REPRODUCTION.md"
+    for run, copied in (("bge_small/seeds/4", False), ("bge_small", True)):
+        write_run(tmp_path, run, ("rte",), ("described",))
+        changes = ("dataset=rte", "protocol=described", "only=[verdicts]", f"run={run}")
+        report.run(configured(tmp_path, *changes, f"report.verdicts={asked}"))
+        assert (tmp_path / run / "REPRODUCTION.md").is_file()
+        assert asked.is_file() == copied
+
+
 def test_the_verdicts_also_go_where_they_are_asked_to(folder: Path, stored: Stored, tmp_path: Path) -> None:
     judged = claims.judge(stored, comparisons.all_pairs(stored))
     reproduction.write(stored, judged, tmp_path / "REPRODUCTION.md")

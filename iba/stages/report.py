@@ -78,7 +78,9 @@ def _write_texts(
     if "verdicts" in wanted or "html" in wanted:
         judged = claims.judge(stored, tests)
         if "verdicts" in wanted:
-            copy = Path(cfg.report.verdicts) if cfg.report.verdicts else None
+            # A run under another name, such as that of another seed, keeps its verdicts to itself.
+            own = cfg.report.verdicts and str(cfg.run) == str(cfg.preset_name)
+            copy = Path(cfg.report.verdicts) if own else None
             reproduction.write(stored, judged, copy)
         if "html" in wanted:
             grids = [grid for table in tables for grid in table.grids]
