@@ -139,9 +139,9 @@ def hierarchical_interval(values: Float[np.ndarray, "seeds n"], how: Resampling)
 
 def sign_flip_test(differences: Float[np.ndarray, "k n"], how: Resampling) -> Float[np.ndarray, " k"]:
     """Two-sided p-value of "the mean paired difference is 0" for k comparisons on the same n instances."""
-    n = differences.shape[1]
     if not len(differences):
         return np.zeros(0)
+    n = differences.shape[1]
     # The test permutes the signs alone: every draw then serves all comparisons in one matrix product.
     found = stats.permutation_test(
         (np.ones(n),),

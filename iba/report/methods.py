@@ -291,8 +291,11 @@ def notes(found: Compared) -> list[str]:
     return [*lines, *found.refused.values(), *chosen_betas(found.stored), *dataset_notes(found.stored)]
 
 
-def write(found: Compared) -> list[Path]:
-    """Store `methods.csv`, `.md` and `.tex` and the tests as `methods_tests.csv`."""
-    folder = found.stored.folder
-    tests = write_csv(folder / "methods_tests.csv", found.tests)
-    return [tests, *Table("methods", found.rows, grids(found), "methods").write(folder)]
+def report(found: Compared) -> Table:
+    """`methods.*`."""
+    return Table("methods", found.rows, grids(found), "methods")
+
+
+def write_tests(found: Compared) -> Path:
+    """Store the tests as `methods_tests.csv`."""
+    return write_csv(found.stored.folder / "methods_tests.csv", found.tests)

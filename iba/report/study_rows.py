@@ -105,7 +105,7 @@ def _load(folder: Path, numbers: pd.DataFrame | None) -> StudyRows | None:
     dataset, protocol = folder.parts[-2:]
     points: dict[Value, Point] = {}
     references: dict[str, Point] = {}
-    learned: dict[Value, dict[str, Any]] = {}
+    records: dict[Value, dict[str, Any]] = {}
     for path in sorted(folder.glob("*/*/degradation.parquet")):
         method, point = path.parts[-3:-1]
         if point == REFERENCE:
@@ -113,12 +113,11 @@ def _load(folder: Path, numbers: pd.DataFrame | None) -> StudyRows | None:
         elif method == METHOD:
             key = dict(zip(POINT, (protocol, dataset, method, point), strict=True))
             points[value_of(point)] = _point(read_parquet(path), _numbers(numbers, key))
-            made = read_json(path.with_name("attributions.json"))
-            learned[value_of(point)] = made.get("provenance", {}).get("learned", {})
+            records[value_of(point)] = read_json(path.with_name("attributions.json"))
     if not points:
         return None
     _refuse_unequal_samples(folder, [*points.values(), *references.values()])
-    described = _record(folder).get("settings", {})
+    described = next(iter(records.values())).get("settings", {})
     return StudyRows(
         dataset,
         protocol,
@@ -126,7 +125,7 @@ def _load(folder: Path, numbers: pd.DataFrame | None) -> StudyRows | None:
         references,
         described.get("max_length"),
         described.get("method", {}),
-        learned,
+        {value: made.get("provenance", {}).get("learned", {}) for value, made in records.items()},
     )
 
 

@@ -49,11 +49,13 @@ def run(cfg: DictConfig) -> None:
         for figure in (figure1, figure2, figure3, figure4, figure5):
             figure.write(stored)
     compared = _compared(cfg, stored) if {"methods", "html"} & set(wanted) else None
-    if compared and "methods" in wanted:
-        methods.write(compared)
+    overview = methods.report(compared) if compared else None
+    if compared and overview and "methods" in wanted:
+        methods.write_tests(compared)
+        overview.write(stored.folder)
         methods_figure.write(compared)
     if set(wanted) - {"figures", "methods"}:
-        _write_texts(cfg, stored, compared, wanted)
+        _write_texts(cfg, stored, overview, wanted)
     print(f"{stored.folder}: redrew {', '.join(wanted)}")
 
 
@@ -66,9 +68,7 @@ def _compared(cfg: DictConfig, stored: Stored) -> methods.Compared:
     return compared
 
 
-def _write_texts(
-    cfg: DictConfig, stored: Stored, compared: methods.Compared | None, wanted: list[str]
-) -> None:
+def _write_texts(cfg: DictConfig, stored: Stored, overview: Table | None, wanted: list[str]) -> None:
     tests = comparisons.all_pairs(stored)
     tables = _tables(stored, tests) if {"tables", "html"} & set(wanted) else []
     if "tables" in wanted:
@@ -83,8 +83,8 @@ def _write_texts(
             copy = Path(cfg.report.verdicts) if own else None
             reproduction.write(stored, judged, copy)
         if "html" in wanted:
-            grids = [grid for table in tables for grid in table.grids]
-            html.write(stored, judged, grids + (methods.grids(compared) if compared else []))
+            shown = [*tables, *([overview] if overview else [])]
+            html.write(stored, judged, [grid for table in shown for grid in table.grids])
 
 
 def _tables(stored: Stored, tests: pd.DataFrame) -> list[Table]:
