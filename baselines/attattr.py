@@ -79,7 +79,6 @@ def probabilities_given_maps(
 ) -> Float[Tensor, "rows classes"]:
     """Class probabilities when layer `number`, entered by `hidden`, attends as `maps` say."""
     block = classifier.blocks[number - 1]
-    with classifier.computing():
-        context = maps @ block.heads(block.value(hidden))
-        after = block.after_attention(context.transpose(1, 2).flatten(2), hidden)
+    context = maps @ block.heads(block.value(hidden)).to(maps.dtype)
+    after = block.after_attention(context.transpose(1, 2).flatten(2), hidden)
     return classifier.logits_from(after, mask, number).softmax(-1)

@@ -35,7 +35,7 @@ class LayerAttention:
     def projected_values(self) -> Float[Tensor, "batch heads tokens hidden"]:
         """Every head's value of every token, mapped to the residual stream by the head's part of W_O."""
         block = self.block
-        values = block.heads(block.value(self.hidden))
+        values = block.heads(block.value(self.hidden)).float()
         weight = block.attention_output.weight.unflatten(1, (block.n_heads, -1))
         return torch.einsum("bhtd,ohd->bhto", values, weight)
 
@@ -56,7 +56,7 @@ def layer_attentions(classifier: Classifier, batch: TokenBatch) -> Iterator[Laye
     attends = classifier.attends(batch.attention_mask)
     hidden = classifier.hidden_states(batch, [0])[0]
     for block in classifier.blocks:
-        with torch.no_grad(), classifier.computing():
+        with torch.no_grad():
             probabilities = attention_probabilities(block, hidden, attends)
             after = block(hidden, attends).float()
         yield LayerAttention(block, hidden, probabilities)

@@ -188,10 +188,9 @@ def transmit(
     hidden = embedded.expand(copies, -1, -1)
     nats = []
     for number, block in enumerate(classifier.blocks):
-        with classifier.computing():
-            hidden, layer_nats = gated_block(
-                block, hidden, attends, alpha[number], noise.mean[number], noise.std[number], drawn[number]
-            )
+        hidden, layer_nats = gated_block(
+            block, hidden, attends, alpha[number], noise.mean[number], noise.std[number], drawn[number]
+        )
         nats.append(layer_nats.mean(0))
     log_p = classifier.logits_from(hidden, mask, classifier.n_layers).log_softmax(-1)[:, target[0]]
     return Transmission(torch.stack(nats), -log_p.mean(), log_p.detach().exp().mean())

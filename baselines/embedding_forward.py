@@ -11,12 +11,16 @@ from iba.encoder import Classifier
 
 
 def probabilities_from_words(classifier: Classifier) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """f(word embeddings, ids, attention mask, segments) → class probabilities, in Captum's form."""
+    """f(word embeddings, ids, attention mask, segments) → class probabilities, in Captum's form.
+
+    The forward pass is float32 also where the classifier computes in bfloat16: its rounding there would
+    reorder the tokens of small gradient.
+    """
 
     def probabilities(words: Tensor, input_ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
-        with classifier.computing():
+        with classifier.accurate_forward():
             hidden = classifier.embed(input_ids, segments, words=words)
-        return classifier.logits_from(hidden, mask, 0).softmax(-1)
+            return classifier.logits_from(hidden, mask, 0).softmax(-1)
 
     return probabilities
 

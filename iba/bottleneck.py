@@ -45,8 +45,7 @@ def kl_nats(alpha: Hidden, hidden: Hidden, noise: Noise) -> Hidden:
 
 def restrict(alpha: Hidden, hidden: Hidden, epsilon: Tensor) -> Tensor:
     """T = μ ⊙ X + (1 − μ) ⊙ ε; a leading dimension of `epsilon` (noise copies) is kept."""
-    keep = torch.sigmoid(alpha)
-    return keep * hidden + (1 - keep) * epsilon
+    return torch.lerp(epsilon, hidden, torch.sigmoid(alpha))
 
 
 class NoiseBank:
@@ -148,7 +147,7 @@ class Bottleneck:
     ) -> tuple[Tensor, Restriction]:
         batch, tokens, features = hidden.shape
         standard = bank.step(step, tokens)[:, None]
-        restricted = restrict(alpha, hidden, noise.mean + noise.std * standard)
+        restricted = restrict(alpha, hidden, torch.addcmul(noise.mean, noise.std, standard))
         copies = restricted.shape[0]
         logits = logits_from(restricted.flatten(0, 1), attention_mask.repeat(copies, 1))
         log_p = logits.log_softmax(-1).unflatten(0, (copies, batch))

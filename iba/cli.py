@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import sys
@@ -29,6 +30,7 @@ def main(job: Callable[[DictConfig], None], config_name: str = "config") -> None
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the line below instead of Hydra's own report
     _quiet()
+    _keep_freed_memory()
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)
     def composed(cfg: DictConfig) -> None:
@@ -58,6 +60,19 @@ def _one_line() -> Iterator[None]:
 def _stop(message: str, status: int = 2) -> None:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
+
+
+def _keep_freed_memory() -> None:
+    """Keep what is freed for the next tensor: asking the system anew costs a page fault every 4 KiB.
+
+    On two CPU threads this saves up to a quarter of the time of long texts. glibc alone has these settings.
+    """
+    mmap_max, trim_threshold, top_pad = -4, -1, -2
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(top_pad, 2**28)
 
 
 def _quiet() -> None:

@@ -22,6 +22,7 @@ from transformers.activations import ACT2FN
 
 from iba.data.tokens import Instance, TokenBatch, collate
 from iba.errors import UserError
+from iba.frozen import FrozenLinear, Products, attend
 
 Hidden = Float[Tensor, "batch tokens hidden"]
 Mask = Bool[Tensor, "batch tokens"]
@@ -92,37 +93,51 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Block:
-    """One transformer block: the model's own modules under common names."""
+    """One transformer block: the model's own modules under common names, its linear maps frozen."""
 
-    query: nn.Linear
-    key: nn.Linear
-    value: nn.Linear
-    attention_output: nn.Linear
+    query: FrozenLinear
+    key: FrozenLinear
+    value: FrozenLinear
+    attention_output: FrozenLinear
     attention_norm: nn.LayerNorm
-    intermediate: nn.Linear
+    intermediate: FrozenLinear
     activation: Callable[[Tensor], Tensor]
-    output: nn.Linear
+    output: FrozenLinear
     output_norm: nn.LayerNorm
     n_heads: int
+    products: Products
 
     def heads(self, projected: Tensor) -> Float[Tensor, "batch heads tokens head"]:
         """Split the last dimension into attention heads."""
         return projected.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
 
-    def __call__(
-        self, hidden: Hidden, attends: Tensor | None, n_queries: int | None = None
-    ) -> Float[Tensor, "batch queries hidden"]:
-        """The block's output at the first `n_queries` positions (all by default).
+    def __call__(self, hidden: Hidden, attends: Tensor | None) -> Hidden:
+        """The block's output.
 
         `attends` is what scaled-dot-product attention takes as its mask: True where a key may be read,
         or an additive bias; None where every token reads every token.
         """
-        residual = hidden if n_queries is None else hidden[:, :n_queries]
-        if attends is not None and n_queries is not None and attends.shape[-2] > 1:
-            attends = attends[..., :n_queries, :]
-        queries, keys, values = self.query(residual), self.key(hidden), self.value(hidden)
-        context = attend(self.heads(queries), self.heads(keys), self.heads(values), attends)
-        return self.after_attention(context.transpose(1, 2).flatten(2), residual)
+        queries, keys, values = self.query(hidden), self.key(hidden), self.value(hidden)
+        context = attend(self.heads(queries), self.heads(keys), self.heads(values), attends, self.products)
+        return self.after_attention(context.transpose(1, 2).flatten(2), hidden)
+
+    def first_position(self, hidden: Hidden, attends: Tensor | None) -> Float[Tensor, "batch 1 hidden"]:
+        """The block's output at the first position, without the keys and values of all positions.
+
+        A single query's products are taken in another order, exactly: q · (W_K x + b_K) = (W_Kᵀ q) · x + a
+        constant that the softmax ignores, and Σ_j a_j (W_V x_j + b_V) = W_V (Σ_j a_j x_j) + b_V.
+        """
+        first = hidden[:, :1]
+        query = self.heads(self.query(first))[:, :, 0].to(hidden.dtype)
+        to_key, to_value = (layer.weight.unflatten(0, (self.n_heads, -1)) for layer in (self.key, self.value))
+        asked = torch.einsum("bhd,hde->bhe", query * query.shape[-1] ** -0.5, to_key)
+        scores = asked @ hidden.transpose(1, 2)
+        if attends is not None:
+            seen = attends[:, :, 0]
+            scores = scores.masked_fill(~seen, -torch.inf) if seen.dtype == torch.bool else scores + seen
+        read = scores.softmax(-1) @ hidden
+        context = torch.einsum("bhe,hde->bhd", read, to_value).flatten(1) + self.value.bias
+        return self.after_attention(context[:, None], first)
 
     def after_attention(self, context: Hidden, residual: Hidden) -> Hidden:
         """Everything after the heads' weighted sums: projection, residuals, feed-forward, both norms."""
@@ -130,20 +145,12 @@ class Block:
         return self.output_norm(self.output(self.activation(self.intermediate(attended))) + attended)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, attends: Tensor | None) -> Tensor:
-    """Scaled-dot-product attention; on a CPU, where the bfloat16 kernel is far slower, that in float32."""
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(query, key, value, attends)
-    with torch.autocast("cpu", enabled=False):
-        return F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attends)
-
-
 class Classifier:
     """A fine-tuned sequence classifier with its tokenizer, seen as embeddings → layers → logits.
 
     Layers are numbered from 1 as in the paper; `hidden_states` 0 are the embeddings. Parameters are
-    frozen and dropout is off. `precision` "bf16" runs matrix products in bfloat16 under autocast;
-    `token_budget` bounds the tokens (padding counted) of one forward pass, and with them the memory.
+    frozen and dropout is off. `precision` "bf16" runs the blocks' linear maps in bfloat16; `token_budget`
+    bounds the tokens (padding counted) of one forward pass, and with them the memory.
     """
 
     def __init__(
@@ -167,6 +174,7 @@ class Classifier:
         self.model = model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
         self.tokenizer = tokenizer
         self.device = torch.device(device)
+        self.products = Products()
         self.precision = precision
         self.token_budget = token_budget
         self.family = FAMILIES[kind]
@@ -177,13 +185,28 @@ class Classifier:
 
     def _block(self, layer: nn.Module) -> Block:
         config, family = self.model.config, self.family
-        parts = {
+        parts: dict[str, Any] = {
             name: attrgetter(getattr(family, name))(layer)
             for name in Block.__dataclass_fields__
-            if name not in ("activation", "n_heads")
+            if name not in ("activation", "n_heads", "products")
         }
+        for name, part in parts.items():
+            if isinstance(part, nn.Linear):
+                parts[name] = FrozenLinear(part, self.products)
         act = getattr(config, family.activation)
-        return Block(**parts, activation=ACT2FN[act], n_heads=config.num_attention_heads)
+        return Block(
+            **parts, activation=ACT2FN[act], n_heads=config.num_attention_heads, products=self.products
+        )
+
+    @property
+    def precision(self) -> str:
+        """`fp32` or `bf16`; may be changed at any time."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        self._precision = name
+        self.products.forward = self.products.backward = torch.bfloat16 if name == "bf16" else None
 
     @property
     def n_layers(self) -> int:
@@ -214,10 +237,14 @@ class Classifier:
         return int(resolved)
 
     @contextlib.contextmanager
-    def computing(self) -> Iterator[None]:
-        """The precision in which the model computes."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+    def accurate_forward(self) -> Iterator[None]:
+        """Within, forward passes are float32 whatever the precision; their backward passes keep it."""
+        before = self.products.forward
+        self.products.forward = None
+        try:
             yield
+        finally:
+            self.products.forward = before
 
     def batch(self, instances: list[Instance]) -> TokenBatch:
         """Pad instances into one batch on the classifier's device."""
@@ -276,7 +303,7 @@ class Classifier:
         return {layer: self._remembered[key][layer] for layer in layers}
 
     def _hidden_states(self, batch: TokenBatch, layers: list[int]) -> dict[int, Hidden]:
-        with torch.no_grad(), self.computing():
+        with torch.no_grad():
             hidden = self.embed(batch.input_ids, batch.token_type_ids)
             attends = self.attends(batch.attention_mask)
             found = {0: hidden.float()}
@@ -291,13 +318,12 @@ class Classifier:
         The head reads the first position alone, so the last block is computed there alone: exact, and
         nearly one whole block saved.
         """
-        with self.computing():
-            attends = self.attends(attention_mask)
-            for block in self.blocks[layer:-1]:
-                hidden = block(hidden, attends)
-            if layer < self.n_layers:
-                hidden = self.blocks[-1](hidden, attends, n_queries=1)
-            return self._head(hidden[:, :1]).float()
+        attends = self.attends(attention_mask)
+        for block in self.blocks[layer:-1]:
+            hidden = block(hidden, attends)
+        if layer < self.n_layers:
+            hidden = self.blocks[-1].first_position(hidden, attends)
+        return self._head(hidden[:, :1]).float()
 
     def _head(self, first: Float[Tensor, "batch 1 hidden"]) -> Float[Tensor, "batch classes"]:
         logits: Tensor
@@ -317,8 +343,7 @@ class Classifier:
     ) -> Float[Tensor, "batch classes"]:
         """The classifier's logits (float32), without gradients."""
         with torch.no_grad():
-            with self.computing():
-                hidden = self.embed(input_ids, token_type_ids)
+            hidden = self.embed(input_ids, token_type_ids)
             return self.logits_from(hidden, attention_mask, 0)
 
     def probabilities(self, batch: TokenBatch) -> Float[Tensor, "batch classes"]:

@@ -94,7 +94,7 @@ def test_ig_is_complete(classifier: Classifier, instances: list[Instance]) -> No
     gained = (p - p_blank).gather(1, TARGET[:, None])[:, 0]
     gaps = []
     for n_steps in (4, 200):
-        found = IntegratedGradients(n_steps=n_steps).attribute(classifier, batch, TARGET)
+        found = IntegratedGradients(n_steps, completeness=True).attribute(classifier, batch, TARGET)
         gap = found.per_instance["completeness_gap"]
         torch.testing.assert_close(found.scores.sum(1) - gained, gap, rtol=1e-3, atol=1e-5)
         gaps.append(gap.abs().max().item())

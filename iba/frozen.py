@@ -1,0 +1,226 @@
+"""Linear layers and attention of a network whose weights never change.
+
+Nothing here has a gradient for a weight. So every weight is cast and laid out for the processor once, and
+forward and backward pass may multiply in different types: the rounding of a bfloat16 forward pass moves a
+gradient far more than that of the backward pass does (README, Speed).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+#: Attention scores that a CPU works on at a time: about what its caches hold.
+_SCORES = 1 << 20
+
+
+@dataclass
+class Products:
+    """The types in which matrix products are computed; None is the weights' own."""
+
+    forward: torch.dtype | None = None
+    backward: torch.dtype | None = None
+
+
+class FrozenLinear(nn.Module):
+    """`linear` with gradients for its input alone, computed as `products` says when it is called."""
+
+    def __init__(self, linear: nn.Linear, products: Products) -> None:
+        super().__init__()
+        self.linear, self.products = linear, products
+        self._prepared: dict[tuple[torch.dtype, bool], tuple[int, Tensor]] = {}
+
+    @property
+    def weight(self) -> Float[Tensor, "features_out features_in"]:
+        """The model's own weight."""
+        return self.linear.weight
+
+    @property
+    def bias(self) -> Float[Tensor, " features_out"]:
+        """The model's own bias."""
+        return self.linear.bias
+
+    def forward(self, x: Float[Tensor, "*rows features_in"]) -> Float[Tensor, "*rows features_out"]:
+        """x Wᵀ + b in `products.forward`; the gradient will be computed in `products.backward`."""
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return self.multiply(x.to(self.kind))
+        output: Tensor = _Multiply.apply(x, self)
+        return output
+
+    @property
+    def kind(self) -> torch.dtype:
+        """The type of the forward pass."""
+        return self.products.forward or self.weight.dtype
+
+    @property
+    def backward_kind(self) -> torch.dtype:
+        """The type of the backward pass."""
+        return self.products.backward or self.weight.dtype
+
+    def multiply(self, x: Float[Tensor, "*rows features_in"]) -> Float[Tensor, "*rows features_out"]:
+        """x Wᵀ + b in the type of x."""
+        weight, bias = self._weight(x.dtype, transposed=False), self.bias.detach().to(x.dtype)
+        if weight.is_mkldnn:
+            return _packed_product(x, weight, bias)
+        with _tensor_cores(self.products):
+            return F.linear(x, weight, bias)
+
+    def multiply_back(self, grad: Float[Tensor, "*rows features_out"]) -> Float[Tensor, "*rows features_in"]:
+        """grad W in the type of grad."""
+        weight = self._weight(grad.dtype, transposed=True)
+        return _packed_product(grad, weight, None) if weight.is_mkldnn else grad @ weight.T
+
+    def _weight(self, kind: torch.dtype, transposed: bool) -> Tensor:
+        version, found = self._prepared.get((kind, transposed), (-1, self.weight))
+        if version != self.weight._version:
+            cast = self.weight.detach().to(kind)
+            cast = cast.T if transposed else cast
+            found = torch.ops.mkldnn._reorder_linear_weight(cast.contiguous()) if _packs(cast) else cast
+            self._prepared[kind, transposed] = self.weight._version, found
+        return found
+
+
+class _Multiply(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: FrozenLinear) -> Tensor:
+        ctx.layer, ctx.kind, ctx.backward_kind = layer, x.dtype, layer.backward_kind
+        return layer.multiply(x.to(layer.kind))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        back = ctx.layer.multiply_back(grads[0].to(ctx.backward_kind))
+        return back.to(ctx.kind), None
+
+
+def _packs(weight: Tensor) -> bool:
+    """Whether oneDNN can lay out the weight for its own products, which on a CPU are faster than BLAS's."""
+    if weight.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32
+
+
+def _packed_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product
+
+
+@contextlib.contextmanager
+def _tensor_cores(products: Products) -> Iterator[None]:
+    """On a GPU, a float32 forward pass beside a bfloat16 backward pass may use TF32 (10 bits, not 7)."""
+    mixed = products.backward == torch.bfloat16 and products.forward != torch.bfloat16
+    setting = torch.backends.cuda.matmul
+    before = setting.fp32_precision
+    if mixed:
+        setting.fp32_precision = "tf32"
+    try:
+        yield
+    finally:
+        setting.fp32_precision = before
+
+
+def attend(
+    query: Float[Tensor, "batch heads queries head"],
+    key: Float[Tensor, "batch heads keys head"],
+    value: Float[Tensor, "batch heads keys head"],
+    attends: Tensor | None,
+    products: Products,
+) -> Float[Tensor, "batch heads queries head"]:
+    """Scaled-dot-product attention; `attends` is its mask (True: may be read) or an additive bias.
+
+    On a GPU torch's fused kernels. On a CPU these are slower than plain products, the more so backward:
+    there the scores are computed a few rows at a time, in float32 (in `products.backward` going back).
+    """
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, attends)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value)):
+        context: Tensor = _Attend.apply(query, key, value, attends, products.backward)
+        return context
+    return _attended(query, key, value, attends)
+
+
+def _attended(
+    query: Tensor, key: Tensor, value: Tensor, attends: Tensor | None, kept: list[Tensor] | None = None
+) -> Tensor:
+    """Attention's output; the probabilities of every slice of rows are added to `kept`, where given."""
+    exact = torch.promote_types(query.dtype, torch.float32)
+    context = _by_position(query, exact)
+    with _onednn():
+        for rows in _slices(query, key):
+            q, k, v = (t[rows].to(exact) for t in (query, key, value))
+            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+            if attends is not None:
+                chosen = attends[rows] if attends.shape[0] > 1 else attends
+                scores = (
+                    scores.masked_fill_(~chosen, -torch.inf)
+                    if chosen.dtype == torch.bool
+                    else scores + chosen
+                )
+            probabilities = scores.softmax(-1)
+            context[rows] = probabilities @ v
+            if kept is not None:
+                kept.append(probabilities)
+    return context
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, attends: Tensor | None, kind: torch.dtype | None
+    ) -> Tensor:
+        kept: list[Tensor] = []
+        context = _attended(query, key, value, attends, kept)
+        ctx.save_for_backward(query, key, value, *(p.to(kind or p.dtype) for p in kept))
+        return context
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, *kept = ctx.saved_tensors
+        kind = kept[0].dtype
+        scale = query.shape[-1] ** -0.5
+        to_query, to_key, to_value = (_by_position(t, t.dtype) for t in (query, key, value))
+        with _onednn():
+            for rows, probabilities in zip(_slices(query, key), kept, strict=True):
+                q, k, v, grad = (t[rows].to(kind) for t in (query, key, value, grads[0]))
+                to_value[rows] = probabilities.transpose(-1, -2) @ grad
+                to_scores = torch._softmax_backward_data(grad @ v.transpose(-1, -2), probabilities, -1, kind)
+                to_query[rows] = (to_scores @ k) * scale
+                to_key[rows] = (to_scores.transpose(-1, -2) @ q) * scale
+        return to_query, to_key, to_value, None, None
+
+
+def _slices(query: Tensor, key: Tensor) -> list[slice]:
+    n, heads, queries = query.shape[:3]
+    step = max(1, _SCORES // (heads * queries * key.shape[2]))
+    return [slice(start, start + step) for start in range(0, n, step)]
+
+
+def _by_position(like: Tensor, kind: torch.dtype) -> Tensor:
+    """Room for (batch, heads, tokens, head), with a token's heads side by side: so the layers read it."""
+    batch, heads, tokens, width = like.shape
+    return torch.empty(batch, tokens, heads, width, dtype=kind, device=like.device).transpose(1, 2)
+
+
+@contextlib.contextmanager
+def _onednn() -> Iterator[None]:
+    """Batched float32 products by oneDNN, where its kernels are float32 throughout.
+
+    Allowed bfloat16, oneDNN takes them over from BLAS. Only with AMX would it really round to bfloat16;
+    without, on AVX-512, they stay float32 and are up to twice as fast (a test compares with float64).
+    """
+    setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = setting.fp32_precision
+    if torch.cpu._is_avx512_supported() and not torch.cpu._is_amx_tile_supported():
+        setting.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        setting.fp32_precision = before

@@ -1,0 +1,121 @@
+"""Linear maps and attention of a frozen network against torch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.integrated_gradients import IntegratedGradients
+from iba import frozen
+from iba.data.tokens import Instance
+from iba.encoder import Classifier
+from iba.frozen import FrozenLinear, Products, attend
+
+BF16 = torch.bfloat16
+
+
+@pytest.fixture
+def linear() -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(48, 80).requires_grad_(False)
+
+
+def outputs_and_gradients(function: object, inputs: list[Tensor], upstream: Tensor) -> list[Tensor]:
+    leaves = [t.clone().requires_grad_() for t in inputs]
+    output = function(*leaves)  # type: ignore[operator]
+    return [output.detach(), *torch.autograd.grad(output, leaves, upstream.to(output.dtype))]
+
+
+def test_a_frozen_linear_map_is_float32_throughout(linear: nn.Linear) -> None:
+    """Also where oneDNN computes it: against float64, no rounding to a shorter type shows."""
+    x, upstream = torch.randn(3, 7, 48), torch.randn(3, 7, 80)
+    ours = outputs_and_gradients(FrozenLinear(linear, Products()), [x], upstream)
+    weight, bias = linear.weight.double(), linear.bias.double()
+    theirs = outputs_and_gradients(lambda x: F.linear(x, weight, bias), [x.double()], upstream)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a.double(), b, rtol=0, atol=1e-5)
+
+
+def test_forward_and_backward_may_multiply_in_different_types(linear: nn.Linear) -> None:
+    x, upstream = torch.randn(3, 7, 48), torch.randn(3, 7, 80)
+    exact = outputs_and_gradients(FrozenLinear(linear, Products()), [x], upstream)
+    mixed = outputs_and_gradients(FrozenLinear(linear, Products(None, BF16)), [x], upstream)
+    low = outputs_and_gradients(FrozenLinear(linear, Products(BF16, BF16)), [x], upstream)
+    assert torch.equal(mixed[0], exact[0])
+    assert low[0].dtype == BF16
+    for rounded, true in ((low[0], exact[0]), (mixed[1], exact[1]), (low[1], exact[1])):
+        assert not torch.equal(rounded.float(), true)
+        torch.testing.assert_close(rounded.float(), true, rtol=0.02, atol=0.02)
+
+
+def test_a_changed_weight_is_noticed(linear: nn.Linear) -> None:
+    x, layer = torch.randn(5, 48), FrozenLinear(linear, Products())
+    before = layer(x)
+    linear.weight.mul_(2.0)
+    torch.testing.assert_close(layer(x) - linear.bias, 2 * (before - linear.bias))
+
+
+def masks(kind: str, batch: int, heads: int, tokens: int) -> Tensor | None:
+    visible = torch.arange(tokens) < torch.arange(tokens, tokens - batch, -1)[:, None]
+    match kind:
+        case "padding":
+            return visible[:, None, None, :]
+        case "bias":
+            bias = torch.randn(1, heads, tokens, tokens)
+            return bias.masked_fill(~visible[:, None, None, :], torch.finfo(bias.dtype).min)
+        case "one bias":
+            return torch.randn(1, heads, tokens, tokens)
+    return None
+
+
+@pytest.mark.parametrize("mask", ["none", "padding", "bias", "one bias"])
+@pytest.mark.parametrize("scores", [1, 2000, 1 << 20])  # row by row, a few rows, all at once
+def test_attention_is_torchs_forward_and_backward(
+    mask: str, scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen, "_SCORES", scores)
+    torch.manual_seed(1)
+    batch, heads, tokens = 5, 3, 13
+    inputs = [torch.randn(batch, tokens, heads, 8).transpose(1, 2) for _ in range(3)]
+    upstream, attends = torch.randn(batch, heads, tokens, 8), masks(mask, batch, heads, tokens)
+    ours = outputs_and_gradients(lambda q, k, v: attend(q, k, v, attends, Products()), inputs, upstream)
+    theirs = outputs_and_gradients(
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attends), inputs, upstream
+    )
+    with torch.no_grad():
+        assert torch.equal(attend(*inputs, attends, Products()), ours[0])
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_leaves_torchs_settings_as_they_were() -> None:
+    setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = setting.fp32_precision
+    with pytest.raises(RuntimeError):
+        attend(*(torch.randn(1, 2, 4, 8) for _ in range(3)), torch.randn(1, 2, 4, 5), Products())
+    assert setting.fp32_precision == before
+
+
+def test_gradient_methods_see_a_float32_forward_pass_in_bfloat16(
+    classifier: Classifier, instances: list[Instance]
+) -> None:
+    batch = classifier.batch(instances)
+    target = torch.zeros(len(instances), dtype=torch.long)
+    method = IntegratedGradients(completeness=True)
+    exact = method.attribute(classifier, batch, target)
+    classifier.precision = "bf16"
+    ours = method.attribute(classifier, batch, target)
+    # The gap is a sum of probabilities of forward passes less a sum of gradients times inputs.
+    assert not torch.equal(ours.scores, exact.scores)
+    torch.testing.assert_close(
+        ours.scores, exact.scores, rtol=0.02, atol=0.02 * exact.scores.abs().max().item()
+    )
+    with classifier.accurate_forward():
+        accurate = classifier.probabilities(batch)
+    rough = classifier.probabilities(batch)
+    classifier.precision = "fp32"
+    assert torch.equal(accurate, classifier.probabilities(batch))
+    assert not torch.equal(rough, accurate)
