@@ -45,7 +45,7 @@ class Cell:
     """One data set under one protocol with one method, whose `settings` are resolved for both.
 
     `target`: the class to explain. `weights`: of which classifier (see `Bench.weights`). `n_test`: how many
-    of the test instances, from the first; None takes all.
+    test instances, the first that were drawn; None takes all.
     """
 
     dataset: str

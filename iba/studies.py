@@ -22,11 +22,8 @@ CELL_FIELDS = ("weights", "target")
 
 def open_bench(cfg: DictConfig, study: DictConfig, dataset: str) -> Bench:
     """The data set with the rows, the cut and the degradation that the study asks for."""
-    changes = {"degradation": study.degradation, "dataset": {dataset: {"n_test": study.n_test}}}
-    if study.n_test is None:
-        del changes["dataset"]
-    changed = DictConfig(OmegaConf.merge(cfg, changes))
-    bench = Bench.open(changed, dataset)
+    changed = DictConfig(OmegaConf.merge(cfg, {"degradation": study.degradation}))
+    bench = Bench.open(changed, dataset).first(study.n_test.get(dataset))
     examples = chosen(study, dataset, bench)
     held_out = bench.samples.calibration[: study.n_calibration]
     test = bench.samples.test if examples is None else examples

@@ -181,6 +181,17 @@ def test_larger_samples_contain_smaller_ones(repository: Path, mnli: Path) -> No
     assert ids(small.scored) < ids(large.scored)
     assert small.calibration == large.calibration
     assert small.train == large.train[:10]
+    assert large.first(4).test == small.test
+
+
+def test_the_first_of_a_sample_are_not_the_first_of_the_source(repository: Path, mnli: Path) -> None:
+    """A source sorted by class (IMDB is) must not give a small sample of one class."""
+    found = drawn(repository, mnli, n_test=20)
+    position = {example.id: i for i, example in enumerate(found.test)}
+    positions = [[position[e.id] for e in found.first(n).test] for n in (3, 6, 10)]
+    assert all(p == sorted(p) for p in positions)
+    assert not any(p == list(range(len(p))) for p in positions)
+    assert found.first(20) == found
 
 
 def test_samples_are_drawn_by_seed(repository: Path, mnli: Path) -> None:

@@ -228,7 +228,7 @@ def test_a_slow_method_may_take_the_first_instances(finished: DictConfig, tmp_pa
     whole, run = stored(finished), stored(cfg)
     for table in ("attributions", "degradation"):
         few, all_ = (rows[f"planted/described/ig/{table}.parquet"] for rows in (run, whole))
-        first = run["planted/described/random/attributions.parquet"].instance_id[:4]
+        first = Bench.open(cfg, "planted").first(4).samples.drawn
         assert set(few.instance_id) == set(first)
         numbers = few.select_dtypes("number").columns
         kept = all_[all_.instance_id.isin(first)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from datasets import ClassLabel, Dataset
@@ -36,13 +36,20 @@ class Samples:
     """The seeded samples of a run.
 
     `train` trains the classifier, `calibration` are training rows held out from it, `test` is attributed
-    and degraded, `scored` (which contains `test`) gives the accuracy.
+    and degraded, `scored` (which contains `test`) gives the accuracy. `drawn`: the ids of `test` in the
+    order in which they were drawn; the list itself keeps the order of the source.
     """
 
     train: list[Example]
     calibration: list[Example]
     test: list[Example]
     scored: list[Example]
+    drawn: tuple[str, ...]
+
+    def first(self, n_test: int) -> Samples:
+        """The same with the first `n_test` test examples that were drawn: the sample of that size."""
+        kept = set(self.drawn[:n_test])
+        return replace(self, test=[e for e in self.test if e.id in kept], drawn=self.drawn[:n_test])
 
 
 def read_split(dataset: DictConfig, split: str) -> list[Example]:
@@ -135,6 +142,7 @@ def draw_samples(dataset: DictConfig, seed: int) -> Samples:
         calibration=[train[i] for i in order[:n_calibration]],
         test=[test[i] for i in sorted(shuffled[:n_test])],
         scored=[test[i] for i in sorted(shuffled[:n_scored])],
+        drawn=tuple(test[i].id for i in shuffled[:n_test]),
     )
 
 

@@ -64,10 +64,10 @@ class Bench:
         return self if weights == self.weights else replace(self, weights=weights)
 
     def first(self, n_test: int | None) -> Bench:
-        """The same with the first `n_test` of the test instances; None keeps all."""
+        """The same with the first `n_test` test instances that were drawn; None keeps all."""
         if n_test is None or n_test >= len(self.samples.test):
             return self
-        return replace(self, samples=replace(self.samples, test=self.samples.test[:n_test]))
+        return replace(self, samples=self.samples.first(n_test))
 
     @cached_property
     def recipe(self) -> Recipe:
