@@ -36,7 +36,7 @@ def classifier() -> Classifier:
 @pytest.fixture(scope="module")
 def instances(classifier: Classifier) -> list[Instance]:
     return [
-        tokenise([Example(str(row), text, pair, 1)], classifier.tokenizer, 64)[0]
+        tokenise([Example(str(row), text, pair, (1, 0, 1)[row])], classifier.tokenizer, 64)[0]
         for row, (text, pair) in enumerate(TEXTS)
     ]
 
@@ -64,10 +64,9 @@ def test_scores_equal_those_of_the_reference(
     name: str, classifier: Classifier, plain: ReferenceModel, instances: list[Instance]
 ) -> None:
     operation = attribute(METHODS[name], classifier, instances)
-    targets = [1, 0, 1]
-    ours = operation.ours(classifier, instances, targets)
-    for scores, instance, target in zip(ours, instances, targets, strict=True):
-        theirs = operation.theirs(plain, instance, target)
+    ours = operation.ours(classifier, instances)
+    for scores, instance in zip(ours, instances, strict=True):
+        theirs = operation.theirs(plain, instance)
         assert np.abs(theirs).max() > 0
         np.testing.assert_allclose(scores, theirs, rtol=2e-3, atol=1e-5 * np.abs(theirs).max() + 1e-7)
 
@@ -76,9 +75,9 @@ def test_degradation_equals_the_reference(
     classifier: Classifier, plain: ReferenceModel, instances: list[Instance]
 ) -> None:
     operation = Degrade(np.linspace(0, 1, 10).tolist())
-    ours = operation.ours(classifier, instances, [1, 0, 1])
-    for curve, instance, target in zip(ours, instances, [1, 0, 1], strict=True):
-        np.testing.assert_allclose(curve, operation.theirs(plain, instance, target), atol=1e-6)
+    ours = operation.ours(classifier, instances)
+    for curve, instance in zip(ours, instances, strict=True):
+        np.testing.assert_allclose(curve, operation.theirs(plain, instance), atol=1e-6)
 
 
 def test_reference_runs_backward_through_every_weight(
@@ -87,7 +86,7 @@ def test_reference_runs_backward_through_every_weight(
     """The reference must do the work it stands for: gradients reach the embeddings and the first layer."""
     operation = attribute(METHODS["iba_features"], classifier, instances)
     plain.model.zero_grad()
-    operation.theirs(plain, instances[0], 1)
+    operation.theirs(plain, instances[0])
     missing = [name for name, weight in plain.model.named_parameters() if weight.grad is None]
     assert missing == []
     assert not any(weight.requires_grad for weight in classifier.model.parameters())
@@ -99,7 +98,7 @@ def test_reference_leaves_no_hook(
     operation = attribute(METHODS["iba_features"], classifier, instances)
     layer = plain.layer(2)
     before = len(layer._forward_hooks)
-    operation.theirs(plain, instances[0], 1)
+    operation.theirs(plain, instances[0])
     assert len(layer._forward_hooks) == before
 
 
@@ -114,5 +113,5 @@ def test_reference_lime_pads_every_text(
         return forward(**inputs)
 
     monkeypatch.setattr(plain.model, "forward", watched)
-    Attribute("lime", LimeTokens(n_samples=7), {}).theirs(plain, instances[0], 1)
+    Attribute("lime", LimeTokens(n_samples=7), {}).theirs(plain, instances[0])
     assert seen == [(7, 512)]

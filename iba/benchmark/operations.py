@@ -1,4 +1,7 @@
-"""The operations that are timed: each once by the reference and once by ours, on the same instances."""
+"""The operations that are timed: each once by the reference and once by ours, on the same instances.
+
+The class that is explained is an instance's label, as in the paper.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.lime_tokens import LimeTokens
 from iba.attributor import Attributor, State
 from iba.benchmark import reference
 from iba.benchmark.reference import ReferenceModel
+from iba.calibration import Attributed, attribute_rows
 from iba.data.tokens import Instance
 from iba.degradation import Ranked, curve
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.method import InformationBottleneck
 from iba.ranking import removal_order
-from iba.variants import run_grouped
 
 Scores = list[np.ndarray]
 
@@ -33,23 +34,18 @@ class Attribute:
     method: Attributor
     state: State
 
-    def ours(self, classifier: Classifier, instances: Sequence[Instance], targets: Sequence[int]) -> Scores:
+    def attributed(self, classifier: Classifier, instances: Sequence[Instance]) -> list[Attributed]:
         """The pipeline's way: groups of like length under the token budget."""
-        scores: Scores = [np.empty(0)] * len(instances)
-
-        def work(group: list[int]) -> None:
-            batch = classifier.batch([instances[i] for i in group])
-            target = torch.tensor([targets[i] for i in group], device=classifier.device)
-            found: Tensor = self.method.attribute(classifier, batch, target).scores.cpu()
-            for row, i in enumerate(group):
-                scores[i] = found[row, : len(instances[i])].numpy()
-
         self.method.restore(self.state)
-        run_grouped([len(i) for i in instances], classifier.token_budget // self.method.copies, work)
-        return scores
+        return attribute_rows(self.method, classifier, instances)
 
-    def theirs(self, plain: ReferenceModel, instance: Instance, target: int) -> np.ndarray:
+    def ours(self, classifier: Classifier, instances: Sequence[Instance]) -> Scores:
+        """The pipeline's scores."""
+        return [found.scores.numpy() for found in self.attributed(classifier, instances)]
+
+    def theirs(self, plain: ReferenceModel, instance: Instance) -> np.ndarray:
         """The reference's scores of one instance."""
+        target = instance.example.label
         match self.method:
             case InformationBottleneck():
                 return reference.iba(plain, self.method, self.state, instance, target)
@@ -67,21 +63,21 @@ class Degrade:
     fractions: Sequence[float]
     name: str = "degradation"
 
-    def ours(self, classifier: Classifier, instances: Sequence[Instance], targets: Sequence[int]) -> Scores:
+    def ours(self, classifier: Classifier, instances: Sequence[Instance]) -> Scores:
         """All fractions of all instances, grouped by length."""
-        ranked = [self._ranked(i, t) for i, t in zip(instances, targets, strict=True)]
+        ranked = [self._ranked(instance) for instance in instances]
         return [
             np.array([p for _, p in points]) for points in curve(classifier, ranked, self.fractions, "delete")
         ]
 
-    def theirs(self, plain: ReferenceModel, instance: Instance, target: int) -> np.ndarray:
+    def theirs(self, plain: ReferenceModel, instance: Instance) -> np.ndarray:
         """The reference's curve of one instance."""
-        return reference.degradation(plain, self._ranked(instance, target), self.fractions)
+        return reference.degradation(plain, self._ranked(instance), self.fractions)
 
-    def _ranked(self, instance: Instance, target: int) -> Ranked:
+    def _ranked(self, instance: Instance) -> Ranked:
         scores = np.random.default_rng(len(instance)).random(len(instance))
         removal = removal_order(scores.tolist(), instance.special, "most")
-        return Ranked(instance.input_ids, instance.token_type_ids, removal, target)
+        return Ranked(instance.input_ids, instance.token_type_ids, removal, instance.example.label)
 
 
 Operation = Attribute | Degrade

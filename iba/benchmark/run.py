@@ -25,12 +25,10 @@ from iba.benchmark.ledger import Ledger, Row
 from iba.benchmark.operations import Attribute, Operation, Scores
 from iba.benchmark.reference import ReferenceModel
 from iba.benchmark.subject import PROTOCOL, Subject
-from iba.calibration import FIRST_STEP
+from iba.calibration import first_step_drop
 from iba.data.tokens import Instance
-from iba.degradation import Ranked, curve
 from iba.devices import resolve_device
 from iba.experiment import datasets, method_settings, selected
-from iba.ranking import removal_order
 from iba.store import device_name, plain, provenance
 
 
@@ -104,23 +102,22 @@ def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) ->
     """One row per precision of ours; the reference runs once, in float32 as the released code."""
     settings = subject.bench.cfg.benchmark
     instances = subject.instances(settings.n)
-    targets = subject.targets(instances)
     device = subject.classifier.device
     reference = ReferenceModel(subject.classifier)
-    operation.theirs(reference, min(instances, key=len), targets[0])  # warm-up
+    operation.theirs(reference, min(instances, key=len))  # warm-up
     theirs: Scores = []
 
     def one_by_one() -> None:
-        theirs.extend(operation.theirs(reference, i, t) for i, t in zip(instances, targets, strict=True))
+        theirs.extend(operation.theirs(reference, instance) for instance in instances)
 
     reference_seconds = measure.seconds(one_by_one, device, 1)
     del reference
     rows = []
     for precision, peak in peaks.items():
         with subject.running(precision) as classifier:
-            ours = operation.ours(classifier, instances, targets)
-            many, their_targets = instances * settings.repeats, targets * settings.repeats
-            work: Callable[[], Scores] = partial(operation.ours, classifier, many, their_targets)
+            ours = operation.ours(classifier, instances)
+            many = instances * settings.repeats
+            work: Callable[[], Scores] = partial(operation.ours, classifier, many)
             count = measure.flops(work)
             memory = measure.peak_memory(work, device)
             seconds = measure.seconds(work, device, settings.timed_calls) / len(many)
@@ -167,17 +164,12 @@ def _precision(subject: Subject, operation: Attribute) -> list[Row]:
     instances = subject.instances(
         min(subject.bench.cfg.benchmark.n_precision, len(subject.bench.samples.test))
     )
-    targets = subject.targets(instances)
     scores, drops = {}, {}
     for precision in ("fp32", "bf16"):
         with subject.running(precision) as classifier:
-            scores[precision] = operation.ours(classifier, instances, targets)
-            ranked = [
-                Ranked(i.input_ids, i.token_type_ids, removal_order(s.tolist(), i.special, "most"), t)
-                for i, s, t in zip(instances, scores[precision], targets, strict=True)
-            ]
-            points = curve(classifier, ranked, [0.0, FIRST_STEP], "delete")
-            drops[precision] = float(np.mean([p[0][1] - p[1][1] for p in points]))
+            attributed = operation.attributed(classifier, instances)
+            scores[precision] = [found.scores.numpy() for found in attributed]
+            drops[precision] = first_step_drop(attributed, classifier, instances)
     correlations = _correlations(scores["fp32"], scores["bf16"], instances, operation)
     return [
         {
@@ -229,7 +221,7 @@ def _point(
         instances = subject.of_length(tokens, n)
         timed = moved() if moved else operation
         with subject.running(precision, budget) as classifier:
-            call: Callable[[], Scores] = partial(timed.ours, classifier, instances, [0] * n)
+            call: Callable[[], Scores] = partial(timed.ours, classifier, instances)
             call()  # warm-up
             seconds = measure.seconds(call, classifier.device, 1)
         return [

@@ -78,10 +78,6 @@ class Subject:
         finally:
             self.classifier.precision, self.classifier.token_budget = before
 
-    def targets(self, instances: list[Instance]) -> list[int]:
-        """The gold classes, which the paper explains."""
-        return [i.example.label for i in instances]
-
 
 def _classifier(bench: Bench) -> Classifier:
     cfg = bench.cfg
