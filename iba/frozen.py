@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,18 +114,10 @@ def _packed_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return product
 
 
-@contextlib.contextmanager
-def _tensor_cores(products: Products) -> Iterator[None]:
+def _tensor_cores(products: Products) -> AbstractContextManager[None]:
     """On a GPU, a float32 forward pass beside a bfloat16 backward pass may use TF32 (10 bits, not 7)."""
     mixed = products.backward == torch.bfloat16 and products.forward != torch.bfloat16
-    setting = torch.backends.cuda.matmul
-    before = setting.fp32_precision
-    if mixed:
-        setting.fp32_precision = "tf32"
-    try:
-        yield
-    finally:
-        setting.fp32_precision = before
+    return _allowing(torch.backends.cuda.matmul, "tf32") if mixed else contextlib.nullcontext()
 
 
 def attend(
@@ -159,11 +152,8 @@ def _attended(
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
             if attends is not None:
                 chosen = attends[rows] if attends.shape[0] > 1 else attends
-                scores = (
-                    scores.masked_fill_(~chosen, -torch.inf)
-                    if chosen.dtype == torch.bool
-                    else scores + chosen
-                )
+                hide = chosen.dtype == torch.bool
+                scores = scores.masked_fill_(~chosen, -torch.inf) if hide else scores + chosen
             probabilities = scores.softmax(-1)
             context[rows] = probabilities @ v
             if kept is not None:
@@ -209,17 +199,24 @@ def _by_position(like: Tensor, kind: torch.dtype) -> Tensor:
     return torch.empty(batch, tokens, heads, width, dtype=kind, device=like.device).transpose(1, 2)
 
 
-@contextlib.contextmanager
-def _onednn() -> Iterator[None]:
+def _onednn() -> AbstractContextManager[None]:
     """Batched float32 products by oneDNN, where its kernels are float32 throughout.
 
     Allowed bfloat16, oneDNN takes them over from BLAS. Only with AMX would it really round to bfloat16;
-    without, on AVX-512, they stay float32 and are up to twice as fast (a test compares with float64).
+    without, on AVX-512, they stay float32 and can be twice as fast (a test compares with float64).
     """
-    setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    # torch has no public questions for these yet; without an answer, BLAS is always right.
+    avx512 = getattr(torch.cpu, "_is_avx512_supported", lambda: False)
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    setting: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    return _allowing(setting, "bf16") if avx512() and not amx() else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _allowing(setting: Any, precision: str) -> Iterator[None]:
+    """Within, torch's `setting` allows float32 products in `precision`."""
     before = setting.fp32_precision
-    if torch.cpu._is_avx512_supported() and not torch.cpu._is_amx_tile_supported():
-        setting.fp32_precision = "bf16"
+    setting.fp32_precision = precision
     try:
         yield
     finally:
