@@ -10,6 +10,7 @@ from torch import Tensor
 from iba.data.examples import Example
 from iba.data.tokens import Instance
 from iba.encoder import Classifier
+from iba.frozen import Products
 from iba.tiny import tiny_tokenizer
 
 Answer = Callable[[tuple[int, ...], tuple[int, ...]], float]
@@ -25,7 +26,7 @@ class ToyClassifier(Classifier):
         self.answer = answer
         self.tokenizer = tiny_tokenizer()
         self.device = torch.device("cpu")
-        self.token_budget = token_budget
+        self.token_budget, self.products = token_budget, Products()
         self.seen: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         self.passes: list[int] = []
 
