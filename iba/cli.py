@@ -65,7 +65,7 @@ def _stop(message: str, status: int = 2) -> None:
 def _keep_freed_memory() -> None:
     """Keep what is freed for the next tensor: asking the system anew costs a page fault every 4 KiB.
 
-    On two CPU threads this saves up to a quarter of the time of long texts. glibc alone has these settings.
+    On a CPU that is a good part of the time of long texts. glibc alone has these settings.
     """
     mmap_max, trim_threshold, top_pad = -4, -1, -2
     with contextlib.suppress(OSError, AttributeError):
