@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from iba.report.rows import Stored
 from iba.report.text import share
 
@@ -47,8 +49,9 @@ def chosen_betas(stored: Stored) -> list[str]:
 
 
 def _shared_cells(stored: Stored) -> list[str]:
+    # A record names the folder dataset/protocol/method that it took over, or (older ones) the protocol.
     shared = {
-        f"{stored.names.methods[method]} under `{protocol}` and `{record['same_as']}`"
+        f"{stored.names.methods[method]} under `{protocol}` and `{Path(record['same_as']).parts[-2:][0]}`"
         for (protocol, _, method), record in stored.cells.items()
         if "same_as" in record
     }
