@@ -16,6 +16,7 @@ from torch import Tensor
 
 from iba.data.tokens import TokenBatch
 from iba.encoder import Block, Classifier
+from iba.frozen import masked
 
 Hidden = Float[Tensor, "batch tokens hidden"]
 Edges = Float[Tensor, "batch tokens tokens"]
@@ -46,9 +47,7 @@ def attention_probabilities(
     """softmax(QKᵀ/√d) with the mask or bias that scaled-dot-product attention would take."""
     query, key = block.heads(block.query(hidden)), block.heads(block.key(hidden))
     logits = (query @ key.transpose(-1, -2)).float() / query.shape[-1] ** 0.5
-    if attends is not None:
-        logits = logits.masked_fill(~attends, -torch.inf) if attends.dtype == torch.bool else logits + attends
-    return logits.softmax(-1)
+    return masked(logits, attends).softmax(-1)
 
 
 def layer_attentions(classifier: Classifier, batch: TokenBatch) -> Iterator[LayerAttention]:

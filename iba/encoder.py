@@ -22,7 +22,7 @@ from transformers.activations import ACT2FN
 
 from iba.data.tokens import Instance, TokenBatch, collate
 from iba.errors import UserError
-from iba.frozen import FrozenLinear, Products, attend
+from iba.frozen import FrozenLinear, Products, attend, masked
 
 Hidden = Float[Tensor, "batch tokens hidden"]
 Mask = Bool[Tensor, "batch tokens"]
@@ -132,10 +132,7 @@ class Block:
         to_key, to_value = (layer.weight.unflatten(0, (self.n_heads, -1)) for layer in (self.key, self.value))
         asked = torch.einsum("bhd,hde->bhe", query * query.shape[-1] ** -0.5, to_key)
         scores = asked @ hidden.transpose(1, 2)
-        if attends is not None:
-            seen = attends[:, :, 0]
-            scores = scores.masked_fill(~seen, -torch.inf) if seen.dtype == torch.bool else scores + seen
-        read = scores.softmax(-1) @ hidden
+        read = masked(scores, None if attends is None else attends[:, :, 0]).softmax(-1) @ hidden
         context = torch.einsum("bhe,hde->bhd", read, to_value).flatten(1) + self.value.bias
         return self.after_attention(context[:, None], first)
 

@@ -140,6 +140,13 @@ def attend(
     return _attended(query, key, value, attends)
 
 
+def masked(scores: Tensor, attends: Tensor | None) -> Tensor:
+    """Attention scores with a mask (True: may be read; changes `scores`) or an additive bias applied."""
+    if attends is None:
+        return scores
+    return scores.masked_fill_(~attends, -torch.inf) if attends.dtype == torch.bool else scores + attends
+
+
 def _attended(
     query: Tensor, key: Tensor, value: Tensor, attends: Tensor | None, kept: list[Tensor] | None = None
 ) -> Tensor:
@@ -150,11 +157,8 @@ def _attended(
         for rows in _slices(query, key):
             q, k, v = (t[rows].to(exact) for t in (query, key, value))
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-            if attends is not None:
-                chosen = attends[rows] if attends.shape[0] > 1 else attends
-                hide = chosen.dtype == torch.bool
-                scores = scores.masked_fill_(~chosen, -torch.inf) if hide else scores + chosen
-            probabilities = scores.softmax(-1)
+            chosen = attends[rows] if attends is not None and attends.shape[0] > 1 else attends
+            probabilities = masked(scores, chosen).softmax(-1)
             context[rows] = probabilities @ v
             if kept is not None:
                 kept.append(probabilities)
