@@ -71,7 +71,7 @@ def contributions(
     context = torch.einsum("bhij,bhjo->bio", layer.probabilities, values)
     summed = context + block.attention_output.bias + hidden
     attended = block.attention_norm(summed)
-    updated = attended + block.output(block.activation(block.intermediate(attended)))
+    updated = attended + block.output(block.intermediate(attended))
     for start in range(0, hidden.shape[1], chunk):
         queries = slice(start, start + chunk)
         shares = torch.einsum("bhij,bhjo->bijo", layer.probabilities[:, :, queries], values)

@@ -8,7 +8,7 @@ model is after any use, or any exception, exactly what it was. Only this file kn
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -93,7 +93,10 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Block:
-    """One transformer block: the model's own modules under common names, its linear maps frozen."""
+    """One transformer block: the model's own modules under common names, its linear maps frozen.
+
+    `intermediate` is activated.
+    """
 
     query: FrozenLinear
     key: FrozenLinear
@@ -101,7 +104,6 @@ class Block:
     attention_output: FrozenLinear
     attention_norm: nn.LayerNorm
     intermediate: FrozenLinear
-    activation: Callable[[Tensor], Tensor]
     output: FrozenLinear
     output_norm: nn.LayerNorm
     n_heads: int
@@ -139,7 +141,7 @@ class Block:
     def after_attention(self, context: Hidden, residual: Hidden) -> Hidden:
         """Everything after the heads' weighted sums: projection, residuals, feed-forward, both norms."""
         attended = self.attention_norm(self.attention_output(context) + residual)
-        return self.output_norm(self.output(self.activation(self.intermediate(attended))) + attended)
+        return self.output_norm(self.output(self.intermediate(attended)) + attended)
 
 
 class Classifier:
@@ -185,15 +187,13 @@ class Classifier:
         parts: dict[str, Any] = {
             name: attrgetter(getattr(family, name))(layer)
             for name in Block.__dataclass_fields__
-            if name not in ("activation", "n_heads", "products")
+            if name not in ("n_heads", "products")
         }
         for name, part in parts.items():
             if isinstance(part, nn.Linear):
-                parts[name] = FrozenLinear(part, self.products)
-        act = getattr(config, family.activation)
-        return Block(
-            **parts, activation=ACT2FN[act], n_heads=config.num_attention_heads, products=self.products
-        )
+                act = ACT2FN[getattr(config, family.activation)] if name == "intermediate" else None
+                parts[name] = FrozenLinear(part, self.products, act)
+        return Block(**parts, n_heads=config.num_attention_heads, products=self.products)
 
     @property
     def precision(self) -> str:

@@ -8,7 +8,7 @@ gradient far more than that of the backward pass does (README, Speed).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers.activations import GELUActivation
 
 #: Attention scores that a CPU works on at a time: about what its caches hold.
 _SCORES = 1 << 20
@@ -31,11 +32,13 @@ class Products:
 
 
 class FrozenLinear(nn.Module):
-    """`linear` with gradients for its input alone, computed as `products` says when it is called."""
+    """`linear`, then `activation`, with gradients for the input alone, computed as `products` says."""
 
-    def __init__(self, linear: nn.Linear, products: Products) -> None:
+    def __init__(
+        self, linear: nn.Linear, products: Products, activation: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         super().__init__()
-        self.linear, self.products = linear, products
+        self.linear, self.products, self.activation = linear, products, activation
         self._prepared: dict[tuple[torch.dtype, bool], tuple[int, Tensor]] = {}
 
     @property
@@ -49,11 +52,14 @@ class FrozenLinear(nn.Module):
         return self.linear.bias
 
     def forward(self, x: Float[Tensor, "*rows features_in"]) -> Float[Tensor, "*rows features_out"]:
-        """x Wᵀ + b in `products.forward`; the gradient will be computed in `products.backward`."""
-        if not (torch.is_grad_enabled() and x.requires_grad):
-            return self.multiply(x.to(self.kind))
-        output: Tensor = _Multiply.apply(x, self)
-        return output
+        """x Wᵀ + b, activated, in `products.forward`; the gradient will be in `products.backward`."""
+        if torch.is_grad_enabled() and x.requires_grad:
+            product: Tensor = _Multiply.apply(x, self)
+        elif isinstance(self.activation, GELUActivation) and self._cast(self.kind)[0].is_mkldnn:
+            return _packed_product(x.to(self.kind), *self._cast(self.kind), "gelu")
+        else:
+            product = self.multiply(x.to(self.kind))
+        return self.activation(product) if self.activation else product
 
     @property
     def kind(self) -> torch.dtype:
@@ -67,7 +73,7 @@ class FrozenLinear(nn.Module):
 
     def multiply(self, x: Float[Tensor, "*rows features_in"]) -> Float[Tensor, "*rows features_out"]:
         """x Wᵀ + b in the type of x."""
-        weight, bias = self._weight(x.dtype, transposed=False), self.bias.detach().to(x.dtype)
+        weight, bias = self._cast(x.dtype)
         if weight.is_mkldnn:
             return _packed_product(x, weight, bias)
         with _tensor_cores(self.products):
@@ -77,6 +83,9 @@ class FrozenLinear(nn.Module):
         """grad W in the type of grad."""
         weight = self._weight(grad.dtype, transposed=True)
         return _packed_product(grad, weight, None) if weight.is_mkldnn else grad @ weight.T
+
+    def _cast(self, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+        return self._weight(kind, transposed=False), self.bias.detach().to(kind)
 
     def _weight(self, kind: torch.dtype, transposed: bool) -> Tensor:
         version, found = self._prepared.get((kind, transposed), (-1, self.weight))
@@ -109,8 +118,8 @@ def _packs(weight: Tensor) -> bool:
     return weight.dtype == torch.float32
 
 
-def _packed_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def _packed_product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none") -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
     return product
 
 
@@ -141,10 +150,12 @@ def attend(
 
 
 def masked(scores: Tensor, attends: Tensor | None) -> Tensor:
-    """Attention scores with a mask (True: may be read; changes `scores`) or an additive bias applied."""
+    """Attention scores with a mask (True: may be read) or an additive bias applied; changes `scores`."""
     if attends is None:
         return scores
-    return scores.masked_fill_(~attends, -torch.inf) if attends.dtype == torch.bool else scores + attends
+    if attends.dtype == torch.bool:  # added: filling a broadcast mask in place is several times slower
+        attends = torch.zeros_like(attends, dtype=scores.dtype).masked_fill_(~attends, -torch.inf)
+    return scores.add_(attends)
 
 
 def _attended(

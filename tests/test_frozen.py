@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.activations import ACT2FN
 
 from baselines.integrated_gradients import IntegratedGradients
 from iba import frozen
@@ -49,6 +50,22 @@ def test_forward_and_backward_may_multiply_in_different_types(linear: nn.Linear)
     for rounded, true in ((low[0], exact[0]), (mixed[1], exact[1]), (low[1], exact[1])):
         assert not torch.equal(rounded.float(), true)
         torch.testing.assert_close(rounded.float(), true, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("kind", [None, BF16])
+def test_an_activation_follows_with_and_without_gradients(
+    linear: nn.Linear, name: str, kind: torch.dtype | None
+) -> None:
+    """GELU is computed with the product where no gradient is wanted, the others after it."""
+    layer, x = FrozenLinear(linear, Products(kind, kind), ACT2FN[name]), torch.randn(3, 7, 48)
+    true = ACT2FN[name](F.linear(x.double(), linear.weight.double(), linear.bias.double()))
+    tolerance = 1e-5 if kind is None else 0.03
+    for leaf in (x, x.clone().requires_grad_()):
+        ours = layer(leaf)
+        assert ours.requires_grad == leaf.requires_grad
+        assert ours.dtype == (kind or torch.float32)
+        torch.testing.assert_close(ours.detach().double(), true, rtol=tolerance, atol=tolerance)
 
 
 def test_a_changed_weight_is_noticed(linear: nn.Linear) -> None:

@@ -99,7 +99,7 @@ def test_contributions_with_both_norms_sum_to_the_block_less_what_belongs_to_no_
         context = (layer.probabilities @ block.heads(block.value(layer.hidden))).transpose(1, 2).flatten(2)
         summed = block.attention_output(context) + layer.hidden
         attended = block.attention_norm(summed)
-        feed = block.output(block.activation(block.intermediate(attended)))
+        feed = block.output(block.intermediate(attended))
         first_std = (summed.var(-1, unbiased=False, keepdim=True) + block.attention_norm.eps).sqrt()
         second_std = ((attended + feed).var(-1, unbiased=False, keepdim=True) + block.output_norm.eps).sqrt()
         bias = block.attention_output.bias
