@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -83,11 +84,11 @@ def select_beta(
     grid = sorted(candidates)
     choices = tqdm(grid, desc="choose β", unit="β", leave=False)
     found = [attribute_rows(candidates[beta], classifier, rows) for beta in choices]
-    drops = [first_step_drop(attributed, classifier, rows) for attributed in found]
+    drops = [first_step_drops(attributed, classifier, rows).mean() for attributed in found]
     return {
         "beta": torch.tensor(grid[int(np.argmax(drops))], dtype=torch.float64),
         "beta_grid": torch.tensor(grid, dtype=torch.float64),
-        "calibration_drop_11": torch.tensor(drops, dtype=torch.float64),
+        "calibration_drop_11": torch.tensor(np.array(drops), dtype=torch.float64),
         "n_calibration": torch.tensor(len(rows)),
     } | _rule_of_thumb(found[0])  # the losses at the start do not depend on β
 
@@ -113,15 +114,15 @@ def attribute_rows(method: Attributor, classifier: Classifier, rows: Sequence[In
             found[i] = Attributed(said.scores[row, : len(rows[i])].cpu(), numbers)
         bar.update(len(group))
 
-    with tqdm(total=len(rows), desc="held-out training rows", unit="inst", leave=False) as bar:
+    with tqdm(total=len(rows), desc="attribute", unit="inst", leave=False) as bar:
         run_grouped([len(r) for r in rows], classifier.token_budget // method.copies, work)
     return [found[i] for i in range(len(rows))]
 
 
-def first_step_drop(
+def first_step_drops(
     attributed: Sequence[Attributed], classifier: Classifier, rows: Sequence[Instance]
-) -> float:
-    """Mean fall of the label's probability when the top 11 % of the tokens are deleted."""
+) -> Float[np.ndarray, " rows"]:
+    """Fall of every row's label probability when the top 11 % of its tokens are deleted."""
     ranked = [
         Ranked(
             r.input_ids,
@@ -132,7 +133,7 @@ def first_step_drop(
         for r, a in zip(rows, attributed, strict=True)
     ]
     curves = curve(classifier, ranked, [0.0, FIRST_STEP], "delete")
-    return float(np.mean([start - after for (_, start), (_, after) in curves]))
+    return np.array([start - after for (_, start), (_, after) in curves])
 
 
 def _rule_of_thumb(attributed: Sequence[Attributed]) -> State:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from omegaconf import DictConfig
 from scipy import stats
 from scipy.special import logit
 from statsmodels.stats.multitest import multipletests
@@ -44,6 +45,11 @@ class Resampling:
     def batch(self, numbers_per_resample: int) -> int:
         """Resamples to draw at once."""
         return max(1, min(self.n_resamples, _BATCH_NUMBERS // max(numbers_per_resample, 1)))
+
+
+def resampling(cfg: DictConfig) -> Resampling:
+    """As `cfg.stats` says."""
+    return Resampling(float(cfg.stats.confidence), int(cfg.stats.n_resamples), int(cfg.stats.seed))
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from iba.benchmark import measure, plots
+from iba.benchmark import measure, plots, run
 from iba.benchmark.ledger import Ledger
 from iba.benchmark.show import table_1_seconds
 from iba.encoder import Classifier
 from iba.errors import UserError
+from iba.stats import Resampling
 from iba.tiny import tiny_bert, tiny_tokenizer
 
 
@@ -79,6 +80,19 @@ def test_table_1_projection_counts_the_degradation_of_four_methods() -> None:
     )
     assert table_1_seconds(rows, {"a": 1000, "b": 100}) == pytest.approx(3 + 4 * 0.5 + 0.7)
     assert table_1_seconds(rows, {"a": 1000, "c": 1}) is None
+
+
+def test_precision_is_summed_up_from_its_instances() -> None:
+    fp32, bf16 = [0.2, 0.4, 0.6], [0.3, 0.4, 0.5]
+    rows = [
+        {"instance_id": str(i), "rank_correlation": 1 - 0.1 * i, "drop_fp32": a, "drop_bf16": b}
+        for i, (a, b) in enumerate(zip(fp32, bf16, strict=True))
+    ]
+    (found,) = run.summary(rows, Resampling(), torch.device("cpu"))
+    assert (found["n"], found["rank_correlation_median"]) == (3, pytest.approx(0.9))
+    assert found["mean_drop_difference"] == pytest.approx(0.0, abs=1e-12)
+    assert found["difference_low"] == pytest.approx(-0.1)  # one of 27 resamples: over 2.5 %
+    assert found["difference_high"] == pytest.approx(0.1)
 
 
 def test_scaling_plot_is_drawn_from_stored_rows(tmp_path: Path) -> None:

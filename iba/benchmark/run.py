@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -25,10 +26,11 @@ from iba.benchmark.ledger import Ledger, Row
 from iba.benchmark.operations import Attribute, Operation, Scores
 from iba.benchmark.reference import ReferenceModel
 from iba.benchmark.subject import PROTOCOL, Subject
-from iba.calibration import first_step_drop
+from iba.calibration import first_step_drops
 from iba.data.tokens import Instance
 from iba.devices import resolve_device
 from iba.experiment import datasets, method_settings, selected
+from iba.stats import Resampling, mean_interval, resampling
 from iba.store import device_name, plain, provenance
 
 
@@ -42,7 +44,9 @@ def run(cfg: DictConfig) -> None:
     comparison = book("", ("operation", "dataset"))
     scaling = book("scaling", ("sweep", "operation", "dataset", "value"))
     precision = book("precision", ("method", "dataset"))
-    for ledger in (machine, comparison, scaling, precision):
+    instances = book("precision_instances", ("method", "dataset"))
+    ledgers = (machine, comparison, scaling, precision, instances)
+    for ledger in ledgers:
         ledger.open()
     peaks = {p: _peak(machine, cfg, device, p) for p in cfg.benchmark.precisions}
     for position, dataset in enumerate(datasets(cfg)):
@@ -52,10 +56,11 @@ def run(cfg: DictConfig) -> None:
             comparison.measure(key, partial(_compare, subject, operation, peaks))
             if len(peaks) > 1 and isinstance(operation, Attribute):
                 key = {"method": operation.name, "dataset": dataset}
-                precision.measure(key, partial(_precision, subject, operation))
+                found = instances.measure(key, partial(_precision, subject, operation))
+                precision.measure(key, partial(summary, found, resampling(cfg), device))
         if position == 0:
             _scale(subject, scaling)
-    for ledger in (machine, comparison, scaling, precision):
+    for ledger in ledgers:
         ledger.finish(provenance(device))
     show.comparison(comparison.rows(), machine.rows(), cfg.benchmark.full_rows)
     show.precision(precision.rows())
@@ -160,26 +165,43 @@ def _correlations(
 
 
 def _precision(subject: Subject, operation: Attribute) -> list[Row]:
-    """What bf16 changes: rank correlation of the scores and the mean drop at 11 %."""
-    instances = subject.instances(
-        min(subject.bench.cfg.benchmark.n_precision, len(subject.bench.samples.test))
-    )
+    """What bf16 changes, per instance: rank correlation of the scores and the drop at 11 %."""
+    sizes = subject.bench.cfg.benchmark.n_precision
+    wanted = sizes.get(subject.name, sizes.default)
+    instances = subject.instances(min(wanted, len(subject.bench.samples.test)))
     scores, drops = {}, {}
     for precision in ("fp32", "bf16"):
         with subject.running(precision) as classifier:
             attributed = operation.attributed(classifier, instances)
             scores[precision] = [found.scores.numpy() for found in attributed]
-            drops[precision] = first_step_drop(attributed, classifier, instances)
+            drops[precision] = first_step_drops(attributed, classifier, instances)
     correlations = _correlations(scores["fp32"], scores["bf16"], instances, operation)
     return [
         {
-            "n": len(instances),
-            "rank_correlation_median": float(np.median(correlations)),
-            "rank_correlation_p05": float(np.quantile(correlations, 0.05)),
-            "mean_drop_fp32": drops["fp32"],
-            "mean_drop_bf16": drops["bf16"],
-            "mean_drop_difference": drops["bf16"] - drops["fp32"],
-            "device": device_name(subject.classifier.device),
+            "instance_id": instance.id,
+            "rank_correlation": correlations[i],
+            **{f"drop_{precision}": float(drops[precision][i]) for precision in drops},
+        }
+        for i, instance in enumerate(instances)
+    ]
+
+
+def summary(rows: Sequence[Row], how: Resampling, device: torch.device) -> list[Row]:
+    """What bf16 changes over the instances of `rows`, with the interval of the mean difference."""
+    table = pd.DataFrame(rows)
+    correlations = table["rank_correlation"]
+    difference = mean_interval((table["drop_bf16"] - table["drop_fp32"]).to_numpy(float), how)
+    return [
+        {
+            "n": difference.n,
+            "rank_correlation_median": float(correlations.median()),
+            "rank_correlation_p05": float(correlations.quantile(0.05)),
+            "mean_drop_fp32": float(table["drop_fp32"].mean()),
+            "mean_drop_bf16": float(table["drop_bf16"].mean()),
+            "mean_drop_difference": difference.estimate,
+            "difference_low": difference.low,
+            "difference_high": difference.high,
+            "device": device_name(device),
         }
     ]
 

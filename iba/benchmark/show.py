@@ -72,12 +72,19 @@ def precision(rows: pd.DataFrame) -> None:
         "drop fp32",
         "drop bf16",
         "difference",
+        "its interval",
     ):
         table.add_column(title, justify="right")
     for r in rows.itertuples():
         numbers = (r.rank_correlation_median, r.rank_correlation_p05, r.mean_drop_fp32, r.mean_drop_bf16)
+        ends = f"[{r.difference_low:+.4f}, {r.difference_high:+.4f}]"
         table.add_row(
-            r.method, r.dataset, str(r.n), *(f"{v:.4f}" for v in numbers), f"{r.mean_drop_difference:+.4f}"
+            r.method,
+            r.dataset,
+            str(r.n),
+            *(f"{v:.4f}" for v in numbers),
+            f"{r.mean_drop_difference:+.4f}",
+            ends,
         )
     Console(width=150).print(table)
 

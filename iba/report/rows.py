@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from iba.errors import UserError
 from iba.experiment import datasets, run_folder, selected
 from iba.report.paper import Paper
-from iba.stats import Resampling, areas, log_odds_drop, mean_drop
+from iba.stats import Resampling, areas, log_odds_drop, mean_drop, resampling
 from iba.store import read_json, read_parquet
 
 #: What identifies a cell, in the order of tables.
@@ -125,7 +125,7 @@ def read(cfg: DictConfig, names: Names) -> Stored:
     return Stored(
         folder,
         names,
-        Resampling(float(cfg.stats.confidence), int(cfg.stats.n_resamples), int(cfg.stats.seed)),
+        resampling(cfg),
         Paper.read(Path(cfg.paths.root) / "results" / "paper"),
         curves,
         scores,
