@@ -35,9 +35,10 @@ from iba.report import (
 )
 from iba.report.claims import Check, conclude, overall
 from iba.report.rows import CELL, Stored, load, per_instance
+from iba.report.timed import read_timed
 from iba.stages import report
 from iba.stats import Resampling
-from iba.store import write_parquet
+from iba.store import write_json, write_parquet
 
 SMALL = ("dataset=[imdb,agnews]", "protocol=[released,corrected]")
 HOW = Resampling(0.95, 300, 3)
@@ -358,6 +359,43 @@ def test_c6_needs_the_order_on_one_device(
             record = {"provenance": {"seconds_per_instance": value, "device": where}}
             cells["corrected", dataset, method] = record
     assert claims.cost_between(replace(stored, cells=cells), pd.DataFrame(), "corrected").outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("iba_ms", "n_samples", "n_sets", "outcome"),
+    [
+        (20.0, 100, 5, "reproduced"),
+        (60.0, 100, 5, "not reproduced"),  # slower than LIME
+        (20.0, 75, 5, "not enough data"),  # another LIME was timed, and the cells tell nothing
+        (20.0, 100, 4, "not enough data"),
+    ],
+)
+def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
+    stored: Stored, tmp_path: Path, iba_ms: float, n_samples: int, n_sets: int, outcome: str
+) -> None:
+    timed = {"iba": {"n_steps": 10, "beta": 1.0}, "ig": {}, "lime": {"n_samples": 100}}
+    run = {"iba": {"n_steps": 10, "beta": 1e-5}, "ig": {}, "lime": {"n_samples": n_samples}}
+    rows = [
+        {"operation": method, "dataset": dataset, "precision": precision, "ours_ms": ms * slower}
+        for number, dataset in enumerate(claims.PAPER_SETS[:n_sets])
+        for method, ms in (("ig", 10.0), ("iba", iba_ms + number), ("lime", 40.0))
+        for precision, slower in (("fp32", 9.0), ("bf16", 1.0))
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "cpu.csv", index=False)
+    pd.DataFrame(rows).drop(columns="ours_ms").to_csv(tmp_path / "cpu_scaling.csv", index=False)
+    for name in ("cpu", "cpu_scaling"):
+        settings = {"model": {"name": "m"}, "methods": timed, "device": "a CPU"}
+        write_json(tmp_path / f"{name}.json", {"settings": settings})
+    assert read_timed(tmp_path, {"name": "other"}) == []
+    cells = {
+        ("corrected", dataset, method): {"settings": {"method": run[method]}}
+        for dataset in claims.PAPER_SETS
+        for method in run
+    }
+    run_rows = replace(stored, cells=cells, timed=read_timed(tmp_path, {"name": "m"}))
+    verdict = claims.cost_between(run_rows, pd.DataFrame(), "corrected")
+    assert verdict.outcome == outcome
+    assert ("benchmark on a CPU" in verdict.checks[1].text) == (outcome != "not enough data")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 from iba.errors import UserError
 from iba.experiment import datasets, run_folder, selected
 from iba.report.paper import Paper
+from iba.report.timed import Timed, read_timed
 from iba.stats import Resampling, areas, log_odds_drop, mean_drop, resampling
-from iba.store import read_json, read_parquet
+from iba.store import plain, read_json, read_parquet
 
 #: What identifies a cell, in the order of tables.
 CELL = ["protocol", "dataset", "method"]
@@ -49,7 +50,8 @@ class Stored:
     """What the report reads of one run.
 
     `curves`: the degradation rows. `scores`: one row per cell, operator and instance (see `per_instance`).
-    `classifiers`: the record of every data set. `cells`: the attribution record of every cell.
+    `classifiers`: the record of every data set. `cells`: the attribution record of every cell. `timed`: the
+    benchmarks of the run's model.
     """
 
     folder: Path
@@ -62,6 +64,7 @@ class Stored:
     cells: dict[tuple[str, str, str], dict[str, Any]]
     notes: dict[str, str]
     title: str
+    timed: list[Timed]
 
     @property
     def datasets(self) -> list[str]:
@@ -133,6 +136,7 @@ def read(cfg: DictConfig, names: Names) -> Stored:
         records,
         notes | ({"": str(cfg.note)} if cfg.get("note") else {}),
         str(cfg.model.title),
+        read_timed(Path(cfg.paths.results) / "benchmark", plain(cfg.model)),
     )
 
 
