@@ -1,12 +1,13 @@
 """The benchmark: ours beside the reference, how cost grows, and what lower precision changes.
 
-Every instance of a comparison is timed on both sides. Ours gets each of the `n` instances `repeats`
-times in one call, since batches are what it is made for; the reference gets each once, one by one.
+Every instance of a comparison is timed on both sides, in turns. Ours gets each of the `n` instances
+`repeats` times in one call, since batches are what it is made for; the reference gets each one by one.
 """
 
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -104,29 +105,46 @@ def _peak(machine: Ledger, cfg: DictConfig, device: torch.device, precision: str
 
 
 def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) -> list[Row]:
-    """One row per precision of ours; the reference runs once, in float32 as the released code."""
+    """One row per precision of ours; the reference runs in float32 as the released code.
+
+    Both sides are timed in turns, so that a machine that slows down meanwhile slows both; a long reference
+    is timed less often.
+    """
     settings = subject.bench.cfg.benchmark
     instances = subject.instances(settings.n)
     device = subject.classifier.device
+    many = instances * settings.repeats
+    work: dict[str, Callable[[], Scores]] = {
+        precision: partial(operation.ours, subject.classifier, many) for precision in peaks
+    }
+    measured: dict[str, Row] = {}
+    scores: dict[str, Scores] = {}
+    for precision in peaks:
+        with subject.running(precision) as classifier:
+            scores[precision] = operation.ours(classifier, instances)
+            count = measure.flops(work[precision]) // len(many)
+            memory = measure.peak_memory(work[precision], device)
+            measured[precision] = {"peak_memory_mb": memory, "flops": count}
     reference = ReferenceModel(subject.classifier)
     operation.theirs(reference, min(instances, key=len))  # warm-up
-    theirs: Scores = []
+    theirs: list[Scores] = []
+    seconds: dict[str, list[float]] = {name: [] for name in ("reference", *peaks)}
 
     def one_by_one() -> None:
-        theirs.extend(operation.theirs(reference, instance) for instance in instances)
+        theirs.append([operation.theirs(reference, instance) for instance in instances])
 
-    reference_seconds = measure.seconds(one_by_one, device, 1)
-    del reference
+    for _ in range(settings.timed_calls):
+        if len(instances) * sum(seconds["reference"]) < settings.reference_seconds:
+            seconds["reference"].append(measure.seconds(one_by_one, device, 1) / len(instances))
+        for precision in peaks:
+            with subject.running(precision):
+                seconds[precision].append(measure.seconds(work[precision], device, 1) / len(many))
+    slow = statistics.median(seconds["reference"])
     rows = []
     for precision, peak in peaks.items():
-        with subject.running(precision) as classifier:
-            ours = operation.ours(classifier, instances)
-            many = instances * settings.repeats
-            work: Callable[[], Scores] = partial(operation.ours, classifier, many)
-            count = measure.flops(work)
-            memory = measure.peak_memory(work, device)
-            seconds = measure.seconds(work, device, settings.timed_calls) / len(many)
-        rate = count / len(many) / seconds
+        fast = statistics.median(seconds[precision])
+        rate = measured[precision]["flops"] / fast
+        correlations = _correlations(scores[precision], theirs[0], instances, operation)
         rows.append(
             {
                 "layer": _layer(subject, operation),
@@ -134,14 +152,13 @@ def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) ->
                 "repeats": settings.repeats,
                 "mean_tokens": float(np.mean([len(i) for i in instances])),
                 "precision": precision,
-                "reference_ms": 1e3 * reference_seconds / len(instances),
-                "ours_ms": 1e3 * seconds,
-                "ratio": reference_seconds / len(instances) / seconds,
-                "peak_memory_mb": memory,
-                "flops": count // len(many),
+                "reference_ms": 1e3 * slow,
+                "ours_ms": 1e3 * fast,
+                "ratio": slow / fast,
+                **measured[precision],
                 "flops_per_s": rate,
                 "peak_share": rate / peak,
-                "score_correlation": float(np.median(_correlations(ours, theirs, instances, operation))),
+                "score_correlation": float(np.median(correlations)),
                 "device": device_name(device),
             }
         )
