@@ -362,23 +362,24 @@ def test_c6_needs_the_order_on_one_device(
 
 
 @pytest.mark.parametrize(
-    ("iba_ms", "n_samples", "n_sets", "outcome"),
+    ("iba_ms", "n_samples", "layer", "n_sets", "outcome"),
     [
-        (20.0, 100, 5, "reproduced"),
-        (60.0, 100, 5, "not reproduced"),  # slower than LIME
-        (20.0, 75, 5, "not enough data"),  # another LIME was timed, and the cells tell nothing
-        (20.0, 100, 4, "not enough data"),
+        (20.0, 100, 9, 5, "reproduced"),
+        (60.0, 100, 9, 5, "not reproduced"),  # slower than LIME
+        (20.0, 75, 9, 5, "not enough data"),  # another LIME was timed, and the cells tell nothing
+        (20.0, 100, 3, 5, "not enough data"),  # IBA was timed after another layer
+        (20.0, 100, 9, 4, "not enough data"),
     ],
 )
 def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
-    stored: Stored, tmp_path: Path, iba_ms: float, n_samples: int, n_sets: int, outcome: str
+    stored: Stored, tmp_path: Path, iba_ms: float, n_samples: int, layer: int, n_sets: int, outcome: str
 ) -> None:
     timed = {"iba": {"n_steps": 10, "beta": 1.0}, "ig": {}, "lime": {"n_samples": 100}}
     run = {"iba": {"n_steps": 10, "beta": 1e-5}, "ig": {}, "lime": {"n_samples": n_samples}}
     rows = [
-        {"operation": method, "dataset": dataset, "precision": precision, "ours_ms": ms * slower}
+        {"operation": method, "dataset": dataset, "layer": at, "precision": precision, "ours_ms": ms * slower}
         for number, dataset in enumerate(claims.PAPER_SETS[:n_sets])
-        for method, ms in (("ig", 10.0), ("iba", iba_ms + number), ("lime", 40.0))
+        for method, ms, at in (("ig", 10.0, None), ("iba", iba_ms + number, 9), ("lime", 40.0, None))
         for precision, slower in (("fp32", 9.0), ("bf16", 1.0))
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "cpu.csv", index=False)
@@ -388,7 +389,10 @@ def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
         write_json(tmp_path / f"{name}.json", {"settings": settings})
     assert read_timed(tmp_path, {"name": "other"}) == []
     cells = {
-        ("corrected", dataset, method): {"settings": {"method": run[method]}}
+        ("corrected", dataset, method): {
+            "settings": {"method": run[method]},
+            "provenance": {"resolved": {"layer": layer} if method == "iba" else {}},
+        }
         for dataset in claims.PAPER_SETS
         for method in run
     }

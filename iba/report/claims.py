@@ -297,20 +297,18 @@ def _time_ratios(stored: Stored, protocol: str, fast: str, slow: str) -> tuple[l
     From a benchmark of the same methods on all five data sets, where one is stored; else from the run's own
     cells, where one device and one version of the code ran both.
     """
-    cells = [
-        [stored.cells.get((protocol, dataset, method), {}) for method in (fast, slow)]
+    cells = {
+        (dataset, method): stored.cells.get((protocol, dataset, method), {})
         for dataset in PAPER_SETS
-    ]
+        for method in (fast, slow)
+    }
     for timed in stored.timed:
-        same = all(
-            timed.stands_for(method, record.get("settings", {}).get("method", {}))
-            for pair in cells
-            for method, record in zip((fast, slow), pair, strict=True)
-        )
+        same = all(timed.stands_for(*which, cell) for which, cell in cells.items())
         ratios = timed.ratios(PAPER_SETS, fast, slow) if same else None
         if ratios is not None:
             return ratios, f"benchmark on {timed.device}"
-    return [ratio for pair in cells if (ratio := _cell_ratio(*pair)) is not None], "in this run"
+    own = (_cell_ratio(cells[dataset, fast], cells[dataset, slow]) for dataset in PAPER_SETS)
+    return [ratio for ratio in own if ratio is not None], "in this run"
 
 
 def _cell_ratio(fast: dict[str, Any], slow: dict[str, Any]) -> float | None:

@@ -11,16 +11,17 @@ import pandas as pd
 
 from iba.store import read_json
 
-#: Settings of a method that do not change the work it does, or follow the data set.
+#: Settings of a method that do not change the work it does; the layer is compared by its number.
 FREE = ("beta", "beta_grid", "layer", "seed")
 
 
 @dataclass(frozen=True)
 class Timed:
-    """One stored benchmark: its methods' settings, and milliseconds per instance (data sets × methods)."""
+    """One stored benchmark: its methods' settings, layers, and milliseconds per instance (sets × methods)."""
 
     device: str
     methods: Mapping[str, Mapping[str, Any]]
+    layers: Mapping[tuple[str, str], int]
     milliseconds: pd.DataFrame
 
     def ratios(self, datasets: Sequence[str], fast: str, slow: str) -> list[float] | None:
@@ -30,9 +31,13 @@ class Timed:
             return None
         return [float(ratio) for ratio in table[slow] / table[fast]]
 
-    def stands_for(self, method: str, settings: Mapping[str, Any]) -> bool:
-        """Whether the benchmark timed `method` as these settings run it."""
-        return method in self.methods and _work(self.methods[method]) == _work(settings)
+    def stands_for(self, dataset: str, method: str, cell: Mapping[str, Any]) -> bool:
+        """Whether the benchmark timed `method` as the cell with this record ran it."""
+        ran = cell.get("settings", {}).get("method")
+        layer = cell.get("provenance", {}).get("resolved", {}).get("layer")
+        if ran is None or method not in self.methods:
+            return False
+        return _work(self.methods[method]) == _work(ran) and self.layers.get((dataset, method)) == layer
 
 
 def _work(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,5 +53,6 @@ def read_timed(folder: Path, model: Any) -> list[Timed]:
         rows = pd.read_csv(path)
         if settings.get("model") == model and {"operation", "ours_ms"} <= set(rows):
             times = rows.pivot_table(index="dataset", columns="operation", values="ours_ms", aggfunc="min")
-            found.append(Timed(settings["device"], settings["methods"], times))
+            at = rows.dropna(subset="layer").set_index(["dataset", "operation"])["layer"].astype(int)
+            found.append(Timed(settings["device"], settings["methods"], at.to_dict(), times))
     return found
