@@ -55,8 +55,8 @@ class FrozenLinear(nn.Module):
         """x Wᵀ + b, activated, in `products.forward`; the gradient will be in `products.backward`."""
         if torch.is_grad_enabled() and x.requires_grad:
             product: Tensor = _Multiply.apply(x, self)
-        elif isinstance(self.activation, GELUActivation) and self._cast(self.kind)[0].is_mkldnn:
-            return _packed_product(x.to(self.kind), *self._cast(self.kind), "gelu")
+        elif isinstance(self.activation, GELUActivation) and (cast := self._cast(self.kind))[0].is_mkldnn:
+            return _packed_product(x.to(self.kind), *cast, "gelu")
         else:
             product = self.multiply(x.to(self.kind))
         return self.activation(product) if self.activation else product

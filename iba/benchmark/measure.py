@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,16 +24,13 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def seconds(work: Callable[[], Any], device: torch.device, repeats: int) -> float:
-    """Median wall-clock seconds of `work` over `repeats` calls."""
-    found = []
-    for _ in range(repeats):
-        synchronise(device)
-        started = time.perf_counter()
-        work()
-        synchronise(device)
-        found.append(time.perf_counter() - started)
-    return statistics.median(found)
+def seconds(work: Callable[[], Any], device: torch.device) -> float:
+    """Wall-clock seconds of one call of `work`."""
+    synchronise(device)
+    started = time.perf_counter()
+    work()
+    synchronise(device)
+    return time.perf_counter() - started
 
 
 def peak_memory(work: Callable[[], Any], device: torch.device) -> float:
@@ -73,7 +69,7 @@ def matmul_peak(device: torch.device, precision: str, size: int, repeats: int = 
     layer = nn.Linear(size, size, device=device, dtype=kind).requires_grad_(False)
     frozen = FrozenLinear(layer, Products())
     work: list[Callable[[], Any]] = [lambda: torch.mm(a, layer.weight), lambda: frozen(a)]
-    best = min(seconds(product, device, 1) for product in work for _ in range(repeats + 1))
+    best = min(seconds(product, device) for product in work for _ in range(repeats + 1))
     return 2 * size**3 / best
 
 

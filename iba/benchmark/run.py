@@ -105,46 +105,34 @@ def _peak(machine: Ledger, cfg: DictConfig, device: torch.device, precision: str
 
 
 def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) -> list[Row]:
-    """One row per precision of ours; the reference runs in float32 as the released code.
-
-    Both sides are timed in turns, so that a machine that slows down meanwhile slows both; a long reference
-    is timed less often.
-    """
+    """One row per precision of ours; the reference runs in float32 as the released code."""
     settings = subject.bench.cfg.benchmark
     instances = subject.instances(settings.n)
     device = subject.classifier.device
     many = instances * settings.repeats
-    work: dict[str, Callable[[], Scores]] = {
-        precision: partial(operation.ours, subject.classifier, many) for precision in peaks
-    }
-    measured: dict[str, Row] = {}
+    work: Callable[[], Scores] = partial(operation.ours, subject.classifier, many)
     scores: dict[str, Scores] = {}
+    measured: dict[str, Row] = {}
     for precision in peaks:
         with subject.running(precision) as classifier:
             scores[precision] = operation.ours(classifier, instances)
-            count = measure.flops(work[precision]) // len(many)
-            memory = measure.peak_memory(work[precision], device)
+            count = measure.flops(work) // len(many)
+            memory = measure.peak_memory(work, device)
             measured[precision] = {"peak_memory_mb": memory, "flops": count}
     reference = ReferenceModel(subject.classifier)
     operation.theirs(reference, min(instances, key=len))  # warm-up
-    theirs: list[Scores] = []
-    seconds: dict[str, list[float]] = {name: [] for name in ("reference", *peaks)}
+    theirs: Scores = []
 
     def one_by_one() -> None:
-        theirs.append([operation.theirs(reference, instance) for instance in instances])
+        theirs[:] = [operation.theirs(reference, instance) for instance in instances]
 
-    for _ in range(settings.timed_calls):
-        if len(instances) * sum(seconds["reference"]) < settings.reference_seconds:
-            seconds["reference"].append(measure.seconds(one_by_one, device, 1) / len(instances))
-        for precision in peaks:
-            with subject.running(precision):
-                seconds[precision].append(measure.seconds(work[precision], device, 1) / len(many))
-    slow = statistics.median(seconds["reference"])
+    seconds = _in_turns(subject, one_by_one, work, list(peaks))
+    slow = seconds["reference"] / len(instances)
     rows = []
     for precision, peak in peaks.items():
-        fast = statistics.median(seconds[precision])
+        fast = seconds[precision] / len(many)
         rate = measured[precision]["flops"] / fast
-        correlations = _correlations(scores[precision], theirs[0], instances, operation)
+        correlations = _correlations(scores[precision], theirs, instances, operation)
         rows.append(
             {
                 "layer": _layer(subject, operation),
@@ -163,6 +151,24 @@ def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) ->
             }
         )
     return rows
+
+
+def _in_turns(
+    subject: Subject, theirs: Callable[[], Any], ours: Callable[[], Any], precisions: Sequence[str]
+) -> dict[str, float]:
+    """Median seconds of a call of the reference, and of ours in every precision, timed in turns.
+
+    So a machine that slows down meanwhile slows both sides; a long reference is timed less often.
+    """
+    settings, device = subject.bench.cfg.benchmark, subject.classifier.device
+    found: dict[str, list[float]] = {name: [] for name in ("reference", *precisions)}
+    for _ in range(settings.timed_calls):
+        if sum(found["reference"]) < settings.reference_seconds:
+            found["reference"].append(measure.seconds(theirs, device))
+        for precision in precisions:
+            with subject.running(precision):
+                found[precision].append(measure.seconds(ours, device))
+    return {name: statistics.median(times) for name, times in found.items()}
 
 
 def _layer(subject: Subject, operation: Operation) -> int | None:
@@ -262,7 +268,7 @@ def _point(
         with subject.running(precision, budget) as classifier:
             call: Callable[[], Scores] = partial(timed.ours, classifier, instances)
             call()  # warm-up
-            seconds = measure.seconds(call, classifier.device, 1)
+            seconds = measure.seconds(call, classifier.device)
         return [
             {
                 "tokens": tokens,
