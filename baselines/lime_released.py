@@ -63,7 +63,7 @@ class LimeReleased(Unfitted):
             length = max(self.pad_to, *map(len, rows))
             padding = [classifier.tokenizer.pad_token_id] * length
             # Only as the released code: no attention mask, so padding is read as text.
-            variants = [Variant([*ids, *padding][:length], [0] * length, [True] * length) for ids in rows]
+            variants = [Variant.whole([*ids, *padding][:length], [0] * length) for ids in rows]
             return class_probabilities(classifier, variants)
 
         explainer = LimeTextExplainer(random_state=instance_seed(self.seed, instance.id))

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from lime.lime_text import LimeTextExplainer
 from torch import Tensor
 
+from baselines.presence import removable_positions
 from iba.attributor import Attribution, Unfitted, instance_seed, pad_scores
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
@@ -37,20 +38,24 @@ class LimeTokens(Unfitted):
         return Attribution(pad_scores(weights, batch))
 
     def _explain(self, classifier: Classifier, instance: Instance, target: int) -> Tensor:
-        removable = [i for i, special in enumerate(instance.special) if not special]
-        fixed = [i for i, special in enumerate(instance.special) if special]
+        removable = removable_positions(instance)
         if not removable:  # a text of which the tokenizer left nothing; lime cannot sample from no words
             return torch.zeros(len(instance))
 
+        input_ids, token_type_ids = np.array(instance.input_ids), np.array(instance.token_type_ids)
+
         def predict(texts: list[str]) -> np.ndarray:
-            kept = [sorted([*fixed, *map(int, text.split())]) for text in texts]
-            variants = [Variant.keeping(instance.input_ids, instance.token_type_ids, k) for k in kept]
+            kept = np.tile(instance.special, (len(texts), 1))
+            for row, text in zip(kept, texts, strict=True):
+                row[list(map(int, text.split()))] = True
+            variants = [Variant.keeping(input_ids, token_type_ids, row) for row in kept]
             return class_probabilities(classifier, variants)
 
         explainer = LimeTextExplainer(
             split_expression=r"\s+",
             bow=False,
             mask_string="",
+            feature_selection="none",  # all features are asked for: lime need not fit twice to choose them
             random_state=instance_seed(self.seed, instance.id),
         )
         explanation = explainer.explain_instance(

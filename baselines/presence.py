@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -29,11 +30,9 @@ def target_probability(classifier: Classifier, instance: Instance, target: int) 
     removable = removable_positions(instance)
 
     def predict(presence: Float[Tensor, "rows features"]) -> Float[Tensor, " rows"]:
-        variants = []
-        for row in presence.bool().tolist():
-            absent = {position for position, kept in zip(removable, row, strict=True) if not kept}
-            kept = (i for i in range(len(instance)) if i not in absent)
-            variants.append(Variant.keeping(instance.input_ids, instance.token_type_ids, kept))
+        kept = np.ones((len(presence), len(instance)), dtype=bool)
+        kept[:, removable] = presence.bool().numpy()
+        variants = [Variant.keeping(instance.input_ids, instance.token_type_ids, row) for row in kept]
         return torch.from_numpy(class_probabilities(classifier, variants)[:, target])
 
     return predict

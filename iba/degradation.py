@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
 
 from iba.encoder import Classifier
 from iba.variants import Variant, class_probabilities
@@ -25,7 +26,8 @@ class Ranked:
     target: int
 
 
-Operator = Callable[[Ranked, set[int], int], Variant]
+Removed = Bool[np.ndarray, " tokens"]
+Operator = Callable[[Ranked, Removed, int], Variant]
 
 
 def n_removed(fraction: float, n_tokens: int, n_removable: int) -> int:
@@ -33,22 +35,19 @@ def n_removed(fraction: float, n_tokens: int, n_removable: int) -> int:
     return min(int(np.rint(fraction * n_tokens)), n_removable)
 
 
-def delete(instance: Ranked, removed: set[int], mask_token_id: int) -> Variant:
+def delete(instance: Ranked, removed: Removed, mask_token_id: int) -> Variant:
     """Take the tokens out; what remains moves together, segment ids with it (the paper's operator)."""
-    kept = (i for i in range(len(instance.input_ids)) if i not in removed)
-    return Variant.keeping(instance.input_ids, instance.token_type_ids, kept)
+    return Variant.keeping(instance.input_ids, instance.token_type_ids, ~removed)
 
 
-def mask(instance: Ranked, removed: set[int], mask_token_id: int) -> Variant:
+def mask(instance: Ranked, removed: Removed, mask_token_id: int) -> Variant:
     """Put [MASK] in their place."""
-    ids = [mask_token_id if i in removed else token for i, token in enumerate(instance.input_ids)]
-    return Variant(ids, instance.token_type_ids, [True] * len(ids))
+    return Variant.whole(np.where(removed, mask_token_id, instance.input_ids), instance.token_type_ids)
 
 
-def attention(instance: Ranked, removed: set[int], mask_token_id: int) -> Variant:
+def attention(instance: Ranked, removed: Removed, mask_token_id: int) -> Variant:
     """Hide them from attention; every other token keeps its position."""
-    visible = [i not in removed for i in range(len(instance.input_ids))]
-    return Variant(instance.input_ids, instance.token_type_ids, visible)
+    return Variant(np.asarray(instance.input_ids), np.asarray(instance.token_type_ids), ~removed)
 
 
 OPERATORS: dict[str, Operator] = {"delete": delete, "mask": mask, "attention": attention}
@@ -69,11 +68,16 @@ def curve(
     wanted = [(row, k) for row, ks in enumerate(counts) for k in sorted(set(ks))]
     mask_token_id = classifier.tokenizer.mask_token_id
     variants = [
-        OPERATORS[operator](instances[row], set(instances[row].removal[:k]), mask_token_id)
-        for row, k in wanted
+        OPERATORS[operator](instances[row], _removed(instances[row], k), mask_token_id) for row, k in wanted
     ]
     probabilities = class_probabilities(classifier, variants)
     known = {
         (row, k): float(p[instances[row].target]) for (row, k), p in zip(wanted, probabilities, strict=True)
     }
     return [[(k, known[row, k]) for k in ks] for row, ks in enumerate(counts)]
+
+
+def _removed(instance: Ranked, count: int) -> Removed:
+    removed = np.zeros(len(instance.input_ids), dtype=bool)
+    removed[list(instance.removal[:count])] = True
+    return removed

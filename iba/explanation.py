@@ -186,7 +186,7 @@ def _fit_data(
         raise UserError(f"the reference texts must be {form}, like the text that is explained.")
     examples = [Example(f"reference:{i}", a, b, 0) for i, (a, b) in enumerate(given)]
     rows = tokenise(examples, classifier.tokenizer, limit)
-    variants = [Variant(r.input_ids, r.token_type_ids, [True] * len(r)) for r in rows]
+    variants = [Variant.whole(r.input_ids, r.token_type_ids) for r in rows]
     labels = class_probabilities(classifier, variants).argmax(1)
     labelled = [
         replace(row, example=replace(row.example, label=int(label)))

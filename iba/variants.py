@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
-from iba.data.tokens import buckets
+from iba.data.tokens import Row, buckets, padded
 from iba.encoder import Classifier
 
 
@@ -17,17 +17,20 @@ from iba.encoder import Classifier
 class Variant:
     """One changed input: ids, segment ids, and which positions may be attended to."""
 
-    input_ids: Sequence[int]
-    token_type_ids: Sequence[int]
-    visible: Sequence[bool]
+    input_ids: Int[np.ndarray, " tokens"]
+    token_type_ids: Int[np.ndarray, " tokens"]
+    visible: Bool[np.ndarray, " tokens"]
 
     @classmethod
-    def keeping(cls, input_ids: Sequence[int], token_type_ids: Sequence[int], kept: Iterable[int]) -> Variant:
-        """The input with only the positions `kept`, in their order; segment ids follow the tokens."""
-        positions = list(kept)
-        return cls(
-            [input_ids[i] for i in positions], [token_type_ids[i] for i in positions], [True] * len(positions)
-        )
+    def whole(cls, input_ids: Row, token_type_ids: Row) -> Variant:
+        """An input of which every position may be attended to."""
+        ids, segments = np.asarray(input_ids), np.asarray(token_type_ids)
+        return cls(ids, segments, np.ones(len(ids), dtype=bool))
+
+    @classmethod
+    def keeping(cls, input_ids: Row, token_type_ids: Row, kept: Bool[np.ndarray, " tokens"]) -> Variant:
+        """The input with only the tokens that are `kept`, in their order; segment ids follow the tokens."""
+        return cls.whole(np.asarray(input_ids)[kept], np.asarray(token_type_ids)[kept])
 
 
 def class_probabilities(
@@ -38,16 +41,10 @@ def class_probabilities(
 
     def run(group: list[int]) -> None:
         chosen = [variants[i] for i in group]
-        length = max(len(v.input_ids) for v in chosen)
-
-        def padded(rows: Iterable[Sequence[int | bool]], fill: int) -> torch.Tensor:
-            filled = [[*row, *([fill] * (length - len(row)))] for row in rows]
-            return torch.tensor(filled, device=classifier.device)
-
         logits = classifier.logits(
-            padded((v.input_ids for v in chosen), classifier.tokenizer.pad_token_id),
-            padded((v.visible for v in chosen), 0).bool(),
-            padded((v.token_type_ids for v in chosen), 0),
+            padded([v.input_ids for v in chosen], classifier.tokenizer.pad_token_id, classifier.device),
+            padded([v.visible for v in chosen], False, classifier.device),
+            padded([v.token_type_ids for v in chosen], 0, classifier.device),
         )
         out[group] = logits.softmax(-1).cpu().numpy()
 

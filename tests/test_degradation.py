@@ -155,7 +155,7 @@ def test_many_instances_keep_their_own_answers_in_any_grouping() -> None:
 def test_probabilities_come_in_the_order_asked() -> None:
     classifier = ToyClassifier(lambda ids, segments: len(ids) / 100, token_budget=20)
     lengths = [3, 17, 1, 9, 9, 2]
-    asked = [Variant([10] * n, [0] * n, [True] * n) for n in lengths]
+    asked = [Variant.whole([10] * n, [0] * n) for n in lengths]
     found = class_probabilities(classifier, asked)
     np.testing.assert_allclose(found[:, 1], [n / 100 for n in lengths], atol=1e-6)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
 from iba.data.examples import Example, Span
+
+Row = Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -95,18 +99,21 @@ def tokenise(
 
 def collate(instances: Sequence[Instance], pad_token_id: int, device: torch.device | str) -> TokenBatch:
     """Pad to the longest instance and move to `device`."""
-    length = max(len(i) for i in instances)
-
-    def padded(values: Callable[[Instance], Sequence[int | bool]], fill: int) -> Tensor:
-        return torch.tensor([[*values(i), *([fill] * (length - len(i)))] for i in instances], device=device)
-
     return TokenBatch(
         instances=instances,
-        input_ids=padded(lambda i: i.input_ids, pad_token_id),
-        attention_mask=padded(lambda i: [True] * len(i), 0).bool(),
-        token_type_ids=padded(lambda i: i.token_type_ids, 0),
-        special=padded(lambda i: i.special, 1).bool(),
+        input_ids=padded([i.input_ids for i in instances], pad_token_id, device),
+        attention_mask=padded([[True] * len(i) for i in instances], False, device),
+        token_type_ids=padded([i.token_type_ids for i in instances], 0, device),
+        special=padded([i.special for i in instances], True, device),
     )
+
+
+def padded(rows: Sequence[Row], fill: int | bool, device: torch.device | str) -> Tensor:
+    """Rows of unequal length as one tensor (rows, longest) on `device`, padded on the right with `fill`."""
+    together = pad_sequence([torch.as_tensor(row) for row in rows], batch_first=True, padding_value=fill)
+    if torch.device(device).type == "cuda":  # from pinned memory a copy need not wait for the GPU's work
+        together = together.pin_memory()
+    return together.to(device, non_blocking=True)
 
 
 #: A group is closed before a text that would be padded to more than so many times its length,

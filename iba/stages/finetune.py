@@ -82,7 +82,7 @@ def classify(bench: Bench) -> None:
 def prediction_rows(bench: Bench) -> pd.DataFrame:
     """One row per scored instance: label, prediction, the gold class's probability, length, truncation."""
     attributed = {example.id for example in bench.samples.test}
-    variants = [Variant(i.input_ids, i.token_type_ids, [True] * len(i)) for i in bench.scored]
+    variants = [Variant.whole(i.input_ids, i.token_type_ids) for i in bench.scored]
     probabilities = class_probabilities(bench.classifier, variants)
     gold = np.array([i.example.label for i in bench.scored])
     return pd.DataFrame(
