@@ -64,6 +64,8 @@ class AttentionWriteBottleneck:
     rows, as IBA's.
     """
 
+    concurrent = False
+
     def __init__(
         self,
         beta: float | Literal["calibrated"] = "calibrated",

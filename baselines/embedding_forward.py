@@ -8,6 +8,7 @@ from torch import Tensor
 
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
+from iba.frozen import exact_forward
 
 
 def probabilities_from_words(classifier: Classifier) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
@@ -18,7 +19,7 @@ def probabilities_from_words(classifier: Classifier) -> Callable[[Tensor, Tensor
     """
 
     def probabilities(words: Tensor, input_ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
-        with classifier.accurate_forward():
+        with exact_forward():
             hidden = classifier.embed(input_ids, segments, words=words)
             return classifier.logits_from(hidden, mask, 0).softmax(-1)
 

@@ -31,6 +31,7 @@ class HiddenNorm:
     """
 
     copies = 1
+    concurrent = False
 
     def __init__(self, layer: int | float, of: str = "standardised", n_statistics: int = 1000) -> None:
         if of not in VECTORS:

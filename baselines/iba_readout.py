@@ -39,6 +39,7 @@ class ReadoutBottleneck:
     """
 
     copies = 1
+    concurrent = False
 
     def __init__(
         self,

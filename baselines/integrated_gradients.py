@@ -25,6 +25,8 @@ class IntegratedGradients(Unfitted):
     Cost: `n_steps` forward and backward passes; with `completeness` two forward passes more.
     """
 
+    concurrent = True
+
     def __init__(
         self,
         n_steps: int = 10,

@@ -15,6 +15,7 @@ from baselines.presence import removable_positions, spread, target_probability
 from iba.attributor import Attribution, Unfitted, pad_scores
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
+from iba.frozen import exact_forward
 
 
 class Occlusion(Unfitted):
@@ -25,7 +26,7 @@ class Occlusion(Unfitted):
     ) -> Attribution:
         """Signed scores; special tokens get 0."""
         pairs = zip(batch.instances, target, strict=True)
-        with classifier.accurate_forward():  # one token seldom moves the answer by more than bf16 rounds it
+        with exact_forward():  # one token seldom moves the answer by more than bf16 rounds it
             rows = [self._explain(classifier, instance, int(t)) for instance, t in pairs]
         return Attribution(pad_scores(rows, batch))
 

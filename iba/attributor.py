@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
 from iba.errors import UserError
+from iba.parallel import grouped, usable_workers
 
 State = dict[str, Tensor]
 
@@ -51,6 +52,8 @@ class Attributor(Protocol):
 
     #: Copies of every token that one batch holds at once; the pipeline divides its token budget by it.
     copies: int
+    #: Whether several threads may call `attribute` at a time: it changes nothing that they share.
+    concurrent: bool
 
     def fit(self, classifier: Classifier, data: FitData) -> State:
         """Learn from training rows what the method needs; stored, and given back by `restore`."""
@@ -68,6 +71,7 @@ class Unfitted:
     """Base of the methods that need nothing but the classifier."""
 
     copies = 1
+    concurrent = False
 
     def fit(self, classifier: Classifier, data: FitData) -> State:
         """Nothing to learn."""
@@ -75,6 +79,19 @@ class Unfitted:
 
     def restore(self, state: State) -> None:
         """Nothing to restore."""
+
+
+def attribute_grouped(
+    method: Attributor, classifier: Classifier, rows: Sequence[Instance], targets: Sequence[int]
+) -> Iterator[tuple[list[int], Attribution]]:
+    """What `method` says about `rows` and the classes `targets`: by groups of positions of like length."""
+
+    def work(group: list[int]) -> Attribution:
+        target = torch.tensor([targets[i] for i in group], device=classifier.device)
+        return method.attribute(classifier, classifier.batch([rows[i] for i in group]), target)
+
+    workers = usable_workers(classifier.device) if method.concurrent else 1
+    return grouped([len(r) for r in rows], classifier.token_budget // method.copies, work, workers)
 
 
 def learned(state: State, name: str) -> Tensor:

@@ -19,13 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from iba.attributor import Attributor, FitData, State
+from iba.attributor import Attributor, FitData, State, attribute_grouped
 from iba.data.tokens import Instance, buckets
 from iba.degradation import Ranked, curve
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.ranking import removal_order
-from iba.variants import run_grouped
 
 FIRST_STEP = 1 / 9
 
@@ -104,18 +103,12 @@ class Attributed:
 def attribute_rows(method: Attributor, classifier: Classifier, rows: Sequence[Instance]) -> list[Attributed]:
     """What `method` says about each of `rows`, explaining its label."""
     found: dict[int, Attributed] = {}
-
-    def work(group: list[int]) -> None:
-        batch = classifier.batch([rows[i] for i in group])
-        target = torch.tensor([rows[i].example.label for i in group], device=classifier.device)
-        said = method.attribute(classifier, batch, target)
-        for row, i in enumerate(group):
-            numbers = {name: values[row].cpu() for name, values in said.per_instance.items()}
-            found[i] = Attributed(said.scores[row, : len(rows[i])].cpu(), numbers)
-        bar.update(len(group))
-
     with tqdm(total=len(rows), desc="attribute", unit="inst", leave=False) as bar:
-        run_grouped([len(r) for r in rows], classifier.token_budget // method.copies, work)
+        for group, said in attribute_grouped(method, classifier, rows, [r.example.label for r in rows]):
+            for row, i in enumerate(group):
+                numbers = {name: values[row].cpu() for name, values in said.per_instance.items()}
+                found[i] = Attributed(said.scores[row, : len(rows[i])].cpu(), numbers)
+            bar.update(len(group))
     return [found[i] for i in range(len(rows))]
 
 

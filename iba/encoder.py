@@ -233,16 +233,6 @@ class Classifier:
             raise UserError(f"layer {layer} is out of range: this encoder has layers 1 to {self.n_layers}.")
         return int(resolved)
 
-    @contextlib.contextmanager
-    def accurate_forward(self) -> Iterator[None]:
-        """Within, forward passes are float32 whatever the precision; their backward passes keep it."""
-        before = self.products.forward
-        self.products.forward = None
-        try:
-            yield
-        finally:
-            self.products.forward = before
-
     def batch(self, instances: list[Instance]) -> TokenBatch:
         """Pad instances into one batch on the classifier's device."""
         return collate(instances, self.tokenizer.pad_token_id, self.device)

@@ -8,8 +8,10 @@ gradient far more than that of the backward pass does (README, Speed).
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,8 @@ from transformers.activations import GELUActivation
 
 #: Attention scores that a CPU works on at a time: about what its caches hold.
 _SCORES = 1 << 20
+#: Set by `exact_forward`: for the calling thread, and for those it gives its context to, alone.
+_EXACT: ContextVar[bool] = ContextVar("exact_forward", default=False)
 
 
 @dataclass
@@ -29,6 +33,21 @@ class Products:
 
     forward: torch.dtype | None = None
     backward: torch.dtype | None = None
+
+    @property
+    def forward_now(self) -> torch.dtype | None:
+        """`forward`, or within `exact_forward` None."""
+        return None if _EXACT.get() else self.forward
+
+
+@contextlib.contextmanager
+def exact_forward() -> Iterator[None]:
+    """Within, forward passes are in the weights' own type whatever `Products` says, backward passes not."""
+    token = _EXACT.set(True)
+    try:
+        yield
+    finally:
+        _EXACT.reset(token)
 
 
 class FrozenLinear(nn.Module):
@@ -64,7 +83,7 @@ class FrozenLinear(nn.Module):
     @property
     def kind(self) -> torch.dtype:
         """The type of the forward pass."""
-        return self.products.forward or self.weight.dtype
+        return self.products.forward_now or self.weight.dtype
 
     @property
     def backward_kind(self) -> torch.dtype:
@@ -125,8 +144,8 @@ def _packed_product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: 
 
 def _tensor_cores(products: Products) -> AbstractContextManager[None]:
     """On a GPU, a float32 forward pass beside a bfloat16 backward pass may use TF32 (10 bits, not 7)."""
-    mixed = products.backward == torch.bfloat16 and products.forward != torch.bfloat16
-    return _allowing(torch.backends.cuda.matmul, "tf32") if mixed else contextlib.nullcontext()
+    mixed = products.backward == torch.bfloat16 and products.forward_now != torch.bfloat16
+    return _TENSOR_CORES.allowed() if mixed else contextlib.nullcontext()
 
 
 def attend(
@@ -164,7 +183,7 @@ def _attended(
     """Attention's output; the probabilities of every slice of rows are added to `kept`, where given."""
     exact = torch.promote_types(query.dtype, torch.float32)
     context = _by_position(query, exact)
-    with _onednn():
+    with onednn_products():
         for rows in _slices(query, key):
             q, k, v = (t[rows].to(exact) for t in (query, key, value))
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
@@ -192,7 +211,7 @@ class _Attend(torch.autograd.Function):
         kind = kept[0].dtype
         scale = query.shape[-1] ** -0.5
         to_query, to_key, to_value = (_by_position(t, t.dtype) for t in (query, key, value))
-        with _onednn():
+        with onednn_products():
             for rows, probabilities in zip(_slices(query, key), kept, strict=True):
                 q, k, v, grad = (t[rows].to(kind) for t in (query, key, value, grads[0]))
                 to_value[rows] = probabilities.transpose(-1, -2) @ grad
@@ -214,7 +233,7 @@ def _by_position(like: Tensor, kind: torch.dtype) -> Tensor:
     return torch.empty(batch, tokens, heads, width, dtype=kind, device=like.device).transpose(1, 2)
 
 
-def _onednn() -> AbstractContextManager[None]:
+def onednn_products() -> AbstractContextManager[None]:
     """Batched float32 products by oneDNN, where its kernels are float32 throughout.
 
     Allowed bfloat16, oneDNN takes them over from BLAS. Only with AMX would it really round to bfloat16;
@@ -223,16 +242,32 @@ def _onednn() -> AbstractContextManager[None]:
     # torch has no public questions for these yet; without an answer, BLAS is always right.
     avx512 = getattr(torch.cpu, "_is_avx512_supported", lambda: False)
     amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    setting: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    return _allowing(setting, "bf16") if avx512() and not amx() else contextlib.nullcontext()
+    return _ONEDNN.allowed() if avx512() and not amx() else contextlib.nullcontext()
 
 
-@contextlib.contextmanager
-def _allowing(setting: Any, precision: str) -> Iterator[None]:
-    """Within, torch's `setting` allows float32 products in `precision`."""
-    before = setting.fp32_precision
-    setting.fp32_precision = precision
-    try:
-        yield
-    finally:
-        setting.fp32_precision = before
+class _Precision:
+    """One of torch's settings of what float32 products may be computed in. It is the whole process's."""
+
+    def __init__(self, setting: Any, precision: str) -> None:
+        self._setting, self._precision = setting, precision
+        self._lock, self._users = threading.Lock(), 0
+
+    @contextlib.contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Within, the precision is allowed; it was as before once the last thread has left."""
+        with self._lock:
+            if not self._users:
+                self._before = self._setting.fp32_precision
+                self._setting.fp32_precision = self._precision
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._setting.fp32_precision = self._before
+
+
+_ONEDNN = _Precision(torch.backends.mkldnn.matmul, "bf16")  # type: ignore[attr-defined]
+_TENSOR_CORES = _Precision(torch.backends.cuda.matmul, "tf32")

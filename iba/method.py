@@ -32,6 +32,8 @@ class InformationBottleneck:
         update, min–max scaled per instance.
     """
 
+    concurrent = True
+
     def __init__(
         self,
         layer: int | float,

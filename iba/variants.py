@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 
-from iba.data.tokens import Row, buckets, padded
+from iba.data.tokens import Row, padded
 from iba.encoder import Classifier
+from iba.parallel import grouped, usable_workers
 
 
 @dataclass(frozen=True)
@@ -37,38 +37,21 @@ def class_probabilities(
     classifier: Classifier, variants: Sequence[Variant]
 ) -> Float[np.ndarray, "variants classes"]:
     """Class probabilities of every variant, in the order given; run in groups of like length."""
-    out = np.empty((len(variants), len(classifier.labels)), dtype=np.float32)
 
-    def run(group: list[int]) -> None:
+    def answer(group: list[int]) -> np.ndarray:
         chosen = [variants[i] for i in group]
         logits = classifier.logits(
             padded([v.input_ids for v in chosen], classifier.tokenizer.pad_token_id, classifier.device),
             padded([v.visible for v in chosen], False, classifier.device),
             padded([v.token_type_ids for v in chosen], 0, classifier.device),
         )
-        out[group] = logits.softmax(-1).cpu().numpy()
+        probabilities: np.ndarray = logits.softmax(-1).cpu().numpy()
+        return probabilities
 
-    run_grouped([len(v.input_ids) for v in variants], classifier.token_budget, run)
+    out = np.empty((len(variants), len(classifier.labels)), dtype=np.float32)
+    lengths = [len(v.input_ids) for v in variants]
+    for group, probabilities in grouped(
+        lengths, classifier.token_budget, answer, usable_workers(classifier.device)
+    ):
+        out[group] = probabilities
     return out
-
-
-def run_grouped(lengths: Sequence[int], token_budget: int, work: Callable[[list[int]], None]) -> None:
-    """Call `work` on groups of positions of like length; a group that does not fit in memory is halved.
-
-    Work done before is kept. A single position that does not fit raises torch.cuda.OutOfMemoryError.
-    """
-    for group in buckets(lengths, token_budget):
-        _run_halving(group, work)
-
-
-def _run_halving(group: list[int], work: Callable[[list[int]], None]) -> None:
-    try:
-        work(group)
-        return
-    except torch.cuda.OutOfMemoryError:
-        if len(group) == 1:
-            raise
-    torch.cuda.empty_cache()
-    half = len(group) // 2
-    _run_halving(group[:half], work)
-    _run_halving(group[half:], work)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from toys import ToyClassifier
 
 from iba.degradation import Ranked, curve, n_removed
 from iba.ranking import Order, removal_order
-from iba.variants import Variant, class_probabilities, run_grouped
+from iba.variants import Variant, class_probabilities
 
 CLS, SEP, MASK = 2, 3, 4
 TENTHS = [float(f) for f in np.linspace(0, 1, 10)]
@@ -159,46 +158,3 @@ def test_probabilities_come_in_the_order_asked() -> None:
     found = class_probabilities(classifier, asked)
     np.testing.assert_allclose(found[:, 1], [n / 100 for n in lengths], atol=1e-6)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
-
-
-class Memory:
-    """Room for `room` members at once; asking for more runs out of memory."""
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self.done: list[int] = []
-        self.refused = 0
-
-    def work(self, group: list[int]) -> None:
-        if len(group) > self.room:
-            self.refused += 1
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory (simulated)")
-        self.done += group
-
-
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 8))
-def test_out_of_memory_halves_the_group_and_loses_nothing(lengths: list[int], room: int) -> None:
-    memory = Memory(room)
-    run_grouped(lengths, 500, memory.work)
-    assert sorted(memory.done) == list(range(len(lengths))), "every position once"
-
-
-def test_out_of_memory_with_one_member_is_raised_after_the_rest_was_kept() -> None:
-    memory = Memory(1)
-
-    def work(group: list[int]) -> None:
-        if 2 in group:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory (simulated)")
-        memory.done += group
-
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        run_grouped([5, 5, 5, 5], 20, work)
-    assert memory.done == [0, 1]
-
-
-def test_other_errors_are_not_swallowed() -> None:
-    def work(group: list[int]) -> None:
-        raise ValueError("broken")
-
-    with pytest.raises(ValueError, match="broken"):
-        run_grouped([1, 2, 3], 10, work)

@@ -12,7 +12,7 @@ from baselines.integrated_gradients import IntegratedGradients
 from iba import frozen
 from iba.data.tokens import Instance
 from iba.encoder import Classifier
-from iba.frozen import FrozenLinear, Products, attend
+from iba.frozen import FrozenLinear, Products, attend, exact_forward
 
 BF16 = torch.bfloat16
 
@@ -129,7 +129,7 @@ def test_gradient_methods_see_a_float32_forward_pass_in_bfloat16(
     torch.testing.assert_close(
         ours.scores, exact.scores, rtol=0.02, atol=0.02 * exact.scores.abs().max().item()
     )
-    with classifier.accurate_forward():
+    with exact_forward():
         accurate = classifier.probabilities(batch)
     rough = classifier.probabilities(batch)
     classifier.precision = "fp32"

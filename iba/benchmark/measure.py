@@ -54,8 +54,13 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> float:
 def flops(work: Callable[[], Any]) -> int:
     """Floating-point operations of one call, counted from the shapes of its matrix products and attention."""
     counter = FlopCounterMode(display=False, custom_mapping=_cpu_kernels())
-    with counter:
-        work()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # no other thread may work: the counter would not see it
+    try:
+        with counter:
+            work()
+    finally:
+        torch.set_num_threads(threads)
     return int(counter.get_total_flops())
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
 
-from iba.attributor import Attribution, Attributor, State
+from iba.attributor import Attribution, Attributor, State, attribute_grouped
 from iba.data.tokens import Instance
 from iba.errors import UserError
 from iba.experiment import Cell, cells, datasets, twins
@@ -23,7 +22,6 @@ from iba.parts import StageTable, Work, compute_in_parts
 from iba.stages.bench import Bench
 from iba.stages.finetune import predictions
 from iba.store import atomic, fingerprint, provenance, read_json
-from iba.variants import run_grouped
 
 
 def run(cfg: DictConfig) -> None:
@@ -115,14 +113,9 @@ def _attribute(bench: Bench, target: str, method: Attributor, group: Sequence[in
     targets = explained_classes(bench, target, instances)
     rows: list[dict[str, Any]] = [{} for _ in group]
 
-    def work(chosen: list[int]) -> None:
-        batch = bench.classifier.batch([instances[i] for i in chosen])
-        classes = torch.tensor([targets[i] for i in chosen], device=bench.classifier.device)
-        found = method.attribute(bench.classifier, batch, classes)
+    for chosen, found in attribute_grouped(method, bench.classifier, instances, targets):
         for row, i in enumerate(chosen):
             rows[i] = {"position": group[i], **attribution_row(bench, instances[i], targets[i], found, row)}
-
-    run_grouped([len(i) for i in instances], bench.cfg.token_budget // method.copies, work)
     return pd.DataFrame(rows)
 
 

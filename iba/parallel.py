@@ -1,0 +1,79 @@
+"""Work on many texts: in groups of like length that fit in memory, side by side on a CPU.
+
+A processor's cores are better used by a group each than all by one group at a time, as torch does by
+itself: what is too small to share, and what Python does in between, no longer leaves the others idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TypeVar
+
+import torch
+
+from iba.data.tokens import buckets
+from iba.frozen import onednn_products
+
+Found = TypeVar("Found")
+Work = Callable[[list[int]], Found]
+
+#: More threads than this spend their time waiting for Python's lock.
+_MOST_WORKERS = 4
+
+
+def usable_workers(device: torch.device) -> int:
+    """How many groups to work on at a time: a GPU shares itself out, a CPU's threads are torch's."""
+    return min(_MOST_WORKERS, torch.get_num_threads()) if device.type == "cpu" else 1
+
+
+def grouped(
+    lengths: Sequence[int], token_budget: int, work: Work[Found], workers: int = 1
+) -> Iterator[tuple[list[int], Found]]:
+    """What `work` makes of groups of positions of like length, with the group, longest first.
+
+    All groups under way at a time hold, padded, `token_budget` tokens together. `work` must bear being
+    called by several threads if `workers` > 1; what is done with its results happens in the caller's.
+    A group that does not fit in a GPU's memory is halved; what was done before is kept. A single position
+    that does not fit raises torch.cuda.OutOfMemoryError.
+    """
+    groups = list(buckets(lengths, token_budget // workers))
+    if workers > 1 and len(groups) > 1:
+        yield from _side_by_side(groups, work, workers)
+        return
+    for group in buckets(lengths, token_budget):
+        yield from _halving(group, work)
+
+
+def _side_by_side(
+    groups: Sequence[list[int]], work: Work[Found], workers: int
+) -> Iterator[tuple[list[int], Found]]:
+    def steady(group: list[int]) -> Found:
+        with onednn_products():  # else a group's rounding would depend on what its neighbours just do
+            return work(group)
+
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(
+        workers, initializer=torch.set_num_threads, initargs=(max(1, threads // workers),)
+    )
+    try:
+        found = [pool.submit(copy_context().run, steady, group) for group in groups]
+        for group, future in zip(groups, found, strict=True):
+            yield group, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # of some libraries the count is the whole process's
+
+
+def _halving(group: list[int], work: Work[Found]) -> Iterator[tuple[list[int], Found]]:
+    try:
+        yield group, work(group)
+        return
+    except torch.cuda.OutOfMemoryError:
+        if len(group) == 1:
+            raise
+    torch.cuda.empty_cache()
+    half = len(group) // 2
+    yield from _halving(group[:half], work)
+    yield from _halving(group[half:], work)

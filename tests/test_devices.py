@@ -1,0 +1,149 @@
+"""The same scores on every device. On a machine with a GPU: `TEST_CUDA=1 pytest tests/test_devices.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from baselines.grad_x_input import GradientTimesInput
+from baselines.integrated_gradients import IntegratedGradients
+from baselines.lime_tokens import LimeTokens
+from baselines.saliency import Saliency
+from iba.attributor import Attributor, FitData, State
+from iba.benchmark.operations import Attribute, Degrade
+from iba.benchmark.reference import ReferenceModel
+from iba.data.tokens import Instance
+from iba.encoder import Classifier
+from iba.method import InformationBottleneck
+from iba.parallel import grouped
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, and TEST_CUDA=1")
+METHODS: dict[str, Attributor] = {
+    "iba_features": InformationBottleneck(2, beta=0.1, noise="features", n_steps=4, n_copies=3),
+    "iba_layer_input": InformationBottleneck(3, beta=1e-4, noise="layer_input", n_steps=4, n_copies=3),
+    "lime": LimeTokens(n_samples=40),
+    "ig": IntegratedGradients(n_steps=6),
+}
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=needs_cuda)])
+def device(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def plain(classifier: Classifier) -> ReferenceModel:
+    """The plain float32 model, on the CPU."""
+    return ReferenceModel(classifier)
+
+
+@pytest.fixture
+def there(classifier: Classifier, plain: ReferenceModel, device: str) -> Classifier:
+    """The same classifier on the device."""
+    return Classifier(classifier.model, classifier.tokenizer, device)
+
+
+def fitted(name: str, classifier: Classifier, instances: list[Instance]) -> Attribute:
+    method = METHODS[name]
+    return Attribute(name, method, method.fit(classifier, FitData(instances, instances, 0)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_scores_are_the_plain_models_on_the_cpu(
+    name: str, there: Classifier, plain: ReferenceModel, instances: list[Instance]
+) -> None:
+    operation = fitted(name, there, instances)
+    for scores, instance in zip(operation.ours(there, instances), instances, strict=True):
+        theirs = operation.theirs(plain, instance)
+        np.testing.assert_allclose(scores, theirs, rtol=5e-3, atol=1e-4 * np.abs(theirs).max())
+
+
+def test_degradation_is_the_plain_models_on_the_cpu(
+    there: Classifier, plain: ReferenceModel, instances: list[Instance]
+) -> None:
+    operation = Degrade(np.linspace(0, 1, 10).tolist())
+    for curve, instance in zip(operation.ours(there, instances), instances, strict=True):
+        np.testing.assert_allclose(curve, operation.theirs(plain, instance), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_bfloat16_ranks_tokens_as_float32_does(
+    name: str, there: Classifier, instances: list[Instance]
+) -> None:
+    operation = fitted(name, there, instances)
+    exact = operation.ours(there, instances)
+    there.precision = "bf16"
+    low = operation.ours(there, instances)
+    correlations = [spearmanr(a, b).statistic for a, b in zip(exact, low, strict=True)]
+    assert np.median(correlations) > 0.98
+    assert any((a != b).any() for a, b in zip(exact, low, strict=True)), "precision must have changed"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_batch_gives_each_instance_what_it_gets_alone(
+    name: str, there: Classifier, instances: list[Instance]
+) -> None:
+    operation = fitted(name, there, instances)
+    alone = [operation.ours(there, [instance])[0] for instance in instances]
+    for one, many in zip(alone, operation.ours(there, instances), strict=True):
+        np.testing.assert_allclose(many, one, rtol=5e-3, atol=1e-4 * np.abs(one).max())
+
+
+@needs_cuda
+def test_a_group_too_large_for_the_gpu_is_halved() -> None:
+    room, member = 2 << 30, 1 << 28
+    total = torch.cuda.get_device_properties(0).total_memory
+    sizes: list[int] = []
+
+    def work(group: list[int]) -> None:
+        sizes.append(len(group))
+        torch.empty(len(group), member, dtype=torch.uint8, device="cuda")
+
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(room / total)
+    try:
+        done = [position for group, _ in grouped([1] * 20, 20, work) for position in group]
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert sizes[0] == 20
+    assert sorted(done) == list(range(20))
+
+
+def visible(classifier: Classifier, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The mask of any batch; the classifier itself first asks whether anything is padded at all."""
+    return attention_mask[:, None, None, :]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *(METHODS[name] for name in ("iba_features", "iba_layer_input", "ig")),
+        Saliency(),
+        GradientTimesInput(),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_everything_happens_on_the_classifiers_device(
+    method: Attributor,
+    precision: str,
+    classifier: Classifier,
+    instances: list[Instance],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On "meta", a device without numbers: it runs what a GPU runs, and an operand left on the CPU fails."""
+    monkeypatch.setattr(Classifier, "attends", visible)
+    state: State = {
+        "noise_mean": torch.zeros(classifier.hidden_size),
+        "noise_std": torch.ones(classifier.hidden_size),
+    }
+    method.restore(state)
+    elsewhere = Classifier(classifier.model, classifier.tokenizer, "meta", precision)
+    batch = elsewhere.batch(instances)
+    found = method.attribute(elsewhere, batch, torch.zeros(len(instances), dtype=torch.long, device="meta"))
+    assert found.scores.shape == batch.input_ids.shape
+    for tensor in (found.scores, *found.per_token.values(), *found.per_instance.values()):
+        assert tensor.device.type == "meta"
+        assert tensor.dtype == torch.float32

@@ -1,0 +1,164 @@
+"""Groups that fit in memory, one by one and side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baselines.integrated_gradients import IntegratedGradients
+from baselines.occlusion import Occlusion
+from iba import frozen
+from iba.attributor import Attributor, FitData
+from iba.benchmark.operations import Attribute
+from iba.data.tokens import Instance, buckets
+from iba.encoder import Classifier
+from iba.frozen import exact_forward, onednn_products
+from iba.method import InformationBottleneck
+from iba.parallel import grouped, usable_workers
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+class Memory:
+    """Room for `room` members at once; asking for more runs out of memory."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def work(self, group: list[int]) -> list[int]:
+        if len(group) > self.room:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory (simulated)")
+        return [10 * position for position in group]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 8))
+def test_out_of_memory_halves_the_group_and_loses_nothing(lengths: list[int], room: int) -> None:
+    found = [
+        pair for group, of in grouped(lengths, 500, Memory(room).work) for pair in zip(group, of, strict=True)
+    ]
+    assert sorted(found) == [(i, 10 * i) for i in range(len(lengths))], "every position once"
+
+
+def test_out_of_memory_with_one_member_is_raised_after_the_rest_was_kept() -> None:
+    def work(group: list[int]) -> None:
+        if 2 in group:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory (simulated)")
+
+    done: list[int] = []
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        done.extend(position for group, _ in grouped([5, 5, 5, 5], 20, work) for position in group)
+    assert done == [0, 1]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_other_errors_are_not_swallowed(workers: int) -> None:
+    def work(group: list[int]) -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        list(grouped([10, 10, 10], 20, work, workers))
+
+
+@given(st.lists(st.integers(1, 50), min_size=2, max_size=40), st.integers(2, 4))
+def test_side_by_side_shares_the_budget_and_keeps_the_order(lengths: list[int], workers: int) -> None:
+    found = list(grouped(lengths, 400, lambda group: [lengths[i] for i in group], workers))
+    assert all(of == [lengths[i] for i in group] for group, of in found)
+    assert [group for group, _ in found] in (list(buckets(lengths, 400 // workers)), [found[0][0]])
+    assert sorted(i for group, _ in found for i in group) == list(range(len(lengths)))
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_groups_are_under_way_at_the_same_time_each_with_its_share_of_threads() -> None:
+    together = threading.Barrier(3, timeout=30)
+
+    def work(group: list[int]) -> int:
+        together.wait()  # passed only if three groups are under way
+        return torch.get_num_threads()
+
+    assert [threads for _, threads in grouped([9] * 3, 9, work, usable_workers(CPU))] == [1, 1, 1]
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_after_an_error_nothing_more_is_begun() -> None:
+    begun: list[int] = []
+
+    def work(group: list[int]) -> None:
+        begun.extend(group)
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        list(grouped([1] * 2000, 1, work, 2))
+    assert len(begun) < 2000
+    assert torch.get_num_threads() == 3
+
+
+def test_one_worker_on_one_thread_and_on_a_gpu() -> None:
+    assert usable_workers(CPU) == torch.get_num_threads() == 1
+    assert usable_workers(torch.device("cuda")) == 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "method",
+    [InformationBottleneck(2, beta=0.1, n_steps=3, n_copies=2), IntegratedGradients(n_steps=4), Occlusion()],
+    ids=["iba", "ig", "occlusion"],
+)
+def test_workers_change_no_score(
+    method: Attributor,
+    precision: str,
+    classifier: Classifier,
+    instances: list[Instance],
+    request: pytest.FixtureRequest,
+) -> None:
+    """Also where a method asks for float32: on its own thread, and on those that work for it."""
+    classifier.precision, classifier.token_budget = precision, 40
+    operation = Attribute("tried", method, method.fit(classifier, FitData(instances, instances, 0)))
+    many = instances * 4
+    alone = operation.ours(classifier, many)
+    request.getfixturevalue("three_threads")
+    # The gradient of a group is rounded with the group, in bfloat16 visibly.
+    share = 0.01 if precision == "bf16" and isinstance(method, IntegratedGradients) else 1e-5
+    for one, other in zip(alone, operation.ours(classifier, many), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=share * np.abs(one).max())
+
+
+def test_float32_is_asked_for_by_each_thread() -> None:
+    products = frozen.Products(torch.bfloat16, torch.bfloat16)
+    seen = []
+    with exact_forward():
+        other = threading.Thread(target=lambda: seen.append(products.forward_now))
+        other.start()
+        other.join()
+        assert products.forward_now is None
+    assert seen == [torch.bfloat16] == [products.forward_now]
+
+
+def test_torchs_setting_stays_until_the_last_thread_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Setting:
+        fp32_precision = "ieee"
+
+    monkeypatch.setattr(frozen, "_ONEDNN", frozen._Precision(Setting, "bf16"))
+    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: True, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    first, second = onednn_products(), onednn_products()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert Setting.fp32_precision == "bf16"
+    second.__exit__(None, None, None)
+    assert Setting.fp32_precision == "ieee"
