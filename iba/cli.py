@@ -67,12 +67,13 @@ def _keep_freed_memory() -> None:
 
     On a CPU that is a good part of the time of long texts. glibc alone has these settings.
     """
-    mmap_max, trim_threshold, top_pad = -4, -1, -2
+    mmap_max, trim_threshold, top_pad, arena_max = -4, -1, -2, -8
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, 2**31 - 1)
         mallopt(top_pad, 2**28)
+        mallopt(arena_max, 1)  # worker threads come and go; what one frees is for the next
 
 
 def _quiet() -> None:
