@@ -41,9 +41,9 @@ def grouped(
     groups = list(buckets(lengths, token_budget // workers))
     if workers > 1 and len(groups) > 1:
         yield from _side_by_side(groups, work, workers)
-        return
-    for group in buckets(lengths, token_budget):
-        yield from _halving(group, work)
+    else:
+        for group in groups:
+            yield from _halving(group, work)
 
 
 def _side_by_side(

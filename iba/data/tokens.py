@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from iba.data.examples import Example, Span
 
+#: Something of every token: ids, segments, whether it is special.
 Row = Sequence[int] | np.ndarray
 
 
