@@ -13,11 +13,10 @@ from jaxtyping import Int
 from lime.lime_text import LimeTextExplainer
 from torch import Tensor
 
-from baselines.presence import removable_positions
+from baselines.presence import probabilities_keeping, removable_positions
 from iba.attributor import Attribution, Unfitted, instance_seed, pad_scores
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
-from iba.variants import Variant, class_probabilities
 
 
 class LimeTokens(Unfitted):
@@ -42,14 +41,11 @@ class LimeTokens(Unfitted):
         if not removable:  # a text of which the tokenizer left nothing; lime cannot sample from no words
             return torch.zeros(len(instance))
 
-        input_ids, token_type_ids = np.array(instance.input_ids), np.array(instance.token_type_ids)
-
         def predict(texts: list[str]) -> np.ndarray:
             kept = np.tile(instance.special, (len(texts), 1))
             for row, text in zip(kept, texts, strict=True):
                 row[list(map(int, text.split()))] = True
-            variants = [Variant.keeping(input_ids, token_type_ids, row) for row in kept]
-            return class_probabilities(classifier, variants)
+            return probabilities_keeping(classifier, instance, kept)
 
         explainer = LimeTextExplainer(
             split_expression=r"\s+",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from iba.data.tokens import Instance
@@ -25,6 +25,14 @@ def removable_positions(instance: Instance) -> list[int]:
     return [i for i, special in enumerate(instance.special) if not special]
 
 
+def probabilities_keeping(
+    classifier: Classifier, instance: Instance, kept: Bool[np.ndarray, "rows tokens"]
+) -> Float[np.ndarray, "rows classes"]:
+    """Class probabilities of the instance with, row by row, only the tokens that are `kept`."""
+    input_ids, token_type_ids = np.array(instance.input_ids), np.array(instance.token_type_ids)
+    return class_probabilities(classifier, [Variant.keeping(input_ids, token_type_ids, row) for row in kept])
+
+
 def target_probability(classifier: Classifier, instance: Instance, target: int) -> Predict:
     """f(presence, one row a variant and one column a removable token, 1 or 0) → the target's probability."""
     removable = removable_positions(instance)
@@ -32,8 +40,7 @@ def target_probability(classifier: Classifier, instance: Instance, target: int) 
     def predict(presence: Float[Tensor, "rows features"]) -> Float[Tensor, " rows"]:
         kept = np.ones((len(presence), len(instance)), dtype=bool)
         kept[:, removable] = presence.bool().numpy()
-        variants = [Variant.keeping(instance.input_ids, instance.token_type_ids, row) for row in kept]
-        return torch.from_numpy(class_probabilities(classifier, variants)[:, target])
+        return torch.from_numpy(probabilities_keeping(classifier, instance, kept)[:, target])
 
     return predict
 

@@ -24,8 +24,12 @@ _MOST_WORKERS = 4
 
 
 def usable_workers(device: torch.device) -> int:
-    """How many groups to work on at a time: a GPU shares itself out, a CPU's threads are torch's."""
-    return min(_MOST_WORKERS, torch.get_num_threads()) if device.type == "cpu" else 1
+    """How many groups to work on at a time: on a CPU as many as share torch's threads without a rest.
+
+    A GPU shares itself out.
+    """
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    return max(n for n in range(1, _MOST_WORKERS + 1) if threads % n == 0)
 
 
 def grouped(

@@ -106,6 +106,13 @@ def test_after_an_error_nothing_more_is_begun() -> None:
     assert torch.get_num_threads() == 3
 
 
+@pytest.mark.parametrize(("threads", "workers"), [(1, 1), (2, 2), (4, 4), (5, 1), (6, 3), (8, 4), (10, 2)])
+def test_workers_leave_no_thread_idle(threads: int, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert usable_workers(CPU) == workers
+    assert usable_workers(torch.device("cuda")) == 1
+
+
 def test_one_worker_on_one_thread_and_on_a_gpu() -> None:
     assert usable_workers(CPU) == torch.get_num_threads() == 1
     assert usable_workers(torch.device("cuda")) == 1
