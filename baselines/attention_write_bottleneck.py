@@ -34,8 +34,9 @@ from baselines.attention_maps import attention_probabilities, layer_attentions
 from iba.attributor import Attribution, FitData, State, learned, pad_scores
 from iba.bottleneck import NoiseBank
 from iba.calibration import select_beta
-from iba.data.tokens import TokenBatch, buckets
+from iba.data.tokens import TokenBatch
 from iba.encoder import Block, Classifier
+from iba.parallel import grouped
 
 LOG_2 = math.log(2)
 
@@ -242,22 +243,26 @@ def message_statistics(classifier: Classifier, data: FitData, n_instances: int) 
     Padding takes no part; accumulated in float64, so the result does not depend on batching.
     """
     rows = list(data.train[:n_instances])
-    shape = (classifier.n_layers, classifier.hidden_size)
-    total = torch.zeros(shape, dtype=torch.float64, device=classifier.device)
-    squares, count = torch.zeros_like(total), 0
-    for group in buckets([len(r) for r in rows], classifier.token_budget):
+
+    def sums(group: list[int]) -> tuple[Tensor, int]:
         batch = classifier.batch([rows[i] for i in group])
         queries = batch.attention_mask[:, None, :, None]
-        count += int(batch.attention_mask.sum(1).square().sum())
-        for number, layer in enumerate(layer_attentions(classifier, batch)):
+        moments = []
+        for layer in layer_attentions(classifier, batch):
             probabilities = (layer.probabilities * queries).double()
             values = layer.block.heads(layer.block.value(layer.hidden)).double()
-            total[number] += (probabilities.sum(2)[..., None] * values).sum((0, 2)).flatten()
-            squares[number] += (
-                (probabilities.square().sum(2)[..., None] * values.square()).sum((0, 2)).flatten()
-            )
-    mean = total / count
-    std = (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(1e-6)
+            first = (probabilities.sum(2)[..., None] * values).sum((0, 2))
+            second = (probabilities.square().sum(2)[..., None] * values.square()).sum((0, 2))
+            moments.append(torch.stack([first.flatten(), second.flatten()]))
+        return torch.stack(moments), int(batch.attention_mask.sum(1).square().sum())
+
+    shape = (classifier.n_layers, 2, classifier.hidden_size)
+    total, count = torch.zeros(shape, dtype=torch.float64, device=classifier.device), 0
+    for _, (moments, edges) in grouped([len(r) for r in rows], classifier.token_budget, sums):
+        total += moments
+        count += edges
+    mean, squares = (total / count).unbind(1)
+    std = (squares - mean.square()).clamp_min(0).sqrt().clamp_min(1e-6)
     return {
         "message_mean": mean.float().cpu(),
         "message_std": std.float().cpu(),

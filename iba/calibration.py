@@ -20,10 +20,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from iba.attributor import Attributor, FitData, State, attribute_grouped
-from iba.data.tokens import Instance, buckets
+from iba.data.tokens import Instance
 from iba.degradation import Ranked, curve
 from iba.encoder import Classifier
 from iba.errors import UserError
+from iba.parallel import grouped, usable_workers
 from iba.ranking import removal_order
 
 FIRST_STEP = 1 / 9
@@ -45,21 +46,25 @@ def feature_statistics(classifier: Classifier, data: FitData, layer: int, n_inst
 
 
 def _statistics_up_to(classifier: Classifier, rows: list[Instance], layer: int) -> dict[int, State]:
-    shape = (layer, classifier.hidden_size)
-    total = torch.zeros(shape, dtype=torch.float64, device=classifier.device)
-    squares, count = torch.zeros_like(total), 0
+    numbers = list(range(1, layer + 1))
+
+    def sums(group: list[int]) -> tuple[Tensor, int]:
+        batch = classifier.batch([rows[i] for i in group])
+        states = classifier.hidden_states(batch, numbers)
+        values = (states[number][batch.attention_mask].double() for number in numbers)  # one at a time
+        moments = torch.stack([torch.stack([v.sum(0), v.square().sum(0)]) for v in values])
+        return moments, int(batch.attention_mask.sum())
+
+    shape = (layer, 2, classifier.hidden_size)
+    total, count = torch.zeros(shape, dtype=torch.float64, device=classifier.device), 0
+    lengths, workers = [len(r) for r in rows], usable_workers(classifier.device)
     with tqdm(total=len(rows), desc="noise statistics", unit="inst", leave=False) as bar:
-        for group in buckets([len(r) for r in rows], classifier.token_budget):
-            batch = classifier.batch([rows[i] for i in group])
-            states = classifier.hidden_states(batch, list(range(1, layer + 1)))
-            for row, number in enumerate(states):
-                values = states[number][batch.attention_mask].double()
-                total[row] += values.sum(0)
-                squares[row] += values.square().sum(0)
-            count += int(batch.attention_mask.sum())
+        for group, (moments, tokens) in grouped(lengths, classifier.token_budget, sums, workers):
+            total += moments
+            count += tokens
             bar.update(len(group))
-    mean = total / count
-    std = (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(1e-3)
+    mean, squares = (total / count).unbind(1)
+    std = (squares - mean.square()).clamp_min(0).sqrt().clamp_min(1e-3)
     return {
         number: {
             "noise_mean": mean[number - 1].float().cpu(),
