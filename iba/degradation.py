@@ -59,12 +59,22 @@ def curve(
     fractions: Sequence[float],
     operator: str,
 ) -> list[list[tuple[int, float]]]:
-    """For every instance and fraction: how many tokens were removed, and the target's probability then.
+    """For every instance and fraction: how many tokens were removed, and the target's probability then."""
+    counts = [[n_removed(f, len(i.input_ids), len(i.removal)) for f in fractions] for i in instances]
+    return after_removing(classifier, instances, counts, operator)
+
+
+def after_removing(
+    classifier: Classifier,
+    instances: Sequence[Ranked],
+    counts: Sequence[Sequence[int]],
+    operator: str,
+) -> list[list[tuple[int, float]]]:
+    """For every instance and each of its `counts`: the count, and the target's probability without so many.
 
     A count that occurs twice (short texts) is evaluated once; all inputs of all instances are run
     together, grouped by length.
     """
-    counts = [[n_removed(f, len(i.input_ids), len(i.removal)) for f in fractions] for i in instances]
     wanted = [(row, k) for row, ks in enumerate(counts) for k in sorted(set(ks))]
     mask_token_id = classifier.tokenizer.mask_token_id
     variants = [

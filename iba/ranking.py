@@ -1,6 +1,7 @@
 """The order in which the degradation test removes tokens: by score, never [CLS] or [SEP].
 
-Ties are broken by position, the earlier token first.
+Of tokens with equal scores the earlier counts as the more important. Least first is the same order from its
+end, so what one of the two has removed is what the other has left.
 """
 
 from __future__ import annotations
@@ -13,6 +14,6 @@ Order = Literal["most", "least"]
 
 def removal_order(scores: Sequence[float], special: Sequence[bool], order: Order) -> list[int]:
     """Positions of removable tokens, the first to be removed first."""
-    sign = -1.0 if order == "most" else 1.0
     removable = [i for i, is_special in enumerate(special) if not is_special]
-    return sorted(removable, key=lambda i: (sign * scores[i], i))
+    ranked = sorted(removable, key=lambda i: (-scores[i], i))
+    return ranked if order == "most" else ranked[::-1]

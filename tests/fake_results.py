@@ -48,8 +48,9 @@ def degradation(
     tables = []
     for operator in operators:
         for order in orders:
-            shares = SHARES if order == "most" else tuple(1 - s for s in SHARES)
-            for grid, fractions in (("curve", FRACTIONS), ("eraser", np.array(shares))):
+            shares = np.array(SHARES)
+            for grid, fractions in (("curve", FRACTIONS), ("eraser", shares)):
+                removed = 1 - shares if (grid, order) == ("eraser", "least") else fractions
                 steps = len(fractions)
                 columns = {
                     "instance_id": np.repeat([f"i{k:04d}" for k in range(n)], steps),
@@ -58,9 +59,9 @@ def degradation(
                     "grid": grid,
                     "step": np.tile(np.arange(steps), n),
                     "fraction": np.tile(fractions, n),
-                    "n_removed": np.tile(np.minimum(np.rint(fractions * 12).astype(int), 10), n),
+                    "n_removed": np.tile(np.minimum(np.rint(removed * 12).astype(int), 10), n),
                     "prob_target": (
-                        curves @ np.array([np.interp(fractions, FRACTIONS, e) for e in np.eye(10)])
+                        curves @ np.array([np.interp(removed, FRACTIONS, e) for e in np.eye(10)])
                     ).ravel(),
                 }
                 tables.append(pd.DataFrame(columns | identity | extra))

@@ -10,6 +10,7 @@ from toys import ToyClassifier
 
 from iba.degradation import Ranked, curve, n_removed
 from iba.ranking import Order, removal_order
+from iba.stages.degrade import removed_count
 from iba.variants import Variant, class_probabilities
 
 CLS, SEP, MASK = 2, 3, 4
@@ -59,6 +60,18 @@ def test_least_important_first() -> None:
     assert [p for _, p in points] == pytest.approx([0.9, 0.85, 0.85, 0.8, 0.8, 0.2, 0.2, 0.2, 0.2, 0.2])
 
 
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.2, 0.5])
+def test_what_sufficiency_keeps_is_what_comprehensiveness_removes(share: float) -> None:
+    """ERASER asks both about the same tokens; special tokens aside, ties included."""
+    ids = [CLS, *range(10, 29), SEP]
+    scores = [0.0, *[float(i % 3) for i in range(19)], 0.0]
+    most, least = (ranked(scores, ids, order) for order in ("most", "least"))
+    removed = set(most.removal[: removed_count("eraser", "most", share, most)])
+    kept = set(least.removal) - set(least.removal[: removed_count("eraser", "least", share, least)])
+    assert kept == removed
+    assert len(kept) == round(share * 21)
+
+
 def test_masking_keeps_every_position() -> None:
     (points,) = curve(lookup(SHORT), [ranked(SCORES, IDS)], TENTHS, "mask")
     assert [p for _, p in points] == pytest.approx([0.9, 0.5, 0.5, 0.4, 0.4, 0.1, 0.1, 0.1, 0.1, 0.1])
@@ -97,12 +110,12 @@ def test_pairs_segments_follow_their_tokens_and_separators_stay() -> None:
     assert [p for _, p in points] == pytest.approx([0.9, 0.7, 0.5, 0.5, 0.4, 0.3, 0.3, 0.3, 0.3, 0.3])
 
 
-@pytest.mark.parametrize("order", ["most", "least"])
-def test_ties_are_broken_by_position(order: Order) -> None:
+def test_ties_are_broken_by_position_and_least_first_is_the_same_order_from_its_end() -> None:
     special = [True, False, False, False, False, True]
-    assert removal_order([0.0] * 6, special, order) == [1, 2, 3, 4]
-    by_score = {"most": [2, 4, 1, 3], "least": [1, 3, 2, 4]}
-    assert removal_order([7.0, 1.0, 2.0, 1.0, 2.0, 7.0], special, order) == by_score[order]
+    assert removal_order([0.0] * 6, special, "most") == [1, 2, 3, 4]
+    scores = [7.0, 1.0, 2.0, 1.0, 2.0, 7.0]
+    assert removal_order(scores, special, "most") == [2, 4, 1, 3]
+    assert removal_order(scores, special, "least") == [3, 1, 4, 2]
 
 
 def test_negative_scores_are_the_least_important() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from iba.degradation import OPERATORS, Ranked, curve
+from iba.degradation import OPERATORS, Ranked, after_removing, n_removed
 from iba.errors import UserError
 from iba.experiment import Cell, cells, datasets
 from iba.parts import StageTable, Work, compute_in_parts
@@ -19,7 +19,7 @@ from iba.stages.attribute import adopt_twin, attributions, part_groups
 from iba.stages.bench import Bench
 from iba.store import fingerprint, plain, provenance
 
-#: `grid` of the paper's steps, and of the fractions that comprehensiveness and sufficiency need.
+#: `grid` of the paper's steps, and of the shares that comprehensiveness and sufficiency need.
 CURVE, ERASER = "curve", "eraser"
 
 
@@ -63,14 +63,19 @@ def degrade_cell(bench: Bench, cell: Cell) -> None:
 def grids(settings: DictConfig, order: Order) -> list[tuple[str, int, float]]:
     """(grid, step, fraction) of one order.
 
-    The curve is walked in the configured orders. The ERASER shares always need both: removed most
-    important first (comprehensiveness), and kept, so that the complement goes least first (sufficiency).
+    The curve is walked in the configured orders. The ERASER shares always need both: the top share removed
+    (most first: comprehensiveness), and that share alone kept (least first: sufficiency).
     """
     points = np.linspace(0, 1, settings.n_points if order in settings.orders else 0)
-    shares = [float(f) if order == "most" else 1 - float(f) for f in settings.eraser_fractions]
     return [(CURVE, i, float(f)) for i, f in enumerate(points)] + [
-        (ERASER, i, f) for i, f in enumerate(shares)
+        (ERASER, i, float(f)) for i, f in enumerate(settings.eraser_shares)
     ]
+
+
+def removed_count(grid: str, order: Order, fraction: float, instance: Ranked) -> int:
+    """Tokens to remove: those of `fraction` or, for sufficiency, all but those."""
+    count = n_removed(fraction, len(instance.input_ids), len(instance.removal))
+    return len(instance.removal) - count if (grid, order) == (ERASER, "least") else count
 
 
 def _degrade(bench: Bench, cell: Cell, scores: pd.DataFrame, group: Sequence[int]) -> pd.DataFrame:
@@ -81,7 +86,8 @@ def _degrade(bench: Bench, cell: Cell, scores: pd.DataFrame, group: Sequence[int
         ranked = [_ranked(bench, cell, scores, i, order) for i in group]
         grid = grids(settings, order)
         for operator in settings.operators:
-            curves = curve(bench.classifier, ranked, [f for _, _, f in grid], operator)
+            counts = [[removed_count(name, order, f, one) for name, _, f in grid] for one in ranked]
+            curves = after_removing(bench.classifier, ranked, counts, operator)
             rows: list[dict[str, Any]] = [
                 {
                     "position": position,
