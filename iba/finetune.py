@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ FINISHED = "finetuning.json"
 class Recipe:
     """Everything that a fine-tuned classifier depends on; its fingerprint names the checkpoint.
 
-    `settings` are the optimiser's; `train_ids` the rows used. A change in any makes another checkpoint.
+    `settings` are the optimiser's; `train_digest` stands for the rows used. A change in any makes another
+    checkpoint.
     """
 
     train_name: str
@@ -41,7 +42,8 @@ class Recipe:
     max_length: int
     seed: int
     precision: str
-    train_ids: tuple[str, ...]
+    n_train: int
+    train_digest: str
 
     def folder(self, cache: Path) -> Path:
         """The checkpoint's folder below `cache`: readable, and unique to the recipe."""
@@ -49,18 +51,8 @@ class Recipe:
         return cache / "classifiers" / name
 
     def described(self) -> dict[str, Any]:
-        """The recipe as plain data, with the training rows as their number and a digest."""
-        return {
-            "train_name": self.train_name,
-            "model": self.model,
-            "settings": self.settings,
-            "labels": list(self.labels),
-            "max_length": self.max_length,
-            "seed": self.seed,
-            "precision": self.precision,
-            "n_train": len(self.train_ids),
-            "train_ids_digest": fingerprint(list(self.train_ids)),
-        }
+        """The recipe as plain data."""
+        return asdict(self)
 
 
 class LossBesideBar(ProgressCallback):

@@ -20,7 +20,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from iba.errors import UserError
-from iba.store import differences, plain, read_json, read_parquet, write_json, write_parquet
+from iba.store import differences, fingerprint, plain, read_json, read_parquet, write_json, write_parquet
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,16 @@ def compute_in_parts(
     works = [work for work in works if not work.table.is_finished()]
     for work in works:
         work.table.claim()
-    names = [f"{len(groups)}-{number:05d}.parquet" for number in range(len(groups))]
+    # Parts of another grouping (another `part_size`) are not taken for parts of this one.
+    grouping = fingerprint([list(group) for group in groups])
+    names = [f"{grouping}-{number:05d}.parquet" for number in range(len(groups))]
+    share = range(shard.index, len(groups), shard.count)
     todo = [
-        (number, [work for work in works if not (work.table.parts / name).is_file()])
-        for number, name in enumerate(names)
-        if number % shard.count == shard.index
+        (number, [work for work in works if not (work.table.parts / names[number]).is_file()])
+        for number in share
     ]
     left = sum(len(groups[number]) * len(missing) for number, missing in todo)
-    total = sum(map(len, groups)) * len(works)
+    total = sum(len(groups[number]) for number in share) * len(works)
     with tqdm(total=total, initial=total - left, desc=label, unit="inst", leave=False) as bar:
         for number, missing in todo:
             with together():

@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from iba.data.examples import Example
 from iba.errors import UserError
 from iba.experiment import cells
+from iba.parts import Shard, StageTable, Work, compute_in_parts
 from iba.stages import attribute, degrade, finetune
 from iba.stages.attribute import attributions
 from iba.stages.bench import Bench
@@ -68,6 +72,11 @@ def test_tables_hold_what_the_schema_promises(finished: DictConfig) -> None:
     assert wanted <= set(rows.columns)
     curve = rows[(rows.grid == "curve") & (rows.order == "most")]
     assert (curve.groupby("instance_id").size() == 10).all()
+    shares = rows[rows.grid == "eraser"].pivot(
+        index=["instance_id", "step"], columns="order", values="n_removed"
+    )
+    emptied = curve[curve.step == 9].set_index("instance_id").n_removed
+    np.testing.assert_array_equal(shares.sum(axis=1), emptied[shares.index.get_level_values(0)])
     starts = curve[curve.step == 0].set_index("instance_id").prob_target
     predictions = tables["planted/classifier.parquet"].set_index("instance_id").prob_gold
     np.testing.assert_allclose(starts, predictions[starts.index], atol=1e-6)
@@ -199,12 +208,65 @@ def test_other_settings_are_refused(finished: DictConfig) -> None:
         attribute.run(configured(folder, "method.iba.settings.n_copies=3"))
 
 
-def test_a_weak_classifier_is_refused(finished: DictConfig, tmp_path: Path) -> None:
+def edited(examples: list[Example]) -> list[Example]:
+    """The same rows, the last word of the last text another one."""
+    *others, last = examples
+    return [*others, replace(last, text=last.text.rsplit(" ", 1)[0] + " else")]
+
+
+def test_other_texts_under_the_same_ids_are_refused(finished: DictConfig) -> None:
+    bench = Bench.open(finished, "planted")
+    cell = next(c for c in cells(finished, "planted") if c.protocol == "described")
+    assert attributions(bench, cell).is_finished()
+    other = replace(bench, samples=replace(bench.samples, test=edited(bench.samples.test)))
+    with pytest.raises(UserError, match="test_digest"):
+        attributions(other, cell).is_finished()
+    trained = replace(bench, samples=replace(bench.samples, train=edited(bench.samples.train)))
+    assert trained.checkpoint != bench.checkpoint
+
+
+def test_what_is_calibrated_depends_on_the_held_out_rows_and_nothing_else_does(finished: DictConfig) -> None:
+    bench = Bench.open(finished, "planted")
+    fewer = replace(bench, samples=replace(bench.samples, calibration=bench.samples.calibration[:-1]))
+    iba = {c.protocol: c for c in cells(finished, "planted") if c.method == "iba"}
+    assert attributions(fewer, iba["described"]).is_finished()
+    with pytest.raises(UserError, match="calibration_digest"):
+        attributions(fewer, iba["corrected"]).is_finished()
+
+
+@pytest.mark.parametrize(("before", "after"), [(15, 16), (16, 15)])
+def test_parts_of_another_size_are_not_mistaken_for_these(tmp_path: Path, before: int, after: int) -> None:
+    """A hundred rows make seven parts of 15 and seven of 16."""
+    table = StageTable(tmp_path, "rows", {})
+
+    def split(size: int) -> list[list[int]]:
+        return [list(range(100))[start : start + size] for start in range(0, 100, size)]
+
+    def compute(group: Sequence[int]) -> pd.DataFrame:
+        if len(list(table.parts.glob("*.parquet"))) == 3 and not resumed:
+            raise KeyboardInterrupt
+        return pd.DataFrame({"position": group, "row": group})
+
+    work, resumed = Work(table, compute, lambda seconds: {}), False
+    with pytest.raises(KeyboardInterrupt):
+        compute_in_parts([work], split(before), Shard(0, 1), "")
+    resumed = True
+    compute_in_parts([work], split(after), Shard(0, 1), "")
+    assert table.read()["row"].tolist() == list(range(100))
+    assert not table.parts.exists()
+
+
+def test_a_weak_classifier_is_refused_until_the_floor_is_lowered(
+    finished: DictConfig, tmp_path: Path
+) -> None:
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
-    cfg = configured(tmp_path, "dataset.planted.accuracy_floor=1.01")
+    cfg = configured(tmp_path, "dataset.planted.accuracy_floor=1.01", "method=random", "protocol=described")
     finetune.run(cfg)
     with pytest.raises(UserError, match=r"below the floor 1.01"):
         attribute.run(cfg)
+    cfg.dataset.planted.accuracy_floor = 0.0
+    attribute.run(cfg)
+    assert "planted/described/random/attributions.parquet" in stored(cfg)
 
 
 def test_predicted_class_as_target(finished: DictConfig, tmp_path: Path) -> None:

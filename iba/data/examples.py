@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from datasets import ClassLabel, Dataset
@@ -12,6 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from iba.errors import UserError
+from iba.store import fingerprint
 
 Span = tuple[int, int]
 
@@ -45,6 +47,14 @@ class Samples:
     test: list[Example]
     scored: list[Example]
     drawn: tuple[str, ...]
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Per part twelve hexadecimal digits that change with any of its rows, their texts or labels."""
+        return {
+            part: fingerprint([[e.id, e.text, e.text_pair, e.label] for e in getattr(self, part)])
+            for part in ("train", "calibration", "test", "scored")
+        }
 
     def first(self, n_test: int) -> Samples:
         """The same with the first `n_test` test examples that were drawn: the sample of that size."""

@@ -37,8 +37,14 @@ def run(cfg: DictConfig) -> None:
 def attributions(bench: Bench, cell: Cell) -> StageTable:
     """The table of one cell's token scores."""
     inputs = bench.explaining(cell.weights).inputs
-    settings = inputs | {"method": cell.settings, "target": cell.target}
+    settings = inputs | {"method": cell.settings, "target": cell.target} | _calibrated_on(bench, cell)
     return StageTable(bench.run / cell.folder, "attributions", settings)
+
+
+def _calibrated_on(bench: Bench, cell: Cell) -> dict[str, str]:
+    """The held-out rows, where a setting of the method is chosen on them."""
+    calibrated = "calibrated" in cell.settings.values()
+    return {"calibration_digest": bench.samples.digests["calibration"]} if calibrated else {}
 
 
 def refuse_weak_classifier(bench: Bench) -> None:
@@ -90,7 +96,7 @@ def _fit(bench: Bench, cell: Cell, method: Attributor) -> State:
         "classifier": bench.inputs["classifier"],
         "weights": bench.weights,
         "max_length": bench.max_length,
-        "calibration": fingerprint([e.id for e in bench.samples.calibration]),
+        "calibration": bench.samples.digests["calibration"],
         "precision": bench.precision,
         "method": cell.settings,
     }

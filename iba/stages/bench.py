@@ -82,7 +82,8 @@ class Bench:
             max_length=dataset.max_length,
             seed=cfg.finetune.seed,
             precision=resolve_precision(cfg.finetune.precision, resolve_device(cfg.device)),
-            train_ids=tuple(example.id for example in self.samples.train),
+            n_train=len(self.samples.train),
+            train_digest=self.samples.digests["train"],
         )
 
     @property
@@ -144,7 +145,7 @@ class Bench:
         """What every result on this data set depends on: classifier, rows, cut, precision."""
         return {
             "classifier": fingerprint(self.recipe.described()),
-            "test_ids": fingerprint([example.id for example in self.samples.test]),
+            "test_digest": self.samples.digests["test"],
             "n": len(self.samples.test),
             "max_length": self.max_length,
             "precision": self.precision,

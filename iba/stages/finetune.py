@@ -47,8 +47,7 @@ def predictions(bench: Bench) -> StageTable:
     """The table of predictions on the scored rows; its record holds the accuracy."""
     settings = bench.inputs | {
         "recipe": bench.recipe.described(),
-        "n_accuracy": len(bench.samples.scored),
-        "accuracy_floor": bench.dataset.accuracy_floor,
+        "scored_digest": bench.samples.digests["scored"],
     }
     return StageTable(bench.run / bench.dataset.name, "classifier", settings)
 
