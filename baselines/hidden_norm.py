@@ -3,8 +3,8 @@
 With every gate open equally wide, as it is at the start, IBA's score is an affine function of
 ‖(x − μ_X)/σ_X‖² under per-feature noise, and of the squared norm of the layer's update under the released
 code's noise (mean: the layer's input; a constant σ). So this is the control for IBA: what its optimisation
-adds must show beyond it. It is not IBA's limit of β → 0: Adam's steps keep their size however small β makes
-the gradient of the information, and the classifier's own loss opens and closes gates even at β = 0.
+adds must show beyond it. It is not IBA's limit of β → 0: the classifier's own loss opens and closes gates
+even at β = 0.
 Cost: one forward pass up to the layer.
 It cannot explain a class: all classes get the same scores.
 """
