@@ -1,9 +1,9 @@
 """IBA with one gate μ per token in place of one per token and feature, as in DiffMask (De Cao et al. 2020).
 
 DiffMask gates whole token vectors with stochastic binary gates that a network predicts; here the gate is
-IBA's own, σ(α) mixing the state with noise, optimised per instance, with β from the same grid. What differs
-is whether features of a token may be kept apart and, with that, how Adam steps: a token's gradient sums over
-its features, so Adam's ε hardly ever holds it back (see `bottleneck.py`).
+IBA's own, σ(α) mixing the state with noise, optimised per instance. What differs is whether features of a
+token may be kept apart and, with that, how Adam steps: a token's gradient sums over its features, so Adam's ε
+hardly ever holds it back (see `bottleneck.py`). β is chosen as IBA's, from a narrower grid of its own.
 Cost: as IBA's.
 """
 
