@@ -59,6 +59,7 @@ class FrozenLinear(nn.Module):
         super().__init__()
         self.linear, self.products, self.activation = linear, products, activation
         self._prepared: dict[tuple[torch.dtype, bool], tuple[int, Tensor]] = {}
+        self._biases: dict[torch.dtype, tuple[int, Tensor]] = {}
 
     @property
     def weight(self) -> Float[Tensor, "features_out features_in"]:
@@ -104,7 +105,11 @@ class FrozenLinear(nn.Module):
         return _packed_product(grad, weight, None) if weight.is_mkldnn else grad @ weight.T
 
     def _cast(self, kind: torch.dtype) -> tuple[Tensor, Tensor]:
-        return self._weight(kind, transposed=False), self.bias.detach().to(kind)
+        version, bias = self._biases.get(kind, (-1, self.bias))
+        if version != self.bias._version:
+            bias = self.bias.detach().to(kind)
+            self._biases[kind] = self.bias._version, bias
+        return self._weight(kind, transposed=False), bias
 
     def _weight(self, kind: torch.dtype, transposed: bool) -> Tensor:
         version, found = self._prepared.get((kind, transposed), (-1, self.weight))

@@ -75,6 +75,31 @@ def test_a_changed_weight_is_noticed(linear: nn.Linear) -> None:
     torch.testing.assert_close(layer(x) - linear.bias, 2 * (before - linear.bias))
 
 
+def test_a_changed_bias_is_noticed(linear: nn.Linear) -> None:
+    x = torch.randn(5, 48)
+    for kind in (None, BF16):
+        layer = FrozenLinear(linear, Products(kind, kind))
+        layer(x)
+        linear.bias.add_(1.0)
+        torch.testing.assert_close(layer(x), FrozenLinear(linear, Products(kind, kind))(x), rtol=0, atol=0)
+
+
+def test_a_weight_and_its_bias_are_cast_once(linear: nn.Linear, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = FrozenLinear(linear, Products(BF16, BF16), ACT2FN["gelu"]), torch.randn(5, 48, dtype=BF16)
+    leaf = x.clone().requires_grad_()
+    layer(x), layer(leaf).sum().backward()
+    cast, to = [], Tensor.to
+
+    def watched(tensor: Tensor, *args: object, **kwargs: object) -> Tensor:
+        changed = to(tensor, *args, **kwargs)  # type: ignore[call-overload]
+        cast.extend([changed.shape] if changed.dtype != tensor.dtype else [])
+        return changed  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Tensor, "to", watched)
+    layer(x), layer(leaf).sum().backward()
+    assert cast == []
+
+
 def masks(kind: str, batch: int, heads: int, tokens: int) -> Tensor | None:
     visible = torch.arange(tokens) < torch.arange(tokens, tokens - batch, -1)[:, None]
     match kind:
