@@ -263,13 +263,18 @@ class Classifier:
     def _n_segments(self) -> int:
         return int(getattr(self.model.config, "type_vocab_size", 1))
 
-    def attends(self, attention_mask: Mask) -> Tensor | None:
-        """The attention mask as the blocks take it, with MPNet's relative position bias added."""
-        if self.model.config.model_type == "mpnet":
-            tokens = torch.empty(1, attention_mask.shape[1], 1, device=self.device)
-            bias: Tensor = self.base.encoder.compute_position_bias(tokens)
-            return bias.masked_fill(~attention_mask[:, None, None, :], torch.finfo(bias.dtype).min)
-        return None if bool(attention_mask.all()) else attention_mask[:, None, None, :]
+    def attends(self, attention_mask: Mask | None, n_tokens: int) -> Tensor | None:
+        """The mask over `n_tokens` as the blocks take it, with MPNet's relative position bias added.
+
+        Without a mask every token reads every token. Whether that is so is the caller's to know: to ask
+        a mask on a GPU would be to wait for all that the GPU still has to do.
+        """
+        keys = None if attention_mask is None else attention_mask[:, None, None, :]
+        if self.model.config.model_type != "mpnet":
+            return keys
+        tokens = torch.empty(1, n_tokens, 1, device=self.device)
+        bias: Tensor = self.base.encoder.compute_position_bias(tokens)
+        return bias if keys is None else bias.masked_fill(~keys, torch.finfo(bias.dtype).min)
 
     @contextlib.contextmanager
     def remembering(self) -> Iterator[None]:
@@ -292,20 +297,23 @@ class Classifier:
     def _hidden_states(self, batch: TokenBatch, layers: list[int]) -> dict[int, Hidden]:
         with torch.no_grad():
             hidden = self.embed(batch.input_ids, batch.token_type_ids)
-            attends = self.attends(batch.attention_mask)
+            attends = self.attends(batch.key_mask, hidden.shape[1])
             found = {0: hidden.float()}
             for number, block in enumerate(self.blocks[: max(layers)], start=1):
                 hidden = block(hidden, attends)
                 found[number] = hidden.float()
         return {layer: found[layer] for layer in layers}
 
-    def logits_from(self, hidden: Hidden, attention_mask: Mask, layer: int) -> Float[Tensor, "batch classes"]:
+    def logits_from(
+        self, hidden: Hidden, attention_mask: Mask | None, layer: int
+    ) -> Float[Tensor, "batch classes"]:
         """Logits (float32) from the output of `layer`; gradients flow to `hidden`.
 
-        The head reads the first position alone, so the last block is computed there alone: exact, and
-        nearly one whole block saved.
+        `attention_mask` tells which tokens may be read; None, which is faster, that all may
+        (`TokenBatch.key_mask`). The head reads the first position alone, so the last block is computed
+        there alone: exact, and nearly one whole block saved.
         """
-        attends = self.attends(attention_mask)
+        attends = self.attends(attention_mask, hidden.shape[1])
         for block in self.blocks[layer:-1]:
             hidden = block(hidden, attends)
         if layer < self.n_layers:
@@ -325,14 +333,14 @@ class Classifier:
     def logits(
         self,
         input_ids: Int[Tensor, "batch tokens"],
-        attention_mask: Mask,
+        attention_mask: Mask | None,
         token_type_ids: Int[Tensor, "batch tokens"] | None,
     ) -> Float[Tensor, "batch classes"]:
-        """The classifier's logits (float32), without gradients."""
+        """The classifier's logits (float32), without gradients; no mask: all tokens may be read."""
         with torch.no_grad():
             hidden = self.embed(input_ids, token_type_ids)
             return self.logits_from(hidden, attention_mask, 0)
 
     def probabilities(self, batch: TokenBatch) -> Float[Tensor, "batch classes"]:
         """Class probabilities of a batch."""
-        return self.logits(batch.input_ids, batch.attention_mask, batch.token_type_ids).softmax(-1)
+        return self.logits(batch.input_ids, batch.key_mask, batch.token_type_ids).softmax(-1)

@@ -111,11 +111,6 @@ def test_a_group_too_large_for_the_gpu_is_halved() -> None:
     assert sorted(done) == list(range(20))
 
 
-def visible(classifier: Classifier, attention_mask: torch.Tensor) -> torch.Tensor:
-    """The mask of any batch; the classifier itself first asks whether anything is padded at all."""
-    return attention_mask[:, None, None, :]
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     "method",
@@ -131,10 +126,11 @@ def test_everything_happens_on_the_classifiers_device(
     precision: str,
     classifier: Classifier,
     instances: list[Instance],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On "meta", a device without numbers: it runs what a GPU runs, and an operand left on the CPU fails."""
-    monkeypatch.setattr(Classifier, "attends", visible)
+    """On "meta", a device without numbers: it runs what a GPU runs.
+
+    An operand left on the CPU fails, and so does every question that a GPU would have to be waited for.
+    """
     state: State = {
         "noise_mean": torch.zeros(classifier.hidden_size),
         "noise_std": torch.ones(classifier.hidden_size),

@@ -127,6 +127,13 @@ def test_padding_changes_nothing(adapted: Classifier, padded: TokenBatch) -> Non
         close(ours[0], full[row])
 
 
+def test_no_mask_is_a_mask_of_all_tokens(adapted: Classifier, padded: TokenBatch) -> None:
+    same = padded.input_ids[:, : min(map(len, padded.instances))]
+    segments = torch.zeros_like(same)
+    masked = adapted.logits(same, torch.ones_like(same, dtype=torch.bool), segments)
+    close(adapted.logits(same, None, segments), masked)
+
+
 def test_embedding_by_words_is_embedding_by_ids(adapted: Classifier, padded: TokenBatch) -> None:
     words = adapted.word_embeddings(padded.input_ids)
     ours = adapted.embed(padded.input_ids, padded.token_type_ids, words=words)

@@ -34,8 +34,12 @@ class ToyClassifier(Classifier):
     def labels(self) -> list[str]:
         return ["zero", "one"]
 
-    def logits(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
+    def logits(
+        self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None
+    ) -> Tensor:
         assert token_type_ids is not None
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids, dtype=torch.bool)
         self.passes.append(len(input_ids))
         rows = []
         for ids, visible, segments in zip(input_ids, attention_mask, token_type_ids, strict=True):
