@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from toys import ToyClassifier
@@ -168,6 +169,25 @@ def test_a_mask_is_passed_only_where_something_is_hidden_or_padded() -> None:
         np.testing.assert_allclose(class_probabilities(toy, asked)[:, 1], np.array(seen) / 100, atol=1e-6)
     class_probabilities(toy, [whole, Variant.whole([10] * 5, [0] * 5)])
     assert masks == [False, True, True]
+
+
+def test_probabilities_are_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetched group by group, each would be waited for before the next one is made."""
+    fetched, cpu = [], torch.Tensor.cpu
+
+    def watched(tensor: torch.Tensor) -> torch.Tensor:
+        fetched.append(len(tensor))
+        return cpu(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", watched)
+    toy = ToyClassifier(lambda ids, segments: len(ids) / 100, token_budget=20)
+    class_probabilities(toy, [Variant.whole([10] * n, [0] * n) for n in (3, 17, 1, 9, 9, 2)])
+    assert len(toy.passes) > 1
+    assert fetched == [6]
+
+
+def test_no_variants_have_no_probabilities() -> None:
+    assert class_probabilities(ToyClassifier(lambda ids, segments: 0.5), []).shape == (0, 2)
 
 
 def test_probabilities_come_in_the_order_asked() -> None:
