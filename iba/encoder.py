@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
@@ -119,9 +120,27 @@ class Block:
         `attends` is what scaled-dot-product attention takes as its mask: True where a key may be read,
         or an additive bias; None where every token reads every token.
         """
-        queries, keys, values = self.query(hidden), self.key(hidden), self.value(hidden)
-        context = attend(self.heads(queries), self.heads(keys), self.heads(values), attends, self.products)
+        queries, keys, values = map(self.heads, self.projected(hidden))
+        context = attend(queries, keys, values, attends, self.products)
         return self.after_attention(context.transpose(1, 2).flatten(2), hidden)
+
+    def projected(self, hidden: Hidden) -> tuple[Hidden, Hidden, Hidden]:
+        """Queries, keys and values.
+
+        On a GPU by one product: the input is cast once and has one gradient, and fewer, larger products use
+        the device better. A CPU is as fast with three (1 to 2 % faster in bfloat16).
+        """
+        if hidden.device.type == "cpu":
+            return self.query(hidden), self.key(hidden), self.value(hidden)
+        queries, keys, values = self.side_by_side(hidden).chunk(3, -1)
+        return queries, keys, values
+
+    @cached_property
+    def side_by_side(self) -> FrozenLinear:
+        """Query, key and value as one linear map."""
+        return FrozenLinear(
+            [linear for part in (self.query, self.key, self.value) for linear in part.linears], self.products
+        )
 
     def first_position(self, hidden: Hidden, attends: Tensor | None) -> Float[Tensor, "batch 1 hidden"]:
         """The block's output at the first position, without the keys and values of all positions.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -51,25 +51,34 @@ def exact_forward() -> Iterator[None]:
 
 
 class FrozenLinear(nn.Module):
-    """`linear`, then `activation`, with gradients for the input alone, computed as `products` says."""
+    """A linear map, then `activation`, with gradients for the input alone, computed as `products` says.
+
+    Several linear maps of the same input are one whose outputs stand side by side.
+    """
 
     def __init__(
-        self, linear: nn.Linear, products: Products, activation: Callable[[Tensor], Tensor] | None = None
+        self,
+        linear: nn.Linear | Sequence[nn.Linear],
+        products: Products,
+        activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.linear, self.products, self.activation = linear, products, activation
-        self._prepared: dict[tuple[torch.dtype, bool], tuple[int, Tensor]] = {}
-        self._biases: dict[torch.dtype, tuple[int, Tensor]] = {}
+        self.linears = (linear,) if isinstance(linear, nn.Linear) else tuple(linear)
+        self.products, self.activation = products, activation
+        self._weights: dict[tuple[torch.dtype, bool], tuple[tuple[int, ...], Tensor]] = {}
+        self._biases: dict[torch.dtype, tuple[tuple[int, ...], Tensor]] = {}
 
     @property
     def weight(self) -> Float[Tensor, "features_out features_in"]:
-        """The model's own weight."""
-        return self.linear.weight
+        """The model's own weight; of several, a copy."""
+        weights = [linear.weight for linear in self.linears]
+        return weights[0] if len(weights) == 1 else torch.cat(weights)
 
     @property
     def bias(self) -> Float[Tensor, " features_out"]:
-        """The model's own bias."""
-        return self.linear.bias
+        """The model's own bias; of several, a copy."""
+        biases = [linear.bias for linear in self.linears]
+        return biases[0] if len(biases) == 1 else torch.cat(biases)
 
     def forward(self, x: Float[Tensor, "*rows features_in"]) -> Float[Tensor, "*rows features_out"]:
         """x Wᵀ + b, activated, in `products.forward`; the gradient will be in `products.backward`."""
@@ -84,12 +93,12 @@ class FrozenLinear(nn.Module):
     @property
     def kind(self) -> torch.dtype:
         """The type of the forward pass."""
-        return self.products.forward_now or self.weight.dtype
+        return self.products.forward_now or self.linears[0].weight.dtype
 
     @property
     def backward_kind(self) -> torch.dtype:
         """The type of the backward pass."""
-        return self.products.backward or self.weight.dtype
+        return self.products.backward or self.linears[0].weight.dtype
 
     def multiply(self, x: Float[Tensor, "*rows features_in"]) -> Float[Tensor, "*rows features_out"]:
         """x Wᵀ + b in the type of x."""
@@ -105,19 +114,24 @@ class FrozenLinear(nn.Module):
         return _packed_product(grad, weight, None) if weight.is_mkldnn else grad @ weight.T
 
     def _cast(self, kind: torch.dtype) -> tuple[Tensor, Tensor]:
-        version, bias = self._biases.get(kind, (-1, self.bias))
-        if version != self.bias._version:
+        versions = tuple(linear.bias._version for linear in self.linears)
+        known, bias = self._biases.get(kind, ((), self.linears[0].bias))
+        if known != versions:
             bias = self.bias.detach().to(kind)
-            self._biases[kind] = self.bias._version, bias
+            self._biases[kind] = versions, bias
         return self._weight(kind, transposed=False), bias
 
     def _weight(self, kind: torch.dtype, transposed: bool) -> Tensor:
-        version, found = self._prepared.get((kind, transposed), (-1, self.weight))
-        if version != self.weight._version:
+        versions = tuple(linear.weight._version for linear in self.linears)
+        known, found = self._weights.get((kind, transposed), ((), self.linears[0].weight))
+        if known != versions:
             cast = self.weight.detach().to(kind)
-            cast = cast.T if transposed else cast
-            found = torch.ops.mkldnn._reorder_linear_weight(cast.contiguous()) if _packs(cast) else cast
-            self._prepared[kind, transposed] = self.weight._version, found
+            if _packs(cast):
+                cast = (cast.T if transposed else cast).contiguous()
+                found = torch.ops.mkldnn._reorder_linear_weight(cast)
+            else:  # both directions read the same copy
+                found = self._weight(kind, transposed=False).T if transposed else cast
+            self._weights[kind, transposed] = versions, found
         return found
 
 

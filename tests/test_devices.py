@@ -16,6 +16,7 @@ from iba.benchmark.operations import Attribute, Degrade
 from iba.benchmark.reference import ReferenceModel
 from iba.data.tokens import Instance
 from iba.encoder import Classifier
+from iba.frozen import FrozenLinear
 from iba.method import InformationBottleneck
 from iba.parallel import grouped
 
@@ -143,3 +144,20 @@ def test_everything_happens_on_the_classifiers_device(
     for tensor in (found.scores, *found.per_token.values(), *found.per_instance.values()):
         assert tensor.device.type == "meta"
         assert tensor.dtype == torch.float32
+
+
+def test_a_gpu_multiplies_once_for_queries_keys_and_values(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four products a block; no weight of the three is prepared by itself."""
+    elsewhere = Classifier(classifier.model, classifier.tokenizer, "meta", "bf16")
+    block, multiplied, multiply = elsewhere.blocks[0], [], FrozenLinear.multiply
+
+    def watched(layer: FrozenLinear, x: torch.Tensor) -> torch.Tensor:
+        multiplied.append(layer)
+        return multiply(layer, x)
+
+    monkeypatch.setattr(FrozenLinear, "multiply", watched)
+    block(torch.randn(2, 3, elsewhere.hidden_size, device="meta"), None)
+    assert multiplied == [block.side_by_side, block.attention_output, block.intermediate, block.output]
+    assert not any(part._weights for part in (block.query, block.key, block.value))
