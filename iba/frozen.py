@@ -180,6 +180,8 @@ def attend(
     there the scores are computed a few rows at a time, in float32 (in `products.backward` going back).
     """
     if query.device.type != "cpu":
+        if attends is not None and attends.dtype != torch.bool:
+            attends = attends.to(query.dtype)  # the fused kernels refuse a bias of another type
         return F.scaled_dot_product_attention(query, key, value, attends)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value)):
         context: Tensor = _Attend.apply(query, key, value, attends, products.backward)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.stats import spearmanr
 
 from baselines.grad_x_input import GradientTimesInput
@@ -16,7 +19,7 @@ from iba.benchmark.operations import Attribute, Degrade
 from iba.benchmark.reference import ReferenceModel
 from iba.data.tokens import Instance
 from iba.encoder import Classifier
-from iba.frozen import FrozenLinear
+from iba.frozen import FrozenLinear, Products, attend
 from iba.method import InformationBottleneck
 from iba.parallel import grouped
 
@@ -144,6 +147,38 @@ def test_everything_happens_on_the_classifiers_device(
     for tensor in (found.scores, *found.per_token.values(), *found.per_instance.values()):
         assert tensor.device.type == "meta"
         assert tensor.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("mask", [torch.bool, torch.float32, None])
+def test_a_gpus_attention_gets_its_bias_in_the_type_of_its_query(
+    kind: torch.dtype, mask: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA's fused kernels refuse any other; MPNet's bias is float32 whatever the precision."""
+    seen, fused = [], F.scaled_dot_product_attention
+
+    def watched(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: Any) -> torch.Tensor:
+        seen.append(None if bias is None else bias.dtype)
+        return fused(query, key, value, bias)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    query = torch.randn(2, 3, 5, 8, dtype=kind, device="meta")
+    attends = None if mask is None else torch.ones(2, 1, 5, 5, dtype=mask, device="meta")
+    assert attend(query, query, query, attends, Products()).dtype == kind
+    assert seen == [kind if mask == torch.float32 else mask]
+
+
+def test_a_bias_that_hides_padding_hides_it_in_bfloat16() -> None:
+    """The lowest float32 number, which MPNet's bias holds there, is −∞ in bfloat16: no weight, and no NaN."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 5, 8, dtype=torch.bfloat16) for _ in range(3))
+    hidden = torch.arange(5) >= 3
+    bias = torch.randn(1, 3, 5, 5).masked_fill(hidden, torch.finfo(torch.float32).min)
+    whole = F.scaled_dot_product_attention(query, key, value, bias.to(torch.bfloat16))
+    cut = F.scaled_dot_product_attention(
+        query, key[:, :, :3], value[:, :, :3], bias[..., :3].to(torch.bfloat16)
+    )
+    torch.testing.assert_close(whole, cut, rtol=0.02, atol=0.02)
 
 
 def test_a_gpu_multiplies_once_for_queries_keys_and_values(
