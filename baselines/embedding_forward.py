@@ -15,7 +15,7 @@ def probabilities_from_words(classifier: Classifier) -> Callable[..., Tensor]:
     """f(word embeddings, ids, attention mask or None, segments) → class probabilities, in Captum's form.
 
     The forward pass is float32 also where the classifier computes in bfloat16: its rounding there would
-    reorder the tokens of small gradient.
+    reorder the tokens of small gradient. (On a GPU its linear maps then use TF32 where a gradient follows.)
     """
 
     def probabilities(words: Tensor, input_ids: Tensor, mask: Tensor | None, segments: Tensor) -> Tensor:

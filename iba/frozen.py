@@ -42,7 +42,10 @@ class Products:
 
 @contextlib.contextmanager
 def exact_forward() -> Iterator[None]:
-    """Within, forward passes are in the weights' own type whatever `Products` says, backward passes not."""
+    """Within, forward passes are in the weights' own type whatever `Products` says, backward passes not.
+
+    On a GPU the linear maps of a forward pass that a gradient is wanted of may round float32 to TF32.
+    """
     token = _EXACT.set(True)
     try:
         yield
@@ -105,8 +108,7 @@ class FrozenLinear(nn.Module):
         weight, bias = self._cast(x.dtype)
         if weight.is_mkldnn:
             return _packed_product(x, weight, bias)
-        with _tensor_cores(self.products):
-            return F.linear(x, weight, bias)
+        return F.linear(x, weight, bias)
 
     def multiply_back(self, grad: Float[Tensor, "*rows features_out"]) -> Float[Tensor, "*rows features_in"]:
         """grad W in the type of grad."""
@@ -139,7 +141,8 @@ class _Multiply(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: FrozenLinear) -> Tensor:
         ctx.layer, ctx.kind, ctx.backward_kind = layer, x.dtype, layer.backward_kind
-        return layer.multiply(x.to(layer.kind))
+        with _tensor_cores(layer.products):
+            return layer.multiply(x.to(layer.kind))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -162,7 +165,10 @@ def _packed_product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: 
 
 
 def _tensor_cores(products: Products) -> AbstractContextManager[None]:
-    """On a GPU, a float32 forward pass beside a bfloat16 backward pass may use TF32 (10 bits, not 7)."""
+    """On a GPU, a float32 forward pass before a bfloat16 backward pass may use TF32 (10 bits, not 7).
+
+    Without a backward pass none: whoever then asks for float32, as Occlusion does, wants all its bits.
+    """
     mixed = products.backward == torch.bfloat16 and products.forward_now != torch.bfloat16
     return _TENSOR_CORES.allowed() if mixed else contextlib.nullcontext()
 

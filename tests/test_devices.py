@@ -14,6 +14,7 @@ from baselines.grad_x_input import GradientTimesInput
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.lime_tokens import LimeTokens
 from baselines.saliency import Saliency
+from iba import frozen
 from iba.attributor import Attributor, FitData, State
 from iba.benchmark.operations import Attribute, Degrade
 from iba.benchmark.reference import ReferenceModel
@@ -179,6 +180,31 @@ def test_a_bias_that_hides_padding_hides_it_in_bfloat16() -> None:
         query, key[:, :, :3], value[:, :, :3], bias[..., :3].to(torch.bfloat16)
     )
     torch.testing.assert_close(whole, cut, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_tensor_cores_round_float32_only_before_a_bfloat16_backward_pass(
+    wanted: bool, precision: str, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Setting:
+        fp32_precision = "ieee"
+
+    monkeypatch.setattr(frozen, "_TENSOR_CORES", frozen._Precision(Setting, "tf32"))
+    seen, linear = [], F.linear
+
+    def watched(x: torch.Tensor, *others: Any) -> torch.Tensor:
+        seen.append((x.dtype, Setting.fp32_precision))
+        return linear(x, *others)
+
+    elsewhere = Classifier(classifier.model, classifier.tokenizer, "meta", precision)
+    hidden = torch.randn(2, 3, elsewhere.hidden_size, device="meta", requires_grad=wanted)
+    monkeypatch.setattr(F, "linear", watched)
+    with frozen.exact_forward():
+        elsewhere.blocks[0](hidden, None)
+    allowed = "tf32" if wanted and precision == "bf16" else "ieee"
+    assert seen == [(torch.float32, allowed)] * 4
+    assert Setting.fp32_precision == "ieee"
 
 
 def test_a_gpu_multiplies_once_for_queries_keys_and_values(
