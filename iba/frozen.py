@@ -74,13 +74,13 @@ class FrozenLinear(nn.Module):
     @property
     def weight(self) -> Float[Tensor, "features_out features_in"]:
         """The model's own weight; of several, a copy."""
-        weights = [linear.weight for linear in self.linears]
+        weights: list[Tensor] = [linear.weight for linear in self.linears]
         return weights[0] if len(weights) == 1 else torch.cat(weights)
 
     @property
     def bias(self) -> Float[Tensor, " features_out"]:
         """The model's own bias; of several, a copy."""
-        biases = [linear.bias for linear in self.linears]
+        biases: list[Tensor] = [linear.bias for linear in self.linears]
         return biases[0] if len(biases) == 1 else torch.cat(biases)
 
     def forward(self, x: Float[Tensor, "*rows features_in"]) -> Float[Tensor, "*rows features_out"]:
@@ -141,7 +141,7 @@ class _Multiply(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: FrozenLinear) -> Tensor:
         ctx.layer, ctx.kind, ctx.backward_kind = layer, x.dtype, layer.backward_kind
-        with _tensor_cores(layer.products):
+        with _tensor_cores(layer.products, x.device):
             return layer.multiply(x.to(layer.kind))
 
     @staticmethod
@@ -164,13 +164,13 @@ def _packed_product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: 
     return product
 
 
-def _tensor_cores(products: Products) -> AbstractContextManager[None]:
+def _tensor_cores(products: Products, device: torch.device) -> AbstractContextManager[None]:
     """On a GPU, a float32 forward pass before a bfloat16 backward pass may use TF32 (10 bits, not 7).
 
     Without a backward pass none: whoever then asks for float32, as Occlusion does, wants all its bits.
     """
     mixed = products.backward == torch.bfloat16 and products.forward_now != torch.bfloat16
-    return _TENSOR_CORES.allowed() if mixed else contextlib.nullcontext()
+    return _TENSOR_CORES.allowed() if mixed and device.type != "cpu" else contextlib.nullcontext()
 
 
 def attend(
