@@ -102,7 +102,8 @@ def attribute_grouped(
         return method.attribute(classifier, classifier.batch([rows[i] for i in group]), target).cpu()
 
     workers = usable_workers(classifier.device) if method.concurrent else 1
-    return grouped([len(r) for r in rows], classifier.token_budget // method.copies, work, workers)
+    budget, fitting = classifier.token_budget // method.copies, classifier.fitting[type(method).__name__]
+    return grouped([len(r) for r in rows], budget, work, workers, fitting)
 
 
 def learned(state: State, name: str) -> Tensor:

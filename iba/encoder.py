@@ -8,6 +8,7 @@ model is after any use, or any exception, exactly what it was. Only this file kn
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -195,6 +196,8 @@ class Classifier:
         self.products = Products()
         self.precision = precision
         self.token_budget = token_budget
+        #: By the kind of work, what `grouped` learned of the device's memory.
+        self.fitting: defaultdict[str, dict[int, int]] = defaultdict(dict)
         self.family = FAMILIES[kind]
         self.base: Any = model.base_model
         self._parts: Any = self.model

@@ -56,7 +56,8 @@ def class_probabilities(
     lengths, workers = [len(v.input_ids) for v in variants], usable_workers(classifier.device)
     order: list[int] = []
     found = [torch.empty(0, len(classifier.labels), device=classifier.device)]
-    for group, probabilities in grouped(lengths, classifier.token_budget, answer, workers):
+    fitting = classifier.fitting["probabilities"]
+    for group, probabilities in grouped(lengths, classifier.token_budget, answer, workers, fitting):
         order += group
         found.append(probabilities)
     out = np.empty((len(variants), len(classifier.labels)), dtype=np.float32)

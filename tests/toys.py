@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -27,6 +28,7 @@ class ToyClassifier(Classifier):
         self.tokenizer = tiny_tokenizer()
         self.device = torch.device("cpu")
         self.token_budget, self.products = token_budget, Products()
+        self.fitting = defaultdict(dict)
         self.seen: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         self.passes: list[int] = []
 
