@@ -69,10 +69,11 @@ def new_classifier(
 
 def _tokenizer(source: str) -> PreTrainedTokenizerFast:
     try:
-        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(source)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise UserError(f"{source} holds no tokenizer that can be loaded.") from error
-    return tokenizer
+    found: PreTrainedTokenizerFast = tokenizer
+    return found
 
 
 def load_classifier(
