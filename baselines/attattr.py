@@ -62,7 +62,7 @@ class AttentionAttribution(Unfitted):
         ).attribute(
             layer.probabilities,
             target=target,
-            additional_forward_args=(layer.hidden, batch.attention_mask),
+            additional_forward_args=(layer.hidden, batch.key_mask),
             n_steps=self.n_steps,
             internal_batch_size=max(len(batch), classifier.token_budget // batch.input_ids.shape[1]),
             return_convergence_delta=True,
@@ -75,7 +75,7 @@ def probabilities_given_maps(
     number: int,
     maps: Float[Tensor, "rows heads tokens tokens"],
     hidden: Float[Tensor, "rows tokens hidden"],
-    mask: Tensor,
+    mask: Tensor | None,
 ) -> Float[Tensor, "rows classes"]:
     """Class probabilities when layer `number`, entered by `hidden`, attends as `maps` say."""
     block = classifier.blocks[number - 1]

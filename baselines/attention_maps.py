@@ -52,8 +52,8 @@ def attention_probabilities(
 
 def layer_attentions(classifier: Classifier, batch: TokenBatch) -> Iterator[LayerAttention]:
     """The layers from the first to the last, without gradients; one forward pass in all."""
-    attends = classifier.attends(batch.attention_mask)
     hidden = classifier.hidden_states(batch, [0])[0]
+    attends = classifier.attends(batch.key_mask, hidden.shape[1])
     for block in classifier.blocks:
         with torch.no_grad():
             probabilities = attention_probabilities(block, hidden, attends)

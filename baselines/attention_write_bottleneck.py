@@ -185,17 +185,15 @@ def transmit(
     drawn: Float[Tensor, "layers copies tokens hidden"],
 ) -> Transmission:
     """Run one instance, without padding, through the gated encoder, once per noise copy."""
-    copies, n = drawn.shape[1], embedded.shape[1]
-    mask = torch.ones(copies, n, dtype=torch.bool, device=embedded.device)
-    attends = classifier.attends(mask)
-    hidden = embedded.expand(copies, -1, -1)
+    attends = classifier.attends(None, embedded.shape[1])
+    hidden = embedded.expand(drawn.shape[1], -1, -1)
     nats = []
     for number, block in enumerate(classifier.blocks):
         hidden, layer_nats = gated_block(
             block, hidden, attends, alpha[number], noise.mean[number], noise.std[number], drawn[number]
         )
         nats.append(layer_nats.mean(0))
-    log_p = classifier.logits_from(hidden, mask, classifier.n_layers).log_softmax(-1)[:, target[0]]
+    log_p = classifier.logits_from(hidden, None, classifier.n_layers).log_softmax(-1)[:, target[0]]
     return Transmission(torch.stack(nats), -log_p.mean(), log_p.detach().exp().mean())
 
 

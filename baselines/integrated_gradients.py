@@ -20,7 +20,8 @@ class IntegratedGradients(Unfitted):
     """Path integral of the gradient of a class's probability, summed over features.
 
     `explained_class`: None explains the target; a class name explains that class whatever the target is,
-    as the released code does with its class 0. `internal_batch_size` bounds the rows of one pass.
+    as the released code does with its class 0. One pass holds as many rows as the token budget allows, and
+    up to `internal_batch_size` even of texts so long that it allows fewer.
     `completeness`: also report how far the scores are from adding up to the probability gained.
     Cost: `n_steps` forward and backward passes; with `completeness` two forward passes more.
     """
@@ -61,7 +62,9 @@ class IntegratedGradients(Unfitted):
             target=target,
             additional_forward_args=forward_arguments(batch),
             n_steps=self.n_steps,
-            internal_batch_size=max(self.internal_batch_size, len(batch)),
+            internal_batch_size=max(
+                self.internal_batch_size, len(batch), classifier.token_budget // words.shape[1]
+            ),
             return_convergence_delta=self.completeness,
         )
         attributed, *gap = found if self.completeness else (found,)

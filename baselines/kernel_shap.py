@@ -30,7 +30,8 @@ class KernelShap(Unfitted):
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Signed scores; special tokens get 0."""
-        rows = [self._explain(classifier, i, int(t)) for i, t in zip(batch.instances, target, strict=True)]
+        pairs = zip(batch.instances, target.tolist(), strict=True)
+        rows = [self._explain(classifier, instance, t) for instance, t in pairs]
         return Attribution(pad_scores(rows, batch))
 
     def _explain(self, classifier: Classifier, instance: Instance, target: int) -> Tensor:

@@ -33,7 +33,8 @@ class LimeTokens(Unfitted):
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Signed weights for the target class; special tokens get 0."""
-        weights = [self._explain(classifier, i, int(t)) for i, t in zip(batch.instances, target, strict=True)]
+        pairs = zip(batch.instances, target.tolist(), strict=True)
+        weights = [self._explain(classifier, instance, t) for instance, t in pairs]
         return Attribution(pad_scores(weights, batch))
 
     def _explain(self, classifier: Classifier, instance: Instance, target: int) -> Tensor:

@@ -25,9 +25,9 @@ class Occlusion(Unfitted):
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Signed scores; special tokens get 0."""
-        pairs = zip(batch.instances, target, strict=True)
+        pairs = zip(batch.instances, target.tolist(), strict=True)
         with exact_forward():  # one token seldom moves the answer by more than bf16 rounds it
-            rows = [self._explain(classifier, instance, int(t)) for instance, t in pairs]
+            rows = [self._explain(classifier, instance, t) for instance, t in pairs]
         return Attribution(pad_scores(rows, batch))
 
     def _explain(self, classifier: Classifier, instance: Instance, target: int) -> Tensor:

@@ -31,6 +31,14 @@ class Attribution:
     per_token: dict[str, Float[Tensor, "batch tokens"]] = field(default_factory=dict)
     per_instance: dict[str, Float[Tensor, " batch"]] = field(default_factory=dict)
 
+    def cpu(self) -> Attribution:
+        """The same on the CPU, where reading a number waits for nothing."""
+        return Attribution(
+            self.scores.cpu(),
+            {name: values.cpu() for name, values in self.per_token.items()},
+            {name: values.cpu() for name, values in self.per_instance.items()},
+        )
+
 
 @dataclass(frozen=True)
 class FitData:
@@ -84,14 +92,18 @@ class Unfitted:
 def attribute_grouped(
     method: Attributor, classifier: Classifier, rows: Sequence[Instance], targets: Sequence[int]
 ) -> Iterator[tuple[list[int], Attribution]]:
-    """What `method` says about `rows` and the classes `targets`: by groups of positions of like length."""
+    """What `method` says about `rows` and the classes `targets`: by groups of positions of like length.
+
+    Whatever the classifier's device, it is given on the CPU.
+    """
 
     def work(group: list[int]) -> Attribution:
         target = torch.tensor([targets[i] for i in group], device=classifier.device)
-        return method.attribute(classifier, classifier.batch([rows[i] for i in group]), target)
+        return method.attribute(classifier, classifier.batch([rows[i] for i in group]), target).cpu()
 
     workers = usable_workers(classifier.device) if method.concurrent else 1
-    return grouped([len(r) for r in rows], classifier.token_budget // method.copies, work, workers)
+    budget, fitting = classifier.token_budget // method.copies, classifier.fitting[type(method).__name__]
+    return grouped([len(r) for r in rows], budget, work, workers, fitting)
 
 
 def learned(state: State, name: str) -> Tensor:

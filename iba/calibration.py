@@ -111,8 +111,8 @@ def attribute_rows(method: Attributor, classifier: Classifier, rows: Sequence[In
     with tqdm(total=len(rows), desc="attribute", unit="inst", leave=False) as bar:
         for group, said in attribute_grouped(method, classifier, rows, [r.example.label for r in rows]):
             for row, i in enumerate(group):
-                numbers = {name: values[row].cpu() for name, values in said.per_instance.items()}
-                found[i] = Attributed(said.scores[row, : len(rows[i])].cpu(), numbers)
+                numbers = {name: values[row] for name, values in said.per_instance.items()}
+                found[i] = Attributed(said.scores[row, : len(rows[i])], numbers)
             bar.update(len(group))
     return [found[i] for i in range(len(rows))]
 

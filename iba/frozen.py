@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -42,7 +42,10 @@ class Products:
 
 @contextlib.contextmanager
 def exact_forward() -> Iterator[None]:
-    """Within, forward passes are in the weights' own type whatever `Products` says, backward passes not."""
+    """Within, forward passes are in the weights' own type whatever `Products` says, backward passes not.
+
+    On a GPU the linear maps of a forward pass that a gradient is wanted of may round float32 to TF32.
+    """
     token = _EXACT.set(True)
     try:
         yield
@@ -51,24 +54,34 @@ def exact_forward() -> Iterator[None]:
 
 
 class FrozenLinear(nn.Module):
-    """`linear`, then `activation`, with gradients for the input alone, computed as `products` says."""
+    """A linear map, then `activation`, with gradients for the input alone, computed as `products` says.
+
+    Several linear maps of the same input are one whose outputs stand side by side.
+    """
 
     def __init__(
-        self, linear: nn.Linear, products: Products, activation: Callable[[Tensor], Tensor] | None = None
+        self,
+        linear: nn.Linear | Sequence[nn.Linear],
+        products: Products,
+        activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.linear, self.products, self.activation = linear, products, activation
-        self._prepared: dict[tuple[torch.dtype, bool], tuple[int, Tensor]] = {}
+        self.linears = (linear,) if isinstance(linear, nn.Linear) else tuple(linear)
+        self.products, self.activation = products, activation
+        self._weights: dict[tuple[torch.dtype, bool], tuple[tuple[int, ...], Tensor]] = {}
+        self._biases: dict[torch.dtype, tuple[tuple[int, ...], Tensor]] = {}
 
     @property
     def weight(self) -> Float[Tensor, "features_out features_in"]:
-        """The model's own weight."""
-        return self.linear.weight
+        """The model's own weight; of several, a copy."""
+        weights: list[Tensor] = [linear.weight for linear in self.linears]
+        return weights[0] if len(weights) == 1 else torch.cat(weights)
 
     @property
     def bias(self) -> Float[Tensor, " features_out"]:
-        """The model's own bias."""
-        return self.linear.bias
+        """The model's own bias; of several, a copy."""
+        biases: list[Tensor] = [linear.bias for linear in self.linears]
+        return biases[0] if len(biases) == 1 else torch.cat(biases)
 
     def forward(self, x: Float[Tensor, "*rows features_in"]) -> Float[Tensor, "*rows features_out"]:
         """x Wᵀ + b, activated, in `products.forward`; the gradient will be in `products.backward`."""
@@ -83,20 +96,19 @@ class FrozenLinear(nn.Module):
     @property
     def kind(self) -> torch.dtype:
         """The type of the forward pass."""
-        return self.products.forward_now or self.weight.dtype
+        return self.products.forward_now or self.linears[0].weight.dtype
 
     @property
     def backward_kind(self) -> torch.dtype:
         """The type of the backward pass."""
-        return self.products.backward or self.weight.dtype
+        return self.products.backward or self.linears[0].weight.dtype
 
     def multiply(self, x: Float[Tensor, "*rows features_in"]) -> Float[Tensor, "*rows features_out"]:
         """x Wᵀ + b in the type of x."""
         weight, bias = self._cast(x.dtype)
         if weight.is_mkldnn:
             return _packed_product(x, weight, bias)
-        with _tensor_cores(self.products):
-            return F.linear(x, weight, bias)
+        return F.linear(x, weight, bias)
 
     def multiply_back(self, grad: Float[Tensor, "*rows features_out"]) -> Float[Tensor, "*rows features_in"]:
         """grad W in the type of grad."""
@@ -104,15 +116,24 @@ class FrozenLinear(nn.Module):
         return _packed_product(grad, weight, None) if weight.is_mkldnn else grad @ weight.T
 
     def _cast(self, kind: torch.dtype) -> tuple[Tensor, Tensor]:
-        return self._weight(kind, transposed=False), self.bias.detach().to(kind)
+        versions = tuple(linear.bias._version for linear in self.linears)
+        known, bias = self._biases.get(kind, ((), self.linears[0].bias))
+        if known != versions:
+            bias = self.bias.detach().to(kind)
+            self._biases[kind] = versions, bias
+        return self._weight(kind, transposed=False), bias
 
     def _weight(self, kind: torch.dtype, transposed: bool) -> Tensor:
-        version, found = self._prepared.get((kind, transposed), (-1, self.weight))
-        if version != self.weight._version:
+        versions = tuple(linear.weight._version for linear in self.linears)
+        known, found = self._weights.get((kind, transposed), ((), self.linears[0].weight))
+        if known != versions:
             cast = self.weight.detach().to(kind)
-            cast = cast.T if transposed else cast
-            found = torch.ops.mkldnn._reorder_linear_weight(cast.contiguous()) if _packs(cast) else cast
-            self._prepared[kind, transposed] = self.weight._version, found
+            if _packs(cast):
+                cast = (cast.T if transposed else cast).contiguous()
+                found = torch.ops.mkldnn._reorder_linear_weight(cast)
+            else:  # both directions read the same copy
+                found = self._weight(kind, transposed=False).T if transposed else cast
+            self._weights[kind, transposed] = versions, found
         return found
 
 
@@ -120,7 +141,8 @@ class _Multiply(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: FrozenLinear) -> Tensor:
         ctx.layer, ctx.kind, ctx.backward_kind = layer, x.dtype, layer.backward_kind
-        return layer.multiply(x.to(layer.kind))
+        with _tensor_cores(layer.products, x.device):
+            return layer.multiply(x.to(layer.kind))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -142,10 +164,13 @@ def _packed_product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: 
     return product
 
 
-def _tensor_cores(products: Products) -> AbstractContextManager[None]:
-    """On a GPU, a float32 forward pass beside a bfloat16 backward pass may use TF32 (10 bits, not 7)."""
+def _tensor_cores(products: Products, device: torch.device) -> AbstractContextManager[None]:
+    """On a GPU, a float32 forward pass before a bfloat16 backward pass may use TF32 (10 bits, not 7).
+
+    Without a backward pass none: whoever then asks for float32, as Occlusion does, wants all its bits.
+    """
     mixed = products.backward == torch.bfloat16 and products.forward_now != torch.bfloat16
-    return _TENSOR_CORES.allowed() if mixed else contextlib.nullcontext()
+    return _TENSOR_CORES.allowed() if mixed and device.type != "cpu" else contextlib.nullcontext()
 
 
 def attend(
@@ -161,6 +186,8 @@ def attend(
     there the scores are computed a few rows at a time, in float32 (in `products.backward` going back).
     """
     if query.device.type != "cpu":
+        if attends is not None and attends.dtype != torch.bool:
+            attends = attends.to(query.dtype)  # the fused kernels refuse a bias of another type
         return F.scaled_dot_product_attention(query, key, value, attends)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value)):
         context: Tensor = _Attend.apply(query, key, value, attends, products.backward)

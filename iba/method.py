@@ -146,7 +146,7 @@ class InformationBottleneck:
         bank = noise_bank(self.seed, self.copies, self.max_tokens, hidden.shape[-1], classifier.device)
 
         def logits_from(restricted: Tensor, mask: Tensor) -> Tensor:
-            return classifier.logits_from(restricted, mask, layer)
+            return classifier.logits_from(restricted, mask if batch.key_mask is not None else None, layer)
 
         noise = self._noise(hidden, below)
         first = before_last = final = None

@@ -6,9 +6,11 @@ itself: what is too small to share, and what Python does in between, no longer l
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -33,21 +35,24 @@ def usable_workers(device: torch.device) -> int:
 
 
 def grouped(
-    lengths: Sequence[int], token_budget: int, work: Work[Found], workers: int = 1
+    lengths: Sequence[int],
+    token_budget: int,
+    work: Work[Found],
+    workers: int = 1,
+    fitting: dict[int, int] | None = None,
 ) -> Iterator[tuple[list[int], Found]]:
     """What `work` makes of groups of positions of like length, with the group, longest first.
 
     All groups under way at a time hold, padded, `token_budget` tokens together. `work` must bear being
     called by several threads if `workers` > 1; what is done with its results happens in the caller's.
-    A group that does not fit in a GPU's memory is halved; what was done before is kept. A single position
-    that does not fit raises torch.cuda.OutOfMemoryError.
+    A group that does not fit in a GPU's memory is not tried again: all that is left is grouped anew under
+    half of what it held; what was done before is kept. `fitting` remembers the budget, by `token_budget`,
+    for later calls. A single position that does not fit raises torch.cuda.OutOfMemoryError.
     """
-    groups = list(buckets(lengths, token_budget // workers))
-    if workers > 1 and len(groups) > 1:
+    if workers > 1 and len(groups := list(buckets(lengths, token_budget // workers))) > 1:
         yield from _side_by_side(groups, work, workers)
     else:
-        for group in groups:
-            yield from _halving(group, work)
+        yield from _one_by_one(lengths, token_budget, work, {} if fitting is None else fitting)
 
 
 def _side_by_side(
@@ -70,14 +75,23 @@ def _side_by_side(
         torch.set_num_threads(threads)  # of some libraries the count is the whole process's
 
 
-def _halving(group: list[int], work: Work[Found]) -> Iterator[tuple[list[int], Found]]:
-    try:
-        yield group, work(group)
-        return
-    except torch.cuda.OutOfMemoryError:
-        if len(group) == 1:
-            raise
-    torch.cuda.empty_cache()
-    half = len(group) // 2
-    yield from _halving(group[:half], work)
-    yield from _halving(group[half:], work)
+def _one_by_one(
+    lengths: Sequence[int], token_budget: int, work: Work[Found], fitting: dict[int, int]
+) -> Iterator[tuple[list[int], Found]]:
+    groups = deque(buckets(lengths, fitting.get(token_budget, token_budget)))
+    while groups:
+        group = groups[0]
+        try:
+            found = work(group)
+        except torch.cuda.OutOfMemoryError:
+            if len(group) == 1:
+                raise
+        else:
+            yield groups.popleft(), found
+            continue
+        # Not within `except`: the error still holds what the failed work had allocated.
+        torch.cuda.empty_cache()
+        fitting[token_budget] = len(group) * lengths[group[0]] // 2
+        left = sorted(chain.from_iterable(groups))
+        again = buckets([lengths[i] for i in left], fitting[token_budget])
+        groups = deque([left[i] for i in positions] for positions in again)

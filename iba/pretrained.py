@@ -36,8 +36,8 @@ def encoder_source(model: DictConfig, model_dir: str | None) -> str:
 
 def encoder_identity(model: DictConfig, model_dir: str | None) -> dict[str, Any]:
     """What the initial weights are, wherever they lie: a digest of the file, a hub id, or a random shape."""
-    if model.get("tiny"):
-        return {"name": model.name, "random": plain(model.tiny)}
+    if shape := model.get("tiny") or model.get("random"):
+        return {"name": model.name, "random": plain(shape)}
     source = encoder_source(model, model_dir)
     weights = Path(source) / "model.safetensors"
     if not weights.is_file():
@@ -53,7 +53,7 @@ def new_classifier(
     seed: int,
     config: Mapping[str, Any] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """A pretrained encoder with a freshly initialised classification head (seeded).
+    """A pretrained (or wholly random) encoder with a freshly initialised classification head (seeded).
 
     `config` changes the model's own configuration, such as its dropout.
     """
@@ -61,7 +61,19 @@ def new_classifier(
     if model.get("tiny"):
         tokenizer = tiny_tokenizer()
         return tiny_bert(len(tokenizer), list(labels), **model.tiny), tokenizer
+    if model.get("random"):
+        tokenizer = _tokenizer(model_dir or encoder_source(model, None))
+        return tiny_bert(len(tokenizer), list(labels), **model.random), tokenizer
     return load_classifier(encoder_source(model, model_dir), labels, config)
+
+
+def _tokenizer(source: str) -> PreTrainedTokenizerFast:
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source} holds no tokenizer that can be loaded.") from error
+    found: PreTrainedTokenizerFast = tokenizer
+    return found
 
 
 def load_classifier(

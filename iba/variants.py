@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from iba.data.tokens import Row, padded
 from iba.encoder import Classifier
@@ -36,22 +38,28 @@ class Variant:
 def class_probabilities(
     classifier: Classifier, variants: Sequence[Variant]
 ) -> Float[np.ndarray, "variants classes"]:
-    """Class probabilities of every variant, in the order given; run in groups of like length."""
+    """Class probabilities of every variant, in the order given; run in groups of like length.
 
-    def answer(group: list[int]) -> np.ndarray:
+    All are fetched from the device at the end: a GPU works on one group while the next is made here.
+    """
+
+    def answer(group: list[int]) -> Tensor:
         chosen = [variants[i] for i in group]
+        whole = len({len(v.input_ids) for v in chosen}) == 1 and all(v.visible.all() for v in chosen)
         logits = classifier.logits(
             padded([v.input_ids for v in chosen], classifier.tokenizer.pad_token_id, classifier.device),
-            padded([v.visible for v in chosen], False, classifier.device),
+            None if whole else padded([v.visible for v in chosen], False, classifier.device),
             padded([v.token_type_ids for v in chosen], 0, classifier.device),
         )
-        probabilities: np.ndarray = logits.softmax(-1).cpu().numpy()
-        return probabilities
+        return logits.softmax(-1)
 
+    lengths, workers = [len(v.input_ids) for v in variants], usable_workers(classifier.device)
+    order: list[int] = []
+    found = [torch.empty(0, len(classifier.labels), device=classifier.device)]
+    fitting = classifier.fitting["probabilities"]
+    for group, probabilities in grouped(lengths, classifier.token_budget, answer, workers, fitting):
+        order += group
+        found.append(probabilities)
     out = np.empty((len(variants), len(classifier.labels)), dtype=np.float32)
-    lengths = [len(v.input_ids) for v in variants]
-    for group, probabilities in grouped(
-        lengths, classifier.token_budget, answer, usable_workers(classifier.device)
-    ):
-        out[group] = probabilities
+    out[order] = torch.cat(found).cpu().numpy()
     return out

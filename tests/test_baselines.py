@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,14 +131,31 @@ def test_normalising_divides_by_the_instances_own_norm(
     torch.testing.assert_close(unit * raw.norm(dim=1, keepdim=True), raw)
 
 
-@pytest.mark.parametrize("internal", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("internal", "rows_of_budget", "passes"), [(1, 5, 10), (14, 0, 5), (1, 14, 5), (1000, 0, 1), (7, 50, 1)]
+)
 def test_internal_batches_change_nothing(
-    classifier: Classifier, instances: list[Instance], internal: int
+    classifier: Classifier,
+    instances: list[Instance],
+    internal: int,
+    rows_of_budget: int,
+    passes: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Ten steps of five texts are 50 rows: as many in a pass as either limit allows, whole steps."""
     batch = classifier.batch(instances)
     expected = IntegratedGradients().attribute(classifier, batch, TARGET).scores
+    rows, logits_from = [], Classifier.logits_from
+
+    def watched(self: Classifier, hidden: Tensor, *others: Any) -> Tensor:
+        rows.append(len(hidden))
+        return logits_from(self, hidden, *others)
+
+    monkeypatch.setattr(Classifier, "logits_from", watched)
+    classifier.token_budget = rows_of_budget * batch.input_ids.shape[1]
     found = IntegratedGradients(internal_batch_size=internal).attribute(classifier, batch, TARGET).scores
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
+    assert (len(rows), sum(rows)) == (passes, 50)
 
 
 # --- LIME -------------------------------------------------------------------------------------------------

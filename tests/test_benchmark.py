@@ -8,12 +8,17 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from toys import instance
+from transformers import BertConfig
 
 from iba.benchmark import measure, plots, run
 from iba.benchmark.ledger import Ledger
 from iba.benchmark.show import table_1_seconds
 from iba.encoder import Classifier
 from iba.errors import UserError
+from iba.pretrained import encoder_identity, new_classifier
 from iba.stats import Resampling
 from iba.tiny import tiny_bert, tiny_tokenizer
 
@@ -49,6 +54,42 @@ def test_flops_of_a_block_match_its_formula() -> None:
     with torch.no_grad():
         counted = measure.flops(lambda: classifier.blocks[0](hidden, None))
     assert counted == batch * tokens * (2 * (4 * width**2 + 2 * width * inner) + 4 * tokens * width)
+
+
+def test_a_gpu_gets_larger_batches_and_a_cpu_what_it_got(repository: Path) -> None:
+    with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
+        cfg = compose("benchmark", ["preset=cpu", "dataset=rte"])
+    assert run.sized(cfg, torch.device("cpu")) is cfg
+    larger = run.sized(cfg, torch.device("cuda"))
+    assert (larger.token_budget, larger.benchmark.n, larger.benchmark.repeats) == (65536, 16, 64)
+    assert larger.benchmark.scaling.tokens == cfg.benchmark.scaling.tokens
+    assert set(larger.benchmark) == set(cfg.benchmark)
+    assert (cfg.token_budget, cfg.benchmark.n) == (2048, 2)
+
+
+def test_the_reference_is_warmed_up_on_every_length_that_a_gpu_is_timed_on() -> None:
+    instances = [instance([2, *[9] * n, 3], [True, *[False] * n, True]) for n in (5, 3, 5, 8)]
+    lengths = [len(i) for i in run.warm_up(instances, torch.device("cuda"))]
+    assert lengths == [7, 5, 10]
+    assert run.warm_up(instances, torch.device("cpu")) == [instances[1]]
+
+
+def test_an_encoder_of_random_weights_needs_a_tokenizer_alone(repository: Path, tmp_path: Path) -> None:
+    with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
+        cfg = compose("benchmark", ["model=bert_base_random", "benchmark.classifier=fresh"])
+    full = BertConfig(**cfg.model.random)
+    assert full.to_dict() == BertConfig().to_dict(), "transformers' default is bert-base's shape"
+    small = OmegaConf.merge(cfg.model, {"random": {"hidden_size": 24, "intermediate_size": 48}})
+    tiny_tokenizer().save_pretrained(tmp_path)
+    model, tokenizer = new_classifier(small, str(tmp_path), ["a", "b", "c"], 0)
+    assert len(model.bert.encoder.layer) == 12
+    assert tuple(model.get_input_embeddings().weight.shape) == (len(tokenizer), 24)
+    assert model.config.num_labels == 3
+    again, _ = new_classifier(small, str(tmp_path), ["a", "b", "c"], 0)
+    assert torch.equal(again.classifier.weight, model.classifier.weight)
+    assert encoder_identity(cfg.model, None) == {"name": "bert_base_random", "random": dict(cfg.model.random)}
+    with pytest.raises(UserError, match="holds no tokenizer"):
+        new_classifier(small, str(tmp_path / "nothing"), ["a", "b"], 0)
 
 
 def test_rows_are_measured_once_and_kept(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def double_precision_loss(
     noise = Noise(torch.zeros(shape[-1], dtype=torch.float64), torch.ones(shape[-1], dtype=torch.float64))
 
     def logits_from(restricted: Tensor, mask: Tensor) -> Tensor:
-        attends = classifier.attends(mask)
+        attends = classifier.attends(mask, restricted.shape[1])
         for block in classifier.blocks[layer:]:
             restricted = block(restricted, attends)
         logits: Tensor = classifier.model.classifier(classifier.base.pooler(restricted))

@@ -10,9 +10,12 @@ from toys import ToyClassifier, instance
 
 from baselines.attention_write_bottleneck import AttentionWriteBottleneck
 from baselines.iba_readout import ReadoutBottleneck
+from baselines.kernel_shap import KernelShap
+from baselines.lime_tokens import LimeTokens
+from baselines.occlusion import Occlusion
 from baselines.token_gate import TokenGate
 from iba.attributor import Attribution, Attributor, FitData
-from iba.calibration import FIRST_STEP, feature_statistics, select_beta
+from iba.calibration import FIRST_STEP, attribute_rows, feature_statistics, select_beta
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
 from iba.errors import UserError
@@ -68,6 +71,41 @@ def test_a_constant_feature_does_not_divide_by_zero(
     found = feature_statistics(classifier, data(instances), 2, 1000)
     assert found["noise_std"][0] == pytest.approx(1e-3)
     assert found["noise_mean"][0] == pytest.approx(norm.bias.data[0].item(), abs=1e-5)
+
+
+def test_an_attribution_is_fetched_once_a_group_and_whole(
+    classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Number by number, each would be waited for: with ten numbers a row, ten times a row."""
+    method = InformationBottleneck(2, beta=0.1, n_steps=1, n_copies=1)
+    method.restore(method.fit(classifier, data(instances)))
+    fetched: list[int] = []
+    cpu = Tensor.cpu
+
+    def watched(tensor: Tensor) -> Tensor:
+        fetched.append(len(tensor))
+        return cpu(tensor)
+
+    monkeypatch.setattr(Tensor, "cpu", watched)
+    found = attribute_rows(method, classifier, instances)
+    assert fetched == [len(instances)] * (2 + len(found[0].numbers)), "scores, bits and the numbers"
+
+
+@pytest.mark.parametrize(
+    "method", [LimeTokens(n_samples=5), Occlusion(), KernelShap(n_samples=5)], ids=lambda m: type(m).__name__
+)
+def test_the_targets_are_read_once(method: Attributor, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy, rows = ToyClassifier(lambda ids, segments: len(ids) / 100), planted_rows(3, "test")
+    target = torch.tensor([0, 1, 1])
+    batch, expected = toy.batch(rows), method.attribute(toy, toy.batch(rows), target).scores
+    iterate = Tensor.__iter__
+
+    def watched(tensor: Tensor) -> object:
+        assert tensor is not target, "read one by one"
+        return iterate(tensor)
+
+    monkeypatch.setattr(Tensor, "__iter__", watched)
+    assert torch.equal(method.attribute(toy, batch, target).scores, expected)
 
 
 GOOD, DULL = 20, 21

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from toys import ToyClassifier
@@ -162,6 +165,42 @@ def test_many_instances_keep_their_own_answers_in_any_grouping() -> None:
     assert curve(tight, instances, TENTHS, "delete") == together
     assert [curve(roomy, [one], TENTHS, "delete")[0] for one in instances] == together
     assert len(tight.passes) > len([p for p in roomy.passes if p > 1])
+
+
+def test_a_mask_is_passed_only_where_something_is_hidden_or_padded() -> None:
+    toy, masks = ToyClassifier(lambda ids, segments: len(ids) / 100), []
+    logits = toy.logits
+
+    def watched(ids: Any, mask: Any, segments: Any) -> Any:
+        masks.append(mask is not None)
+        return logits(ids, mask, segments)
+
+    toy.logits = watched  # type: ignore[method-assign]
+    whole = Variant.whole([10] * 6, [0] * 6)
+    hidden = Variant(whole.input_ids, whole.token_type_ids, np.arange(6) < 4)
+    for asked, seen in (([whole, whole], [6, 6]), ([whole, hidden], [6, 4])):
+        np.testing.assert_allclose(class_probabilities(toy, asked)[:, 1], np.array(seen) / 100, atol=1e-6)
+    class_probabilities(toy, [whole, Variant.whole([10] * 5, [0] * 5)])
+    assert masks == [False, True, True]
+
+
+def test_probabilities_are_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetched group by group, each would be waited for before the next one is made."""
+    fetched, cpu = [], torch.Tensor.cpu
+
+    def watched(tensor: torch.Tensor) -> torch.Tensor:
+        fetched.append(len(tensor))
+        return cpu(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", watched)
+    toy = ToyClassifier(lambda ids, segments: len(ids) / 100, token_budget=20)
+    class_probabilities(toy, [Variant.whole([10] * n, [0] * n) for n in (3, 17, 1, 9, 9, 2)])
+    assert len(toy.passes) > 1
+    assert fetched == [6]
+
+
+def test_no_variants_have_no_probabilities() -> None:
+    assert class_probabilities(ToyClassifier(lambda ids, segments: 0.5), []).shape == (0, 2)
 
 
 def test_probabilities_come_in_the_order_asked() -> None:

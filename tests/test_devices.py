@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.stats import spearmanr
 
 from baselines.grad_x_input import GradientTimesInput
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.lime_tokens import LimeTokens
 from baselines.saliency import Saliency
+from iba import frozen
 from iba.attributor import Attributor, FitData, State
 from iba.benchmark.operations import Attribute, Degrade
 from iba.benchmark.reference import ReferenceModel
 from iba.data.tokens import Instance
 from iba.encoder import Classifier
+from iba.frozen import FrozenLinear, Products, attend
 from iba.method import InformationBottleneck
 from iba.parallel import grouped
 
@@ -111,11 +116,6 @@ def test_a_group_too_large_for_the_gpu_is_halved() -> None:
     assert sorted(done) == list(range(20))
 
 
-def visible(classifier: Classifier, attention_mask: torch.Tensor) -> torch.Tensor:
-    """The mask of any batch; the classifier itself first asks whether anything is padded at all."""
-    return attention_mask[:, None, None, :]
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     "method",
@@ -131,10 +131,11 @@ def test_everything_happens_on_the_classifiers_device(
     precision: str,
     classifier: Classifier,
     instances: list[Instance],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On "meta", a device without numbers: it runs what a GPU runs, and an operand left on the CPU fails."""
-    monkeypatch.setattr(Classifier, "attends", visible)
+    """On "meta", a device without numbers: it runs what a GPU runs.
+
+    An operand left on the CPU fails, and so does every question that a GPU would have to be waited for.
+    """
     state: State = {
         "noise_mean": torch.zeros(classifier.hidden_size),
         "noise_std": torch.ones(classifier.hidden_size),
@@ -147,3 +148,77 @@ def test_everything_happens_on_the_classifiers_device(
     for tensor in (found.scores, *found.per_token.values(), *found.per_instance.values()):
         assert tensor.device.type == "meta"
         assert tensor.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("mask", [torch.bool, torch.float32, None])
+def test_a_gpus_attention_gets_its_bias_in_the_type_of_its_query(
+    kind: torch.dtype, mask: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA's fused kernels refuse any other; MPNet's bias is float32 whatever the precision."""
+    seen, fused = [], F.scaled_dot_product_attention
+
+    def watched(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: Any) -> torch.Tensor:
+        seen.append(None if bias is None else bias.dtype)
+        return fused(query, key, value, bias)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    query = torch.randn(2, 3, 5, 8, dtype=kind, device="meta")
+    attends = None if mask is None else torch.ones(2, 1, 5, 5, dtype=mask, device="meta")
+    assert attend(query, query, query, attends, Products()).dtype == kind
+    assert seen == [kind if mask == torch.float32 else mask]
+
+
+def test_a_bias_that_hides_padding_hides_it_in_bfloat16() -> None:
+    """The lowest float32 number, which MPNet's bias holds there, is −∞ in bfloat16: no weight, and no NaN."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 5, 8, dtype=torch.bfloat16) for _ in range(3))
+    hidden = torch.arange(5) >= 3
+    bias = torch.randn(1, 3, 5, 5).masked_fill(hidden, torch.finfo(torch.float32).min)
+    whole = F.scaled_dot_product_attention(query, key, value, bias.to(torch.bfloat16))
+    cut = F.scaled_dot_product_attention(
+        query, key[:, :, :3], value[:, :, :3], bias[..., :3].to(torch.bfloat16)
+    )
+    torch.testing.assert_close(whole, cut, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_tensor_cores_round_float32_only_before_a_bfloat16_backward_pass(
+    wanted: bool, precision: str, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Setting:
+        fp32_precision = "ieee"
+
+    monkeypatch.setattr(frozen, "_TENSOR_CORES", frozen._Precision(Setting, "tf32"))
+    seen, linear = [], F.linear
+
+    def watched(x: torch.Tensor, *others: Any) -> torch.Tensor:
+        seen.append((x.dtype, Setting.fp32_precision))
+        return linear(x, *others)
+
+    elsewhere = Classifier(classifier.model, classifier.tokenizer, "meta", precision)
+    hidden = torch.randn(2, 3, elsewhere.hidden_size, device="meta", requires_grad=wanted)
+    monkeypatch.setattr(F, "linear", watched)
+    with frozen.exact_forward():
+        elsewhere.blocks[0](hidden, None)
+    allowed = "tf32" if wanted and precision == "bf16" else "ieee"
+    assert seen == [(torch.float32, allowed)] * 4
+    assert Setting.fp32_precision == "ieee"
+
+
+def test_a_gpu_multiplies_once_for_queries_keys_and_values(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four products a block; no weight of the three is prepared by itself."""
+    elsewhere = Classifier(classifier.model, classifier.tokenizer, "meta", "bf16")
+    block, multiplied, multiply = elsewhere.blocks[0], [], FrozenLinear.multiply
+
+    def watched(layer: FrozenLinear, x: torch.Tensor) -> torch.Tensor:
+        multiplied.append(layer)
+        return multiply(layer, x)
+
+    monkeypatch.setattr(FrozenLinear, "multiply", watched)
+    block(torch.randn(2, 3, elsewhere.hidden_size, device="meta"), None)
+    assert multiplied == [block.side_by_side, block.attention_output, block.intermediate, block.output]
+    assert not any(part._weights for part in (block.query, block.key, block.value))

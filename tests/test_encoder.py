@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from iba.data.tokens import Instance, TokenBatch, collate, tokenise
-from iba.encoder import Classifier
+from iba.encoder import Block, Classifier
 from iba.errors import UserError
 from iba.tiny import tiny_tokenizer
 
@@ -118,6 +118,25 @@ def test_logits_from_any_layer_are_the_full_forwards(
     close(adapted.logits_from(states[layer], padded.attention_mask, layer), logits)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_one_product_for_queries_keys_and_values_changes_nothing(
+    adapted: Classifier, padded: TokenBatch, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, forward and backward, here on the CPU."""
+    adapted.precision = precision
+    hidden = adapted.hidden_states(padded, [1])[1].requires_grad_()
+
+    def logits_and_gradient() -> tuple[torch.Tensor, torch.Tensor]:
+        logits = adapted.logits_from(hidden, padded.attention_mask, 1)
+        return logits.detach(), *torch.autograd.grad(logits[:, 0].sum(), hidden)
+
+    apart = logits_and_gradient()
+    monkeypatch.setattr(Block, "projected", lambda block, h: block.side_by_side(h).chunk(3, -1))
+    for ours, theirs in zip(logits_and_gradient(), apart, strict=True):
+        allowed = 1e-4 if precision == "fp32" else 0.02 * theirs.abs().max().item()
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=allowed)
+
+
 def test_padding_changes_nothing(adapted: Classifier, padded: TokenBatch) -> None:
     full = adapted.logits(padded.input_ids, padded.attention_mask, padded.token_type_ids)
     for row, one in enumerate(padded.instances):
@@ -125,6 +144,13 @@ def test_padding_changes_nothing(adapted: Classifier, padded: TokenBatch) -> Non
         assert alone.attention_mask.all()
         ours = adapted.logits(alone.input_ids, alone.attention_mask, alone.token_type_ids)
         close(ours[0], full[row])
+
+
+def test_no_mask_is_a_mask_of_all_tokens(adapted: Classifier, padded: TokenBatch) -> None:
+    same = padded.input_ids[:, : min(map(len, padded.instances))]
+    segments = torch.zeros_like(same)
+    masked = adapted.logits(same, torch.ones_like(same, dtype=torch.bool), segments)
+    close(adapted.logits(same, None, segments), masked)
 
 
 def test_embedding_by_words_is_embedding_by_ids(adapted: Classifier, padded: TokenBatch) -> None:

@@ -75,6 +75,56 @@ def test_a_changed_weight_is_noticed(linear: nn.Linear) -> None:
     torch.testing.assert_close(layer(x) - linear.bias, 2 * (before - linear.bias))
 
 
+@pytest.mark.parametrize("products", [Products(), Products(None, BF16), Products(BF16, BF16)], ids=str)
+def test_maps_side_by_side_are_each_by_itself(products: Products) -> None:
+    torch.manual_seed(0)
+    linears = [nn.Linear(48, 32).requires_grad_(False) for _ in range(3)]
+    joined, apart = FrozenLinear(linears, products), [FrozenLinear(one, products) for one in linears]
+    x, upstream = torch.randn(3, 7, 48), torch.randn(3, 7, 96)
+    tolerance = 0.02 if products.backward else 1e-5
+    for changed in (linears[1].weight, linears[2].bias):
+        ours = outputs_and_gradients(joined, [x], upstream)
+        theirs = outputs_and_gradients(lambda x: torch.cat([one(x) for one in apart], -1), [x], upstream)
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.dtype == b.dtype
+            torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+        changed.add_(1.0)  # noticed by the second round
+    torch.testing.assert_close(joined(x)[..., 64:], apart[2](x), rtol=tolerance, atol=tolerance)
+
+
+def test_both_directions_read_one_copy_where_nothing_is_packed(linear: nn.Linear) -> None:
+    """A GPU's memory holds a cast weight once."""
+    layer = FrozenLinear(linear.to("meta"), Products(BF16, BF16))
+    layer(torch.randn(5, 48, device="meta").requires_grad_()).sum().backward()
+    forward, backward = (layer._weight(BF16, transposed) for transposed in (False, True))
+    assert backward._base is forward
+
+
+def test_a_changed_bias_is_noticed(linear: nn.Linear) -> None:
+    x = torch.randn(5, 48)
+    for kind in (None, BF16):
+        layer = FrozenLinear(linear, Products(kind, kind))
+        layer(x)
+        linear.bias.add_(1.0)
+        torch.testing.assert_close(layer(x), FrozenLinear(linear, Products(kind, kind))(x), rtol=0, atol=0)
+
+
+def test_a_weight_and_its_bias_are_cast_once(linear: nn.Linear, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = FrozenLinear(linear, Products(BF16, BF16), ACT2FN["gelu"]), torch.randn(5, 48, dtype=BF16)
+    leaf = x.clone().requires_grad_()
+    layer(x), layer(leaf).sum().backward()
+    cast, to = [], Tensor.to
+
+    def watched(tensor: Tensor, *args: object, **kwargs: object) -> Tensor:
+        changed = to(tensor, *args, **kwargs)  # type: ignore[call-overload]
+        cast.extend([changed.shape] if changed.dtype != tensor.dtype else [])
+        return changed  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Tensor, "to", watched)
+    layer(x), layer(leaf).sum().backward()
+    assert cast == []
+
+
 def masks(kind: str, batch: int, heads: int, tokens: int) -> Tensor | None:
     visible = torch.arange(tokens) < torch.arange(tokens, tokens - batch, -1)[:, None]
     match kind:

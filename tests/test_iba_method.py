@@ -52,6 +52,32 @@ def same(one: Attribution, row: int, other: Attribution, other_row: int, n: int)
         )
 
 
+@pytest.mark.parametrize("rows", [[0, 1, 2], [1, 1]], ids=["padded", "of one length"])
+def test_no_pass_asks_the_device_for_a_number(
+    rows: list[int], classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU would first have to finish all that it was given, at every step."""
+    chosen = [instances[i] for i in rows]
+    method = made("corrected", classifier, instances)
+    expected = attributed(method, classifier, chosen)
+    logits_from, passes = Classifier.logits_from, []
+
+    def refused(*_: Any) -> None:
+        raise AssertionError("a number was asked for")
+
+    def watched(*arguments: Any) -> Tensor:
+        with monkeypatch.context() as patch:
+            for question in ("__bool__", "__int__", "__float__", "item", "tolist", "cpu"):
+                patch.setattr(Tensor, question, refused)
+            logits = logits_from(*arguments)
+        passes.append(arguments[2] is None)
+        return logits
+
+    monkeypatch.setattr(Classifier, "logits_from", watched)
+    assert torch.equal(attributed(method, classifier, chosen).scores, expected.scores)
+    assert passes == [rows == [1, 1]] * 11
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_batched_is_one_by_one(protocol: str, classifier: Classifier, instances: list[Instance]) -> None:
     method = made(protocol, classifier, instances)

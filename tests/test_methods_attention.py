@@ -83,7 +83,7 @@ def test_contributions_without_norms_sum_to_what_enters_the_first_norm(
     seen: list[Tensor] = []
     for layer in layer_attentions(classifier, batch):
         with layer.block.attention_norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
-            layer.block(layer.hidden, classifier.attends(batch.attention_mask))
+            layer.block(layer.hidden, classifier.attends(batch.attention_mask, layer.hidden.shape[1]))
         shares = torch.cat(list(contributions(layer, "residual", 3)), 1)
         whole = shares.sum(2) + layer.block.attention_output.bias
         torch.testing.assert_close(whole, seen[-1], rtol=1e-4, atol=1e-4)
@@ -93,7 +93,7 @@ def test_contributions_with_both_norms_sum_to_the_block_less_what_belongs_to_no_
     classifier: Classifier, batch: TokenBatch
 ) -> None:
     """Biases and the feed-forward part, sent through the same linear maps, are all that is missing."""
-    attends = classifier.attends(batch.attention_mask)
+    attends = classifier.attends(batch.attention_mask, batch.input_ids.shape[1])
     for layer in layer_attentions(classifier, batch):
         block = layer.block
         context = (layer.probabilities @ block.heads(block.value(layer.hidden))).transpose(1, 2).flatten(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,8 +39,10 @@ class Memory:
 
     def __init__(self, room: int) -> None:
         self.room = room
+        self.asked: list[list[int]] = []
 
     def work(self, group: list[int]) -> list[int]:
+        self.asked.append(group)
         if len(group) > self.room:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory (simulated)")
         return [10 * position for position in group]
@@ -51,6 +54,46 @@ def test_out_of_memory_halves_the_group_and_loses_nothing(lengths: list[int], ro
         pair for group, of in grouped(lengths, 500, Memory(room).work) for pair in zip(group, of, strict=True)
     ]
     assert sorted(found) == [(i, 10 * i) for i in range(len(lengths))], "every position once"
+
+
+def test_after_running_out_of_memory_what_is_left_is_grouped_under_half_the_budget() -> None:
+    """Finished groups are not repeated, and later calls begin with what fitted."""
+    memory, fitting = Memory(3), {}
+    lengths = [9, 9, *[7] * 10]
+    found = [group for group, _ in grouped(lengths, 100, memory.work, 1, fitting)]
+    # Ten texts of 7 tokens do not fit, nor do five under half of what those held; then 17 tokens are two.
+    pairs = [[i, i + 1] for i in range(2, 12, 2)]
+    assert memory.asked == [[0, 1], list(range(2, 12)), [2, 3, 4, 5, 6], *pairs]
+    assert found == [[0, 1], *pairs]
+    assert fitting == {100: 17}
+    memory.asked.clear()
+    again = [group for group, _ in grouped(lengths, 100, memory.work, 1, fitting)]
+    assert memory.asked == again == [[0], [1], *pairs], "nothing is tried in vain"
+    list(grouped(lengths, 40, memory.work, 1, fitting))
+    assert fitting == {100: 17, 40: 17}, "another budget is tried by itself"
+
+
+@pytest.mark.parametrize("method", [InformationBottleneck(2, beta=0.1, n_steps=3, n_copies=2), Occlusion()])
+def test_running_out_of_memory_changes_no_score(
+    method: Attributor, classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass of more than 60 tokens does not fit; every kind of work finds that out once."""
+    operation = Attribute("tried", method, method.fit(classifier, FitData(instances, instances, 0)))
+    expected = operation.ours(classifier, instances)
+    logits_from, failed = Classifier.logits_from, []
+
+    def cramped(self: Classifier, hidden: torch.Tensor, *others: Any) -> torch.Tensor:
+        if hidden.shape[:2].numel() > 60:
+            failed.append(hidden.shape)
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory (simulated)")
+        return logits_from(self, hidden, *others)
+
+    monkeypatch.setattr(Classifier, "logits_from", cramped)
+    for again in (False, True):
+        failed.clear()
+        for one, other in zip(expected, operation.ours(classifier, instances), strict=True):
+            np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-5 * np.abs(one).max())
+        assert bool(failed) != again
 
 
 def test_out_of_memory_with_one_member_is_raised_after_the_rest_was_kept() -> None:

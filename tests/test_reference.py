@@ -13,6 +13,7 @@ from baselines.lime_tokens import LimeTokens
 from iba.attributor import Attributor, FitData
 from iba.benchmark.operations import Attribute, Degrade
 from iba.benchmark.reference import ReferenceModel
+from iba.bottleneck import noise_bank
 from iba.data.examples import Example
 from iba.data.tokens import Instance, tokenise
 from iba.encoder import Classifier
@@ -90,6 +91,19 @@ def test_reference_runs_backward_through_every_weight(
     missing = [name for name, weight in plain.model.named_parameters() if weight.grad is None]
     assert missing == []
     assert not any(weight.requires_grad for weight in classifier.model.parameters())
+
+
+def test_reference_draws_its_noise_once(
+    classifier: Classifier, plain: ReferenceModel, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = attribute(METHODS["iba_features"], classifier, instances)
+    alone = [operation.theirs(plain, instance) for instance in instances]
+    noise_bank.cache_clear()
+    first = operation.theirs(plain, instances[0])
+    monkeypatch.setattr(torch, "randn", lambda *_, **__: pytest.fail("noise was drawn again"))
+    for instance, scores in zip(instances[1:], alone[1:], strict=True):
+        assert np.array_equal(operation.theirs(plain, instance), scores)
+    assert np.array_equal(first, alone[0])
 
 
 def test_reference_leaves_no_hook(

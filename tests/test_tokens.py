@@ -96,6 +96,8 @@ def test_batches_are_padded_on_the_right(tokenizer: PreTrainedTokenizerFast) -> 
         assert tuple(batch.token_type_ids[row, :n].tolist()) == i.token_type_ids
         assert batch.removable[row].tolist() == [not s for s in i.special] + [False] * (6 - n)
     assert batch.attention_mask.dtype == batch.special.dtype == torch.bool
+    assert batch.key_mask is batch.attention_mask
+    assert collate([instances[0]] * 2, pad_token_id=7, device="cpu").key_mask is None
 
 
 @given(st.lists(st.integers(1, 512), max_size=200), st.integers(1, 4096))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -27,6 +28,7 @@ class ToyClassifier(Classifier):
         self.tokenizer = tiny_tokenizer()
         self.device = torch.device("cpu")
         self.token_budget, self.products = token_budget, Products()
+        self.fitting = defaultdict(dict)
         self.seen: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         self.passes: list[int] = []
 
@@ -34,8 +36,12 @@ class ToyClassifier(Classifier):
     def labels(self) -> list[str]:
         return ["zero", "one"]
 
-    def logits(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
+    def logits(
+        self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None
+    ) -> Tensor:
         assert token_type_ids is not None
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids, dtype=torch.bool)
         self.passes.append(len(input_ids))
         rows = []
         for ids, visible, segments in zip(input_ids, attention_mask, token_type_ids, strict=True):

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from iba.attributor import State, instance_seed
-from iba.bottleneck import Noise, NoiseBank
+from iba.bottleneck import Noise, noise_bank
 from iba.data.tokens import Instance
 from iba.degradation import Ranked, n_removed
 from iba.encoder import Classifier
@@ -76,9 +76,8 @@ def iba(
         [instance.input_ids] * settings.n_copies, [instance.token_type_ids] * settings.n_copies
     )
     hidden, noise = _states(reference, method, state, number, instance)
-    bank = NoiseBank(
-        method.seed, settings.n_copies, method.max_tokens, hidden.shape[-1], torch.device(reference.device)
-    )
+    # As ours keeps it: drawing the same noise for every instance would not be the released code's work.
+    bank = noise_bank(method.seed, settings.n_copies, method.max_tokens, hidden.shape[-1], reference.device)
     targets = torch.full((settings.n_copies,), target, device=reference.device)
     alpha = torch.full_like(hidden, settings.alpha_init, requires_grad=True)
     optimiser = torch.optim.Adam([alpha], lr=settings.learning_rate)

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from scipy.stats import spearmanr
 
 from iba.attributor import FitData
@@ -38,6 +38,7 @@ from iba.store import device_name, plain, provenance
 def run(cfg: DictConfig) -> None:
     """Measure what is not measured yet, print it and draw it."""
     device = resolve_device(cfg.device)
+    cfg = sized(cfg, device)
     folder = Path(cfg.paths.results) / "benchmark"
     name = cfg.benchmark.name or _slug(device_name(device))
     book = partial(_ledger, cfg, folder, name, device)
@@ -67,6 +68,15 @@ def run(cfg: DictConfig) -> None:
     show.precision(precision.rows())
     colours = {name: method.get("color") for name, method in selected(cfg.method).items()}
     plots.scaling(scaling.rows(), colours, folder / f"{name}_scaling")
+
+
+def sized(cfg: DictConfig, device: torch.device) -> DictConfig:
+    """The configuration, on a GPU with what `cuda` changes of it."""
+    if device.type != "cuda":
+        return cfg
+    larger = OmegaConf.merge(cfg, cfg.cuda)
+    assert isinstance(larger, DictConfig)
+    return larger
 
 
 def _ledger(
@@ -120,7 +130,8 @@ def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) ->
             memory = measure.peak_memory(work, device)
             measured[precision] = {"peak_memory_mb": memory, "flops": count}
     reference = ReferenceModel(subject.classifier)
-    operation.theirs(reference, min(instances, key=len))  # warm-up
+    for instance in warm_up(instances, device):
+        operation.theirs(reference, instance)
     theirs: Scores = []
 
     def one_by_one() -> None:
@@ -151,6 +162,15 @@ def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) ->
             }
         )
     return rows
+
+
+def warm_up(instances: Sequence[Instance], device: torch.device) -> list[Instance]:
+    """What the reference is warmed up on: on a GPU one instance of every length, whose kernels are chosen
+    and loaded when first needed; on a CPU, where that would take minutes, the shortest.
+    """
+    if device.type != "cuda":
+        return [min(instances, key=len)]
+    return list({len(instance): instance for instance in instances}.values())
 
 
 def _in_turns(

@@ -67,6 +67,11 @@ class TokenBatch:
         return len(self.instances)
 
     @property
+    def key_mask(self) -> Bool[Tensor, "batch tokens"] | None:
+        """`attention_mask`, or None where nothing is padded: known by the lengths, without asking a GPU."""
+        return None if len(set(map(len, self.instances))) == 1 else self.attention_mask
+
+    @property
     def removable(self) -> Bool[Tensor, "batch tokens"]:
         """Tokens that may be removed or scored: neither special nor padding."""
         return self.attention_mask & ~self.special
