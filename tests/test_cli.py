@@ -140,6 +140,15 @@ def test_a_preset_selects_nothing_that_was_not_asked_for(preset: str) -> None:
     assert [(c.protocol, c.method) for c in cells(cfg, "planted")] == [("described", "ig")]
 
 
+def test_the_paper_varies_layer_and_beta_on_a_thousand_reviews() -> None:
+    asked = ["preset=paper", "study=[layers,betas]", f"paths.root={ROOT}"]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("config", overrides=asked)
+    for name in ("layers", "betas"):
+        assert cfg.study[name].name == name
+        assert cfg.study[name].n_test == {"imdb": 1000}
+
+
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_every_data_set_gives_every_method_its_settings(dataset: str) -> None:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
