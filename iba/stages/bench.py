@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from iba.attributor import FitData
 from iba.data.examples import Samples, draw_samples
-from iba.data.tokens import Instance, tokenise
+from iba.data.tokens import Instance, Tokenised, tokenise
 from iba.devices import resolve_device, resolve_precision
 from iba.encoder import Classifier
 from iba.errors import UserError
@@ -135,9 +135,8 @@ class Bench:
     @cached_property
     def fit_data(self) -> FitData:
         """The training rows that methods may learn from."""
-        return FitData(
-            self.tokenised(self.samples.train), self.tokenised(self.samples.calibration), self.cfg.seed
-        )
+        train = Tokenised(self.samples.train, self.classifier.tokenizer, self.max_length)
+        return FitData(train, self.tokenised(self.samples.calibration), self.cfg.seed)
 
     @property
     def inputs(self) -> dict[str, Any]:

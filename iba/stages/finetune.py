@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from iba.data.tokens import Instance, tokenise
+from iba.data.examples import Example
+from iba.data.tokens import tokenise
 from iba.devices import resolve_device
 from iba.experiment import datasets
 from iba.finetune import finetune, is_finished
@@ -71,8 +72,8 @@ def classify(bench: Bench) -> None:
             "n_accuracy": len(rows),
             "accuracy_attributed": float(correct[rows["attributed"]].mean()),
             "labels": labels,
-            "label_distribution": label_shares(bench.scored, labels),
-            "label_distribution_train": label_shares(bench.tokenised(bench.samples.train), labels),
+            "label_distribution": label_shares(bench.samples.scored, labels),
+            "label_distribution_train": label_shares(bench.samples.train, labels),
             "truncated_share": float(rows["truncated"].mean()),
         },
     )
@@ -98,7 +99,7 @@ def prediction_rows(bench: Bench) -> pd.DataFrame:
     )
 
 
-def label_shares(instances: Sequence[Instance], labels: Sequence[str]) -> dict[str, float]:
+def label_shares(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, float]:
     """Share of every class."""
-    counts = Counter(i.example.label for i in instances)
-    return {name: counts[number] / len(instances) for number, name in enumerate(labels)}
+    counts = Counter(example.label for example in examples)
+    return {name: counts[number] / len(examples) for number, name in enumerate(labels)}
