@@ -202,6 +202,15 @@ def test_other_settings_are_refused(finished: DictConfig) -> None:
         attribute.run(configured(folder, "method.iba.settings.n_copies=3"))
 
 
+def test_other_settings_are_refused_before_training(
+    finished: DictConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iba.stages.finetune.train", lambda _: pytest.fail("trained"))
+    folder = Path(finished.paths.results).parent
+    with pytest.raises(UserError, match=r"classifier made with other settings.*run=NAME"):
+        finetune.run(configured(folder, "finetune.seed=4"))
+
+
 def test_a_weak_classifier_is_refused(finished: DictConfig, tmp_path: Path) -> None:
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
     cfg = configured(tmp_path, "dataset.planted.accuracy_floor=1.01")

@@ -26,6 +26,7 @@ def run(cfg: DictConfig) -> None:
     """Fine-tune what is not fine-tuned yet, then store predictions, accuracy and label distributions."""
     for name in datasets(cfg):
         bench = Bench.open(cfg, name)
+        predictions(bench).is_finished()  # refuses a folder made with other settings before any training
         train(bench)
         classify(bench)
 
