@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from iba.cli import main
 from iba.experiment import cells, datasets, method_settings
-from iba.stages import attribute, finetune
+from iba.stages import attribute, finetune, reproduce
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = sorted(p.stem for p in (ROOT / "configs/preset").glob("*.yaml"))
@@ -57,6 +57,9 @@ def test_unknown_choice_is_named_with_what_there_is(
         (["dataset=imdb", "paths.data_dir=/nowhere"], "no file /nowhere/imdb/train.parquet"),
         (["dataset=planted", "model=minilm_l6", "paths.model_dir=/nowhere"], "holds no config.json"),
         (["dataset=planted", "device=cuda"], "no CUDA device"),
+        (["dataset=planted", "device=gpu"], "device=gpu cannot be used; choose auto, cpu, cuda"),
+        (["dataset=planted", "device=xpu"], "device=xpu cannot be used"),
+        (["dataset=planted", "device=0"], "device=0 cannot be used"),
         (["dataset=planted", "precision=fp8"], "precision=fp8 is unknown"),
         (["dataset=planted", "dataset.planted.n_tset=3"], "n_tset"),
     ],
@@ -95,6 +98,32 @@ def test_damaged_parquet_is_one_line(
     spoil(tmp_path / "imdb" / "train.parquet")  # type: ignore[operator]
     line = said(capsys, monkeypatch, tmp_path, "dataset=imdb", f"paths.data_dir={tmp_path}")
     assert expected in line
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("device=gpu", "device=gpu"),
+        ("degradation.orders=[least]", "orders must hold 'most'"),
+        ("degradation.orders=[most,last]", r"orders: 'last' is unknown; choose from \[most, least\]"),
+        ("degradation.operators=[delete,masks]", r"operators: 'masks' is unknown; .* mask, attention\]"),
+        ("degradation.operators=[mask]", "operators must hold 'delete'"),
+        ("study.layers.degradation.operators=[masks]", "study.layers.degradation.operators: 'masks'"),
+        ("dataset.planted_pair.n_test=0", r"dataset.planted_pair.n_test=0: give .* from 1 on"),
+        ("dataset.planted.n_test=many", "dataset.planted.n_test=many"),
+        ("+method.ig.n_test.planted=0", "method.ig.n_test.planted=0"),
+        ("study.betas.n_test.imdb=0", "study.betas.n_test.imdb=0"),
+    ],
+)
+def test_mistakes_of_later_stages_are_named_before_data_are_read(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    change: str,
+    expected: str,
+) -> None:
+    monkeypatch.setattr("iba.stages.bench.draw_samples", lambda *_: pytest.fail("data were read"))
+    assert re.search(expected, said(capsys, monkeypatch, tmp_path, change, job=reproduce.run))
 
 
 def test_no_network_names_the_way_out(
