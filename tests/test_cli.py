@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from submitit.core.utils import UncompletedJobError
 
-from iba.cli import main
+from iba.cli import _one_line, main
 from iba.experiment import cells, datasets, method_settings
 from iba.stages import attribute, finetune, reproduce
 
@@ -148,6 +151,35 @@ def test_layer_out_of_range_and_bad_shard(
         ("target=silver", "target=silver is unknown"),
     ):
         assert expected in said(capsys, monkeypatch, tmp_path, *common, change, job=attribute.run)
+
+
+def test_a_mistake_in_a_submitted_job_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """submitit raises a job's whole log in the process that sent the job off."""
+    log = "Job 7 has not produced any output\nerror: old\nwarning: slow\nerror: no file x; mend it.\nbye\n"
+
+    def failing(_: object) -> None:
+        raise UncompletedJobError(log)
+
+    assert said(capsys, monkeypatch, tmp_path, job=failing) == "error: no file x; mend it."
+    for other in (UncompletedJobError("Traceback …\nValueError: a bug"), RuntimeError("error: not a job's")):
+        with pytest.raises(type(other)), _one_line():
+            raise other
+
+
+def test_a_submitted_job_is_as_quiet_as_its_sender(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A launcher calls the function that Hydra decorates, not `main`."""
+    called: list[str] = []
+    for name in ("_quiet", "_keep_freed_memory"):
+        monkeypatch.setattr(f"iba.cli.{name}", lambda name=name: called.append(name))
+
+    def sent(**_: object) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+        return lambda task: lambda: called.append("sent") or task(OmegaConf.create({}))
+
+    monkeypatch.setattr("iba.cli.hydra.main", sent)
+    main(lambda _: called.append("job"))
+    assert called == ["sent", "_quiet", "_keep_freed_memory", "job"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
