@@ -22,6 +22,8 @@ from iba.errors import UserError
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+#: How the one line begins.
+_ERROR = "error: "
 
 
 def main(job: Callable[[DictConfig], None], config_name: str = "config") -> None:
@@ -29,11 +31,12 @@ def main(job: Callable[[DictConfig], None], config_name: str = "config") -> None
     os.environ.setdefault("IBA_ROOT", str(CONFIGS.parent))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the line below instead of Hydra's own report
-    _quiet()
-    _keep_freed_memory()
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)
     def composed(cfg: DictConfig) -> None:
+        # Here and not above: a launcher such as submitit's calls this function in a process of its own.
+        _quiet()
+        _keep_freed_memory()
         OmegaConf.set_struct(cfg, True)
         with _one_line():  # inside Hydra's call, which would print its own report first
             job(cfg)
@@ -55,10 +58,24 @@ def _one_line() -> Iterator[None]:
         _stop("the disk is full; finished work is kept: make room and run the same command again.")
     except KeyboardInterrupt:
         _stop("stopped; finished work is kept: run the same command again to go on.", status=130)
+    except RuntimeError as error:
+        line = _line_of_job(error)
+        if line is None:
+            raise
+        _stop(line)
+
+
+def _line_of_job(error: RuntimeError) -> str | None:
+    """What a user's mistake made a submitted job say last: submitit hands on the job's whole log instead."""
+    submitit = sys.modules.get("submitit.core.utils")
+    if submitit is None or not isinstance(error, submitit.UncompletedJobError):
+        return None
+    said = [line for line in str(error).splitlines() if line.startswith(_ERROR)]
+    return said[-1].removeprefix(_ERROR) if said else None
 
 
 def _stop(message: str, status: int = 2) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{_ERROR}{' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -10,12 +10,20 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU; any other name is taken as it is."""
+    """`auto` is CUDA where there is one, else the CPU; `UserError` for a device that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError("device=cuda was asked for, but no CUDA device is visible; use device=cpu.")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)  # torch knows many names whose device is not in this machine
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"device={name} cannot be used; choose auto, cpu, cuda, cuda:1 … torch says: {reason}"
+        ) from error
+    return device
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

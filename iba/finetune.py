@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,15 +86,17 @@ def finetune(
     """
     started = time.monotonic()
     set_seed(recipe.seed)
-    trainer = Trainer(
-        model=model,
-        args=_arguments(recipe, folder / "steps", device),
-        train_dataset=_rows(instances),
-        data_collator=DataCollatorWithPadding(tokenizer),
-    )
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(LossBesideBar)
-    result = trainer.train(resume_from_checkpoint=_last_step(folder / "steps"))
+    arguments = arguments_on(device, recipe, folder / "steps")
+    with _current(device):
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=_rows(instances),
+            data_collator=DataCollatorWithPadding(tokenizer),
+        )
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(LossBesideBar)
+        result = trainer.train(resume_from_checkpoint=_last_step(folder / "steps"))
     model.eval()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -107,9 +110,13 @@ def finetune(
     shutil.rmtree(folder / "steps", ignore_errors=True)
 
 
-def _arguments(recipe: Recipe, output: Path, device: torch.device) -> TrainingArguments:
+def arguments_on(device: torch.device, recipe: Recipe, output: Path) -> TrainingArguments:
+    """Trainer's arguments for exactly `device` and the recipe's batch size.
+
+    By itself Trainer takes the first GPU, or all that are visible, with the batch so many times as large.
+    """
     settings = recipe.settings
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output),
         num_train_epochs=settings["epochs"],
         per_device_train_batch_size=settings["batch_size"],
@@ -130,6 +137,15 @@ def _arguments(recipe: Recipe, output: Path, device: torch.device) -> TrainingAr
         use_cpu=device.type == "cpu",
         report_to=[],
     )
+    # Found out once and kept under these names; there is no public setting for either.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    arguments._setup_devices = device
+    return arguments
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """While it is held, "cuda" means `device`: accelerate and saved random states know no number."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _rows(instances: Sequence[Instance]) -> Dataset:

@@ -15,6 +15,7 @@ from iba.data.examples import Example
 from iba.errors import UserError
 from iba.experiment import Cell, Point, datasets, method_settings, selected
 from iba.stages.bench import WEIGHTS, Bench
+from iba.store import plain
 
 #: What a study may vary besides a method's settings: fields of the cell.
 CELL_FIELDS = ("weights", "target")
@@ -67,7 +68,7 @@ def study_cells(cfg: DictConfig, study: DictConfig, dataset: str, n_layers: int)
             point = Point(study.name, study.vary, None)
             yield Cell(dataset, protocol, name, settings, cfg.target, point=point)
         for name in study.methods:
-            settings = method_settings(cfg, dataset, protocol, methods[name]) | dict(study.settings)
+            settings = method_settings(cfg, dataset, protocol, methods[name]) | plain(study.settings)
             for value in values(study, n_layers):
                 point = Point(study.name, study.vary, value)
                 cell = Cell(dataset, protocol, name, settings, cfg.target, point=point)

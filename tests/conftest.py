@@ -33,8 +33,9 @@ import datasets
 import pytest
 import torch
 
+from iba.attributor import FitData
 from iba.data.examples import Example
-from iba.data.tokens import Instance, tokenise
+from iba.data.tokens import Instance, TokenBatch, tokenise
 from iba.encoder import Classifier
 from iba.tiny import tiny_bert, tiny_tokenizer
 
@@ -92,3 +93,15 @@ def instances(classifier: Classifier) -> list[Instance]:
     ]
     found = [*tokenise(single, classifier.tokenizer, 64), *tokenise(pairs, classifier.tokenizer, 64)]
     return [found[i] for i in (3, 0, 1, 4, 2)]
+
+
+@pytest.fixture
+def batch(classifier: Classifier, instances: list[Instance]) -> TokenBatch:
+    """All instances in one batch."""
+    return classifier.batch(instances)
+
+
+@pytest.fixture
+def data(instances: list[Instance]) -> FitData:
+    """The instances as what a method learns from."""
+    return FitData(instances, instances, 0)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from submitit.core.utils import UncompletedJobError
 
-from iba.cli import main
+from iba.cli import _one_line, main
 from iba.experiment import cells, datasets, method_settings
-from iba.stages import attribute, finetune
+from iba.stages import attribute, finetune, reproduce
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = sorted(p.stem for p in (ROOT / "configs/preset").glob("*.yaml"))
@@ -57,6 +60,9 @@ def test_unknown_choice_is_named_with_what_there_is(
         (["dataset=imdb", "paths.data_dir=/nowhere"], "no file /nowhere/imdb/train.parquet"),
         (["dataset=planted", "model=minilm_l6", "paths.model_dir=/nowhere"], "holds no config.json"),
         (["dataset=planted", "device=cuda"], "no CUDA device"),
+        (["dataset=planted", "device=gpu"], "device=gpu cannot be used; choose auto, cpu, cuda"),
+        (["dataset=planted", "device=xpu"], "device=xpu cannot be used"),
+        (["dataset=planted", "device=0"], "device=0 cannot be used"),
         (["dataset=planted", "precision=fp8"], "precision=fp8 is unknown"),
         (["dataset=planted", "dataset.planted.n_tset=3"], "n_tset"),
     ],
@@ -97,6 +103,32 @@ def test_damaged_parquet_is_one_line(
     assert expected in line
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("device=gpu", "device=gpu"),
+        ("degradation.orders=[least]", "orders must hold 'most'"),
+        ("degradation.orders=[most,last]", r"orders: 'last' is unknown; choose from \[most, least\]"),
+        ("degradation.operators=[delete,masks]", r"operators: 'masks' is unknown; .* mask, attention\]"),
+        ("degradation.operators=[mask]", "operators must hold 'delete'"),
+        ("study.layers.degradation.operators=[masks]", "study.layers.degradation.operators: 'masks'"),
+        ("dataset.planted_pair.n_test=0", r"dataset.planted_pair.n_test=0: give .* from 1 on"),
+        ("dataset.planted.n_test=many", "dataset.planted.n_test=many"),
+        ("+method.ig.n_test.planted=0", "method.ig.n_test.planted=0"),
+        ("study.betas.n_test.imdb=0", "study.betas.n_test.imdb=0"),
+    ],
+)
+def test_mistakes_of_later_stages_are_named_before_data_are_read(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    change: str,
+    expected: str,
+) -> None:
+    monkeypatch.setattr("iba.stages.bench.draw_samples", lambda *_: pytest.fail("data were read"))
+    assert re.search(expected, said(capsys, monkeypatch, tmp_path, change, job=reproduce.run))
+
+
 def test_no_network_names_the_way_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -121,6 +153,35 @@ def test_layer_out_of_range_and_bad_shard(
         assert expected in said(capsys, monkeypatch, tmp_path, *common, change, job=attribute.run)
 
 
+def test_a_mistake_in_a_submitted_job_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """submitit raises a job's whole log in the process that sent the job off."""
+    log = "Job 7 has not produced any output\nerror: old\nwarning: slow\nerror: no file x; mend it.\nbye\n"
+
+    def failing(_: object) -> None:
+        raise UncompletedJobError(log)
+
+    assert said(capsys, monkeypatch, tmp_path, job=failing) == "error: no file x; mend it."
+    for other in (UncompletedJobError("Traceback …\nValueError: a bug"), RuntimeError("error: not a job's")):
+        with pytest.raises(type(other)), _one_line():
+            raise other
+
+
+def test_a_submitted_job_is_as_quiet_as_its_sender(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A launcher calls the function that Hydra decorates, not `main`."""
+    called: list[str] = []
+    for name in ("_quiet", "_keep_freed_memory"):
+        monkeypatch.setattr(f"iba.cli.{name}", lambda name=name: called.append(name))
+
+    def sent(**_: object) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+        return lambda task: lambda: called.append("sent") or task(OmegaConf.create({}))
+
+    monkeypatch.setattr("iba.cli.hydra.main", sent)
+    main(lambda _: called.append("job"))
+    assert called == ["sent", "_quiet", "_keep_freed_memory", "job"]
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_composes_to_cells_that_resolve(preset: str) -> None:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
@@ -138,6 +199,15 @@ def test_a_preset_selects_nothing_that_was_not_asked_for(preset: str) -> None:
         cfg = compose("config", overrides=asked)
     assert list(datasets(cfg)) == ["planted"]
     assert [(c.protocol, c.method) for c in cells(cfg, "planted")] == [("described", "ig")]
+
+
+def test_the_paper_varies_layer_and_beta_on_a_thousand_reviews() -> None:
+    asked = ["preset=paper", "study=[layers,betas]", f"paths.root={ROOT}"]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("config", overrides=asked)
+    for name in ("layers", "betas"):
+        assert cfg.study[name].name == name
+        assert cfg.study[name].n_test == {"imdb": 1000}
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

@@ -23,11 +23,6 @@ from iba.errors import UserError
 TARGET = torch.tensor([0, 1, 2, 0, 1])
 
 
-@pytest.fixture
-def batch(classifier: Classifier, instances: list[Instance]) -> TokenBatch:
-    return classifier.batch(instances)
-
-
 def test_maps_are_those_of_the_plain_model(classifier: Classifier, batch: TokenBatch) -> None:
     classifier.model.set_attn_implementation("eager")
     with torch.no_grad():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toys import ToyClassifier, instance
+from toys import ToyClassifier, fitted, instance
 
 from baselines.attention_maps import layer_attentions
 from baselines.attention_write_bottleneck import (
@@ -31,21 +31,6 @@ from iba.errors import UserError
 from iba.method import InformationBottleneck
 
 TARGET = torch.tensor([0, 1, 2, 0, 1])
-
-
-@pytest.fixture
-def batch(classifier: Classifier, instances: list[Instance]) -> TokenBatch:
-    return classifier.batch(instances)
-
-
-@pytest.fixture
-def data(instances: list[Instance]) -> FitData:
-    return FitData(instances, instances, 0)
-
-
-def fitted(method: Attributor, classifier: Classifier, data: FitData) -> Attributor:
-    method.restore(method.fit(classifier, data))
-    return method
 
 
 def test_hidden_norm_is_iba_with_all_gates_equal(

@@ -13,15 +13,10 @@ from baselines.attention_maps import layer_attentions
 from baselines.grad_x_input import GradientTimesInput
 from baselines.saliency import Saliency
 from iba.attributor import Attributor
-from iba.data.tokens import Instance, TokenBatch
+from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
 
 TARGET = torch.tensor([0, 1, 2, 0, 1])
-
-
-@pytest.fixture
-def batch(classifier: Classifier, instances: list[Instance]) -> TokenBatch:
-    return classifier.batch(instances)
 
 
 def test_attattr_is_complete_in_every_layer(classifier: Classifier, batch: TokenBatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from toys import fitted
 
 from baselines.attattr import AttentionAttribution
 from baselines.attention_flow import AttentionFlow
@@ -60,21 +61,6 @@ CLASSLESS = (
     "hidden_norm",
     "update_norm",
 )
-
-
-@pytest.fixture
-def batch(classifier: Classifier, instances: list[Instance]) -> TokenBatch:
-    return classifier.batch(instances)
-
-
-@pytest.fixture
-def data(instances: list[Instance]) -> FitData:
-    return FitData(instances, instances, 0)
-
-
-def fitted(method: Attributor, classifier: Classifier, data: FitData) -> Attributor:
-    method.restore(method.fit(classifier, data))
-    return method
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -16,8 +16,10 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from transformers import PreTrainedTokenizerFast
 
 from iba.data.examples import Example
+from iba.data.tokens import tokenise
 from iba.errors import UserError
 from iba.experiment import cells
 from iba.parts import Shard, StageTable, Work, compute_in_parts
@@ -256,6 +258,15 @@ def test_parts_of_another_size_are_not_mistaken_for_these(tmp_path: Path, before
     assert not table.parts.exists()
 
 
+def test_other_settings_are_refused_before_training(
+    finished: DictConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iba.stages.finetune.train", lambda _: pytest.fail("trained"))
+    folder = Path(finished.paths.results).parent
+    with pytest.raises(UserError, match=r"classifier made with other settings.*run=NAME"):
+        finetune.run(configured(folder, "finetune.seed=4"))
+
+
 def test_a_weak_classifier_is_refused_until_the_floor_is_lowered(
     finished: DictConfig, tmp_path: Path
 ) -> None:
@@ -296,6 +307,28 @@ def test_a_slow_method_may_take_the_first_instances(finished: DictConfig, tmp_pa
         kept = all_[all_.instance_id.isin(first)]
         np.testing.assert_allclose(few[numbers], kept[numbers], atol=2e-3)
     assert len(run["planted/described/random/attributions.parquet"]) == 6
+
+
+def test_training_rows_are_tokenised_when_a_method_asks_for_them(
+    finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole of a large training split takes minutes and gigabytes."""
+    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache", ignore=lambda *_: ["fitted"])
+    seen: list[str] = []
+
+    def counted(examples: list[Example], tokenizer: PreTrainedTokenizerFast, max_length: int) -> object:
+        seen.extend(e.id for e in examples)
+        return tokenise(examples, tokenizer, max_length)
+
+    for user in ("iba.stages.bench", "iba.stages.finetune", "iba.data.tokens"):
+        monkeypatch.setattr(f"{user}.tokenise", counted)
+    few = ["protocol=described", "method=[iba,random]", "method.iba.settings.n_statistics=5"]
+    cfg = configured(tmp_path, *few)
+    for stage in (finetune, attribute):
+        stage.run(cfg)
+    train = [e.id for e in Bench.open(cfg, "planted").samples.train]
+    assert set(train[:5]) <= set(seen)
+    assert len(set(train) & set(seen)) < len(train) / 2, "type checks of the tests look at a few more"
 
 
 def test_all_operators_and_orders(finished: DictConfig, tmp_path: Path) -> None:

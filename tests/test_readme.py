@@ -68,3 +68,10 @@ def test_every_relative_link_leads_somewhere() -> None:
     text = (ROOT / "README.md").read_text()
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
         assert (ROOT / target).exists(), target
+
+
+def test_conda_installs_what_the_makefile_does() -> None:
+    text = (ROOT / "environment.yml").read_text()
+    pins = re.findall(r"^ +- (\S+==\S+)$", text, re.MULTILINE)
+    assert pins == (ROOT / "requirements.lock").read_text().split()
+    assert "pip install --no-deps -r requirements-data.lock -e ." in text

@@ -36,7 +36,7 @@ from iba.report import (
 from iba.report.claims import Check, conclude, overall
 from iba.report.rows import CELL, Stored, load, per_instance
 from iba.report.timed import read_timed
-from iba.stages import report
+from iba.stages import report, reproduce
 from iba.stats import Resampling
 from iba.store import write_json, write_parquet
 
@@ -439,10 +439,47 @@ def test_the_run_of_another_seed_keeps_its_verdicts_to_itself(tmp_path: Path) ->
     asked = tmp_path / "REPRODUCTION.md"
     for run, copied in (("bge_small/seeds/4", False), ("bge_small", True)):
         write_run(tmp_path, run, ("rte",), ("described",))
-        changes = ("dataset=rte", "protocol=described", "only=[verdicts]", f"run={run}")
-        report.run(configured(tmp_path, *changes, f"report.verdicts={asked}"))
+        changes = ("only=[verdicts]", f"run={run}", f"report.verdicts={asked}")
+        report.run(configured(tmp_path, *changes))
         assert (tmp_path / run / "REPRODUCTION.md").is_file()
         assert asked.is_file() == copied
+
+
+@pytest.mark.parametrize("change", ["dataset=rte", "protocol=described", "method=[iba,ig]"])
+def test_a_part_of_the_papers_cells_does_not_replace_all_verdicts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    run = write_run(tmp_path, datasets=("rte",), protocols=("described",), drops={"iba": 0.3, "ig": 0.2})
+    page = tmp_path / "REPRODUCTION.md"
+    report.run(configured(tmp_path, change, "only=[verdicts]", f"report.verdicts={page}"))
+    assert (run / "REPRODUCTION.md").is_file()
+    assert not page.exists()
+    assert f"{page} stays as it is" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "lost"),
+    [
+        ("dataset=imdb", "agnews"),
+        ("protocol=corrected", "released"),
+        ("method=iba", "ig, lime, random"),
+    ],
+)
+def test_a_report_never_loses_what_the_run_holds(folder: Path, change: str, lost: str) -> None:
+    table = folder / "bge_small" / "table1.md"
+    before = table.read_text()
+    with pytest.raises(UserError, match=f"also holds {lost}: nothing is redrawn"):
+        report.run(configured(folder, *SMALL, change))
+    assert table.read_text() == before
+
+
+def test_reproducing_a_part_of_a_run_ends_with_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stage in ("finetune", "attribute", "degrade", "study"):
+        monkeypatch.setattr(f"iba.stages.reproduce.{stage}.run", lambda _: None)
+    reproduce.run(configured(folder, *SMALL, "dataset=imdb"))
+    assert "also holds agnews: nothing is redrawn" in capsys.readouterr().out
 
 
 def test_the_verdicts_also_go_where_they_are_asked_to(folder: Path, stored: Stored, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -13,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from iba.data import planted
 from iba.data.examples import Example
-from iba.data.tokens import Instance, buckets, collate, tokenise
+from iba.data.tokens import Instance, Tokenised, buckets, collate, tokenise
 from iba.tiny import tiny_tokenizer
 
 
@@ -45,6 +46,20 @@ def test_a_single_text(tokenizer: PreTrainedTokenizerFast) -> None:
     ]
     assert not found.truncated
     assert found.evidence() is None
+
+
+@pytest.mark.parametrize("pair", [None, "It was dull."])
+def test_rows_tokenised_when_asked_for_are_the_same_rows(
+    tokenizer: PreTrainedTokenizerFast, pair: str | None
+) -> None:
+    texts = ["superb", "the lecture was superb", "Anna has a boat and a very long story about it"]
+    examples = [Example(f"train:{i}", text, pair, i % 2) for i, text in enumerate(texts)]
+    known, found = tokenise(examples, tokenizer, 10), Tokenised(examples, tokenizer, 10)
+    assert len(found) == len(known)
+    assert list(found) == known
+    assert found[1:] == known[1:]
+    assert found[5:] == []
+    assert found[np.int64(2)] == found[-1] == known[2]
 
 
 def test_a_pair(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,4 +1,4 @@
-"""Classifiers whose every answer can be worked out by hand."""
+"""Classifiers whose every answer can be worked out by hand, and small helpers for tests of methods."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from iba.attributor import Attributor, FitData
 from iba.data.examples import Example
 from iba.data.tokens import Instance
 from iba.encoder import Classifier
@@ -66,3 +67,9 @@ def instance(
         sequence=tuple(None if s else 0 for s in special),
         truncated=False,
     )
+
+
+def fitted(method: Attributor, classifier: Classifier, data: FitData) -> Attributor:
+    """The method with what it learns from `data`."""
+    method.restore(method.fit(classifier, data))
+    return method

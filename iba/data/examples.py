@@ -134,7 +134,7 @@ def draw_samples(dataset: DictConfig, seed: int) -> Samples:
     """Training, calibration and test examples, drawn without replacement by `seed`.
 
     Calibration rows are set aside from the training split before any training row is drawn,
-    so nothing that is chosen on them (β, noise statistics' check) has been trained on.
+    so nothing that is chosen on them (β) has been trained on.
     """
     train, test = read_split(dataset, "train"), read_split(dataset, "test")
     order = np.random.default_rng([seed, 0]).permutation(len(train))

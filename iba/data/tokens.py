@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import index
+from typing import SupportsIndex, overload
 
 import numpy as np
 import torch
@@ -101,6 +103,27 @@ def tokenise(
             )
         )
     return instances
+
+
+class Tokenised(Sequence[Instance]):
+    """What `tokenise` makes of `examples`, each time it is asked for: of many rows, a method may need few."""
+
+    def __init__(
+        self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int
+    ) -> None:
+        self.examples, self.tokenizer, self.max_length = examples, tokenizer, max_length
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @overload
+    def __getitem__(self, position: SupportsIndex) -> Instance: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[Instance]: ...
+    def __getitem__(self, position: SupportsIndex | slice) -> Instance | list[Instance]:
+        if isinstance(position, slice):
+            return tokenise(self.examples[position], self.tokenizer, self.max_length)
+        return tokenise([self.examples[index(position)]], self.tokenizer, self.max_length)[0]
 
 
 def collate(instances: Sequence[Instance], pad_token_id: int, device: torch.device | str) -> TokenBatch:

@@ -29,6 +29,8 @@ State = Literal["holds", "fails", "open", "missing"]
 Outcome = Literal["reproduced", "not reproduced", "not enough data"]
 
 PAPER_SETS = ("imdb", "mnli_matched", "mnli_mismatched", "agnews", "rte")
+PAPER_METHODS = ("iba", "ig", "lime", "random")
+PROTOCOLS = ("described", "released", "corrected")
 #: Fewer instances than this are not a test of a claim.
 MIN_INSTANCES = 200
 #: Two curves are called alike if their areas differ by less than this (mean probability along the curve).

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import DictConfig
 
 from iba.attributor import FitData
 from iba.data.examples import Samples, draw_samples
-from iba.data.tokens import Instance, tokenise
+from iba.data.tokens import Instance, Tokenised, tokenise
+from iba.degradation import OPERATORS
 from iba.devices import resolve_device, resolve_precision
 from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.experiment import TARGETS, run_folder
+from iba.experiment import TARGETS, datasets, run_folder, selected
 from iba.finetune import Recipe, is_finished
 from iba.parts import Shard
 from iba.pretrained import encoder_identity, load_classifier, new_classifier
+from iba.ranking import Order
 from iba.store import fingerprint, plain
 
 #: Of which classifier the prediction is explained; the degradation test always asks the fine-tuned one.
@@ -42,17 +45,9 @@ class Bench:
     @classmethod
     def open(cls, cfg: DictConfig, name: str) -> Bench:
         """Read the data of the selected data set `name` and draw its samples."""
+        check(cfg)
         dataset = cfg.dataset[name]
-        bench = cls(cfg, dataset, draw_samples(dataset, cfg.seed))
-        bench.check()
-        return bench
-
-    def check(self) -> None:
-        """Raise `UserError` for settings that would otherwise fail only after expensive work."""
-        if self.cfg.target not in TARGETS:
-            raise UserError(f"target={self.cfg.target} is unknown; choose from {', '.join(TARGETS)}.")
-        resolve_precision(self.cfg.precision, resolve_device(self.cfg.device))
-        Shard.parse(str(self.cfg.shard))
+        return cls(cfg, dataset, draw_samples(dataset, cfg.seed))
 
     @property
     def run(self) -> Path:
@@ -136,9 +131,8 @@ class Bench:
     @cached_property
     def fit_data(self) -> FitData:
         """The training rows that methods may learn from."""
-        return FitData(
-            self.tokenised(self.samples.train), self.tokenised(self.samples.calibration), self.cfg.seed
-        )
+        train = Tokenised(self.samples.train, self.classifier.tokenizer, self.max_length)
+        return FitData(train, self.tokenised(self.samples.calibration), self.cfg.seed)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -156,3 +150,39 @@ class Bench:
     def shard(self) -> Shard:
         """This process's share of the work."""
         return Shard.parse(str(self.cfg.shard))
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise `UserError` for settings that would otherwise fail only after expensive work; reads no data."""
+    if cfg.target not in TARGETS:
+        raise UserError(f"target={cfg.target} is unknown; choose from {', '.join(TARGETS)}.")
+    resolve_precision(cfg.precision, resolve_device(str(cfg.device)))
+    Shard.parse(str(cfg.shard))
+    studies = selected(cfg.get("study") or DictConfig({}))
+    _check_degradation("degradation", cfg.degradation)
+    _check_sizes("dataset.{}.n_test", {name: dataset.n_test for name, dataset in datasets(cfg).items()})
+    for name, method in selected(cfg.method).items():
+        _check_sizes(f"method.{name}.n_test.{{}}", method.get("n_test") or {})
+    for name, study in studies.items():
+        _check_degradation(f"study.{name}.degradation", study.degradation)
+        _check_sizes(f"study.{name}.n_test.{{}}", study.n_test)
+
+
+def _check_degradation(setting: str, chosen: DictConfig) -> None:
+    """Known names only, and with them what Table 1 is made of: deletion, most important first."""
+    for part, known, needed in (
+        ("operators", tuple(OPERATORS), "delete"),
+        ("orders", get_args(Order), "most"),
+    ):
+        unknown = [name for name in chosen[part] if name not in known]
+        if unknown:
+            choice = f"choose from [{', '.join(known)}]"
+            raise UserError(f"{setting}.{part}: {unknown[0]!r} is unknown; {choice}.")
+        if needed not in chosen[part]:
+            raise UserError(f"{setting}.{part} must hold {needed!r}, which Table 1 is made of.")
+
+
+def _check_sizes(setting: str, sizes: Mapping[str, Any]) -> None:
+    for name, n in sizes.items():
+        if n is not None and not (isinstance(n, int) and n > 0):
+            raise UserError(f"{setting.format(name)}={n}: give a number of rows from 1 on, or null for all.")

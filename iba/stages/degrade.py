@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from iba.degradation import OPERATORS, Ranked, after_removing, n_removed
+from iba.degradation import Ranked, after_removing, n_removed
 from iba.errors import UserError
 from iba.experiment import Cell, cells, datasets
 from iba.parts import StageTable, Work, compute_in_parts
@@ -25,11 +25,6 @@ CURVE, ERASER = "curve", "eraser"
 
 def run(cfg: DictConfig) -> None:
     """Degrade what is not degraded yet."""
-    unknown = [o for o in cfg.degradation.operators if o not in OPERATORS]
-    if unknown:
-        raise UserError(
-            f"degradation operator {unknown[0]!r} is unknown; choose from {', '.join(OPERATORS)}."
-        )
     for name in datasets(cfg):
         bench = Bench.open(cfg, name)
         first = cache(bench.first)  # one classifier for all cells of a size

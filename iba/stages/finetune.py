@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from iba.data.tokens import Instance, tokenise
+from iba.data.examples import Example
+from iba.data.tokens import tokenise
 from iba.devices import resolve_device
 from iba.experiment import datasets
 from iba.finetune import finetune, is_finished
@@ -25,6 +26,7 @@ def run(cfg: DictConfig) -> None:
     """Fine-tune what is not fine-tuned yet, then store predictions, accuracy and label distributions."""
     for name in datasets(cfg):
         bench = Bench.open(cfg, name)
+        predictions(bench).is_finished()  # refuses a folder made with other settings before any training
         train(bench)
         classify(bench)
 
@@ -70,8 +72,8 @@ def classify(bench: Bench) -> None:
             "n_accuracy": len(rows),
             "accuracy_attributed": float(correct[rows["attributed"]].mean()),
             "labels": labels,
-            "label_distribution": label_shares(bench.scored, labels),
-            "label_distribution_train": label_shares(bench.tokenised(bench.samples.train), labels),
+            "label_distribution": label_shares(bench.samples.scored, labels),
+            "label_distribution_train": label_shares(bench.samples.train, labels),
             "truncated_share": float(rows["truncated"].mean()),
         },
     )
@@ -97,7 +99,7 @@ def prediction_rows(bench: Bench) -> pd.DataFrame:
     )
 
 
-def label_shares(instances: Sequence[Instance], labels: Sequence[str]) -> dict[str, float]:
+def label_shares(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, float]:
     """Share of every class."""
-    counts = Counter(i.example.label for i in instances)
-    return {name: counts[number] / len(instances) for number, name in enumerate(labels)}
+    counts = Counter(example.label for example in examples)
+    return {name: counts[number] / len(examples) for number, name in enumerate(labels)}

@@ -8,6 +8,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from iba.errors import UserError
+from iba.experiment import datasets, run_folder, selected
 from iba.report import (
     agreement,
     claims,
@@ -42,6 +43,8 @@ def run(cfg: DictConfig) -> None:
     unknown = [name for name in wanted if name not in SECTIONS]
     if unknown:
         raise UserError(f"report section {unknown[0]!r} is unknown; choose from {', '.join(SECTIONS)}.")
+    if lost := left_out(cfg):
+        raise UserError(lost)
     stored = load(cfg)
     collect(stored.folder, stored.how, int(cfg.report.n_examples))
     study_collect.collect(stored, int(cfg.report.n_examples))
@@ -57,6 +60,23 @@ def run(cfg: DictConfig) -> None:
     if set(wanted) - {"figures", "methods"}:
         _write_texts(cfg, stored, overview, wanted)
     print(f"{stored.folder}: redrew {', '.join(wanted)}")
+
+
+def left_out(cfg: DictConfig) -> str:
+    """One line on what the run holds and `cfg` does not select, so tables would lose it; empty if nothing.
+
+    Of the methods only the paper's count: the related ones have tables of their own.
+    """
+    stored = [path.parts[-4:-1] for path in run_folder(cfg).glob("*/*/*/degradation.parquet")]
+    lost = {dataset for dataset, _, _ in stored} - {*datasets(cfg), *selected(cfg.evident)}
+    lost |= {protocol for _, protocol, _ in stored} - {*selected(cfg.protocol)}
+    lost |= {method for *_, method in stored if method in claims.PAPER_METHODS} - {*selected(cfg.method)}
+    if not lost:
+        return ""
+    return (
+        f"{run_folder(cfg)} also holds {', '.join(sorted(lost))}: nothing is redrawn without them; "
+        f"select them as well for scripts/report.py, or choose another folder with run=NAME."
+    )
 
 
 def _compared(cfg: DictConfig, stored: Stored) -> methods.Compared:
@@ -80,11 +100,23 @@ def _write_texts(cfg: DictConfig, stored: Stored, overview: Table | None, wanted
         if "verdicts" in wanted:
             # A run under another name, such as that of another seed, keeps its verdicts to itself.
             own = cfg.report.verdicts and str(cfg.run) == str(cfg.preset_name)
-            copy = Path(cfg.report.verdicts) if own else None
-            reproduction.write(stored, judged, copy)
+            if own and not _whole(stored):
+                print(f"{cfg.report.verdicts} stays as it is: not all of the paper's cells are selected.")
+                own = False
+            reproduction.write(stored, judged, Path(cfg.report.verdicts) if own else None)
         if "html" in wanted:
             shown = [*tables, *([overview] if overview else [])]
             html.write(stored, judged, [grid for table in shown for grid in table.grids])
+
+
+def _whole(stored: Stored) -> bool:
+    """Whether all that the claims are judged by is selected, stored or not."""
+    names = stored.names
+    return (
+        names.datasets.keys() >= {*claims.PAPER_SETS}
+        and names.methods.keys() >= {*claims.PAPER_METHODS}
+        and names.protocols.keys() >= {*claims.PROTOCOLS}
+    )
 
 
 def _tables(stored: Stored, tests: pd.DataFrame) -> list[Table]:

@@ -8,6 +8,10 @@ from iba.stages import attribute, degrade, finetune, report, study
 
 
 def run(cfg: DictConfig) -> None:
-    """Fine-tune, attribute, degrade, vary layer and β, and report."""
-    for stage in (finetune, attribute, degrade, study, report):
+    """Fine-tune, attribute, degrade, vary layer and β, and report (unless the run holds more than `cfg`)."""
+    for stage in (finetune, attribute, degrade, study):
         stage.run(cfg)
+    if lost := report.left_out(cfg):
+        print(lost)
+    else:
+        report.run(cfg)
