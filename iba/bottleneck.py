@@ -8,9 +8,9 @@ state with ε ~ N(μ_X, σ_X²). For every instance α is optimised to minimise
 Eq. 5 of the paper writes β on the cross entropy; its own text ("the larger β, the narrower the
 bottleneck"), Appendix D and the released code all mean the form above, which is used here.
 
-Adam's ε is torch's default, 1e-8, as in the released code. One gate's gradient is often smaller than that (the
-KL's is about β/(tokens · features), the cross entropy's vanishes where the classifier is sure), so a first
-step may be far shorter than the learning rate of 1: the longer the text and the smaller β, the shorter.
+Adam's ε is torch's default, 1e-8, as in the released code. One gate's gradient is often smaller than that
+(the KL's is about β/(tokens · features), the cross entropy's vanishes where the classifier is sure), so a
+first step may be far shorter than the learning rate of 1: the longer the text and the smaller β, the shorter.
 """
 
 from __future__ import annotations
