@@ -295,8 +295,12 @@ def compared(difference: float, low: float, high: float, p_holm: float, n: int =
     [
         (compared(0.1, 0.05, 0.15, 0.001), "holds"),
         (compared(-0.1, -0.15, -0.05, 0.001), "fails"),
-        (compared(0.01, -0.02, 0.04, 0.5), "fails"),  # the paper's 0.139 is excluded
-        (compared(0.07, -0.02, 0.16, 0.1), "open"),  # neither 0 nor 0.139 is excluded
+        (compared(0.01, 0.005, 0.015, 0.001), "holds"),  # small, but the claim is one of order
+        (compared(0.01, -0.02, 0.04, 0.5), "open"),  # excluding the paper's 0.139 decides nothing
+        (compared(0.028, -0.001, 0.058, 0.116), "open"),
+        (compared(0.028, 0.001, 0.058, 0.116), "open"),  # nor does an interval that just leaves 0
+        (compared(-0.01, -0.03, 0.019, 0.5), "fails"),  # at most as large as what does not matter
+        (compared(-0.01, -0.03, 0.02, 0.5), "open"),
         (compared(0.1, 0.05, 0.15, 0.001, n=199), "missing"),
         (compared(0.1, 0.05, 0.15, 0.001).assign(second="lime"), "missing"),
     ],
@@ -433,6 +437,14 @@ def test_reproduction_has_every_claim_and_protocol(stored: Stored, folder: Path)
     assert page.count("**`released`: ") == 7
     assert page.count("**`corrected`: ") == 7
     assert "Eq. 5" in page
+    assert page.count(claims.rule(stored.how)) == 1
+
+
+def test_the_page_states_the_rule_of_the_verdicts(stored: Stored, folder: Path) -> None:
+    page = (folder / "bge_small" / "report.html").read_text()
+    assert page.count("otherwise it is open") == 1
+    assert f"below {claims.ALIKE}, too small" in claims.rule(stored.how)
+    assert "p &lt; 0.05" in page
 
 
 def test_the_run_of_another_seed_keeps_its_verdicts_to_itself(tmp_path: Path) -> None:
