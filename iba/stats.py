@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,8 @@ from statsmodels.stats.multitest import multipletests
 
 #: Probabilities are kept this far from 0 and 1 before their log-odds are taken.
 ODDS_EPSILON = 1e-6
+#: The smallest p-value that is printed as a number; below it stands "p < 0.001".
+SMALLEST_P = 0.001
 #: Numbers that one batch of resamples may hold at once (80 MB).
 _BATCH_NUMBERS = 10_000_000
 
@@ -45,6 +47,13 @@ class Resampling:
     def batch(self, numbers_per_resample: int) -> int:
         """Resamples to draw at once."""
         return max(1, min(self.n_resamples, _BATCH_NUMBERS // max(numbers_per_resample, 1)))
+
+    def resolving(self, n_comparisons: int, p_value: float = SMALLEST_P) -> Resampling:
+        """As many permutations as let a family's smallest corrected p-value fall below `p_value`.
+
+        The smallest p-value is 2/(resamples + 1), and Holm multiplies it by the number of comparisons.
+        """
+        return replace(self, n_resamples=max(self.n_resamples, math.ceil(2 * n_comparisons / p_value)))
 
 
 def resampling(cfg: DictConfig) -> Resampling:

@@ -163,6 +163,42 @@ def test_pairs_are_one_holm_family() -> None:
     assert turned["ci_low"] < turned["difference"] < turned["ci_high"]
 
 
+def test_two_measures_are_two_families(stored: Stored, folder: Path) -> None:
+    tests = comparisons.all_pairs(stored)
+    sizes = tests.groupby(["protocol", "dataset", "measure"], sort=False).size()
+    assert list(sizes.index.get_level_values("measure")) == ["drop_11", "area_over"] * 4
+    assert (sizes == 6).all()
+    alone = comparisons.pairs(stored.matrix("corrected", "imdb", "area_over"), stored.how)
+    cell = tests[(tests["protocol"] == "corrected") & (tests["dataset"] == "imdb")]
+    kept = cell[cell["measure"] == "area_over"]
+    np.testing.assert_allclose(kept["difference"], alone["difference"])
+    np.testing.assert_allclose(kept["p_holm"], alone["p_holm"])
+    csv = pd.read_csv(folder / "bge_small" / "tests.csv")
+    assert list(csv.columns[:5]) == ["protocol", "dataset", "measure", "first", "second"]
+    assert len(csv) == len(tests)
+
+
+def test_the_drop_decides_claims_and_bold_whatever_the_area_says(stored: Stored) -> None:
+    tests = comparisons.all_pairs(stored)
+    turned = tests.assign(difference=tests["difference"].where(tests["measure"] == "drop_11", -1.0))
+    for order in (turned, turned.iloc[::-1]):
+        check = claims.larger(stored, order, "corrected", "imdb", "iba", "ig")
+        assert check.text.startswith("IMDB: IBA − IG = 0.100")
+        lines = table1.grids(stored, table1.table(stored), order)[0].rows
+        assert {line[1] for line in lines if "**" in line[3]} == {"IBA"}
+
+
+def test_a_large_difference_has_the_smallest_p_value_that_is_printed() -> None:
+    """With 300 resamples the smallest p-value of six pairs would be 0.04, of 29 layers 0.19."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({name: place + rng.normal(0, 0.1, 60) for place, name in enumerate("abcd")})
+    found = comparisons.pairs(table, HOW)
+    assert {text.p_value(p) for p in found["p_holm"]} == {"p < 0.001"}
+    drops = pd.DataFrame({layer: rng.normal(0, 0.01, 200) for layer in range(1, 13)})
+    drops += pd.Series({8: 0.5, 9: 0.5, 1: 0.3}).reindex(drops.columns, fill_value=0.0)
+    assert all("p < 0.001" in check.text for check in claims.layer_checks(drops, HOW))
+
+
 def test_tex_escapes_what_latex_reads() -> None:
     grid = text.Grid("100 % of p̄", ["a_b"], [["**0.5** & `x_y`"]], ["β − 1"])
     found = text.latex(grid, "t")
@@ -285,7 +321,8 @@ def test_a_claim_over_its_protocols(outcomes: str, words: str) -> None:
 
 def compared(difference: float, low: float, high: float, p_holm: float, n: int = 300) -> pd.DataFrame:
     """One stored comparison of IBA with IG on IMDB under `corrected`."""
-    row = {"protocol": "corrected", "dataset": "imdb", "first": "iba", "second": "ig", "n": n}
+    row = {"protocol": "corrected", "dataset": "imdb", "measure": "drop_11", "first": "iba", "second": "ig"}
+    row |= {"n": n}
     numbers = {"difference": difference, "ci_low": low, "ci_high": high, "p_value": p_holm, "p_holm": p_holm}
     return pd.DataFrame([row | numbers | {"effect_size": 0.5}])
 
