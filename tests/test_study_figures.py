@@ -430,7 +430,28 @@ def test_c5_needs_x_alone(stored: Stored, tmp_path: Path) -> None:
     points = {"beta=1e-07": falling(200, 0.2)}
     found = verdict(tmp_path, stored, "betas", points, {"random": falling(200, 0.2)})
     assert found.outcome == "not enough data"
-    assert "no X alone" in found.checks[0].text
+    assert "nothing for “X alone”" in found.checks[0].text
+
+
+def test_x_alone_is_named_by_the_stored_settings(stored: Stored, tmp_path: Path) -> None:
+    """Not by the protocol: the same protocol may have been run with either."""
+    names = {"features": "norm of the standardised X", "layer_input": "norm of the layer's update"}
+    for noise, name in names.items():
+        folder = tmp_path / noise
+        points, references = {"beta=1e-07": falling(4, 0.2)}, {"hidden_norm": falling(4, 0.1)}
+        write_study(folder, "betas", "released", points, references, noise)
+        there = replace(stored, folder=folder)
+        assert name in claims.small_beta(there, pd.DataFrame(), "released").checks[0].text
+        assert f"for “X alone” stands the {name} (as released)" in figure2.caption(there, "b")
+        with drawing.look():
+            figure = figure2.draw_betas(there, study_rows.load(there, "betas"))
+        labels = {label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]}
+        assert name in labels
+        assert not any("alone" in label for label in labels)
+    path = folder / "studies/betas/imdb/released/hidden_norm/reference/attributions.json"
+    path.unlink()
+    (rows,) = study_rows.load(replace(stored, folder=folder), "betas")
+    assert rows.x_alone() == "norm of X (not recorded)"
 
 
 def test_claims_on_studies_without_any(stored: Stored, tmp_path: Path) -> None:

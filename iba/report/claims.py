@@ -21,7 +21,7 @@ from scipy import stats
 from iba.report import study_rows
 from iba.report.comparisons import by_drop, signed
 from iba.report.rows import Stored
-from iba.report.study_rows import StudyRows
+from iba.report.study_rows import X_ALONE, StudyRows
 from iba.report.text import interval, number, p_value
 from iba.stats import Interval, Resampling, effect_size, holm, mean_interval, ratio_interval, sign_flip_test
 from iba.store import read_parquet
@@ -41,8 +41,6 @@ MOVE = 0.05
 MOST = 0.5
 #: The paper's two best layers.
 BEST_LAYERS = (8, 9)
-#: X alone: the norm of the hidden state as attribution, without any optimisation.
-X_ALONE = "hidden_norm"
 
 
 @dataclass(frozen=True)
@@ -248,11 +246,12 @@ def small_beta(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
         return conclude("C5", protocol, [])
     small = {beta: point for beta, point in rows.points.items() if float(beta) <= 1.0000001e-6}
     if X_ALONE not in rows.references or not small:
-        return conclude("C5", protocol, [Check("missing", "no β ≤ 1e-6 or no X alone among the stored rows")])
+        lacking = "no β ≤ 1e-6 or nothing for “X alone” among the stored rows"
+        return conclude("C5", protocol, [Check("missing", lacking)])
     areas_x = rows.references[X_ALONE].numbers["area_over"]
     checks = [
         _near_zero(
-            f"β = {beta:.0e} − X alone, area over the curve",
+            f"β = {beta:.0e} − {rows.x_alone()}, area over the curve",
             mean_interval((point.numbers["area_over"] - areas_x).to_numpy(float), stored.how),
             ALIKE,
         )
@@ -408,8 +407,11 @@ CLAIMS = (
     Claim(
         "C5",
         "β ≤ 1e-6 behaves like X alone",
-        f"β study: equivalence of the areas over the curve, the interval of the paired difference "
-        f"inside ±{ALIKE}.",
+        "β study: equivalence of the areas over the curve, the interval of the paired difference "
+        f"inside ±{ALIKE}. For the paper's “X alone”, which it does not define, stands what IBA ranks "
+        "tokens by before its first step: under per-feature noise the norm of the standardised X, "
+        "‖(X − μ)/σ‖; under the released code's noise the norm of the layer's update, ‖X_l − X_(l−1)‖. Each "
+        "check names its own.",
         small_beta,
     ),
     Claim(

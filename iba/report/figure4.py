@@ -20,11 +20,9 @@ from iba.report.study_panels import (
     DROP,
     colour_bar,
     colours,
-    curves,
     draw_curves,
     draw_levels,
     draw_track,
-    levels,
     sample,
     title,
     track,
@@ -47,13 +45,13 @@ def draw(
     every = sorted({layer for rows in study for layer in rows.points})
     colour = colours([layer for layer in every if chosen is None or layer in chosen])
     for axes, rows in zip(grid, study, strict=True):
-        draw_curves(axes[0], curves(rows), colour)
+        draw_curves(axes[0], rows, colour)
         axes[0].set_title(title(stored, rows))
         axes[0].set_ylabel("normalised drop $\\bar{d}$")
         for panel, score in zip(axes[1:], scores, strict=True):
             if (found := track(rows, score, stored.how)) is not None:
                 draw_track(panel, found, colour)
-            draw_levels(panel, levels(rows, score, stored.how))
+            draw_levels(panel, rows, score, stored.how)
             panel.set_ylabel(AXIS[score])
             panel.xaxis.set_major_locator(MultipleLocator(1 if len(every) <= 12 else 4))
             panel.tick_params(axis="x", labelsize=5.5)
