@@ -419,6 +419,7 @@ def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
     run = {"iba": {"n_steps": 10, "beta": 1e-5}, "ig": {}, "lime": {"n_samples": n_samples}}
     rows = [
         {"operation": method, "dataset": dataset, "layer": at, "precision": precision, "ours_ms": ms * slower}
+        | {"n": 4, "mean_tokens": 40.0 + number}
         for number, dataset in enumerate(claims.PAPER_SETS[:n_sets])
         for method, ms, at in (("ig", 10.0, None), ("iba", iba_ms + number, 9), ("lime", 40.0, None))
         for precision, slower in (("fp32", 9.0), ("bf16", 1.0))
@@ -440,7 +441,28 @@ def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
     run_rows = replace(stored, cells=cells, timed=read_timed(tmp_path, {"name": "m"}))
     verdict = claims.cost_between(run_rows, pd.DataFrame(), "corrected")
     assert verdict.outcome == outcome
-    assert ("benchmark on a CPU" in verdict.checks[1].text) == (outcome != "not enough data")
+    said = verdict.checks[1].text
+    assert ("benchmark on a CPU in bf16, 4 texts per data set, of 40 to 44 tokens" in said) == (
+        outcome != "not enough data"
+    )
+    if outcome != "not enough data":
+        own = f"IMDB alone {40 / iba_ms:.2f} (paper, 25,000 instances of IMDB's size: 1.30)"
+        assert own in said
+        assert "geometric mean over 5 data sets" in said
+
+
+def test_times_of_two_precisions_are_not_mixed(tmp_path: Path) -> None:
+    """IBA is faster in bf16, LIME in fp32; fp32 is faster over both, so both times are fp32's."""
+    times = {("iba", "fp32"): 30.0, ("iba", "bf16"): 20.0, ("lime", "fp32"): 40.0, ("lime", "bf16"): 90.0}
+    rows = [
+        {"operation": m, "dataset": "imdb", "layer": 9, "precision": p, "ours_ms": ms, "n": 4}
+        for (m, p), ms in times.items()
+    ]
+    pd.DataFrame(rows).assign(mean_tokens=50.0).to_csv(tmp_path / "cpu.csv", index=False)
+    settings = {"model": {"name": "m"}, "methods": {}, "device": "a CPU"}
+    write_json(tmp_path / "cpu.json", {"settings": settings})
+    (timed,) = read_timed(tmp_path, {"name": "m"})
+    assert (timed.precision, timed.ratios(["imdb"], "iba", "lime")) == ("fp32", {"imdb": 40 / 30})
 
 
 @pytest.mark.parametrize(
