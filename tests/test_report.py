@@ -199,6 +199,36 @@ def test_a_large_difference_has_the_smallest_p_value_that_is_printed() -> None:
     assert all("p < 0.001" in check.text for check in claims.layer_checks(drops, HOW))
 
 
+def test_the_notes_say_what_the_records_say(stored: Stored, folder: Path, tmp_path: Path) -> None:
+    """The rule and rows of β, the precision, and on which data sets two protocols share their scores."""
+    cells = {key: dict(record) for key, record in stored.cells.items()}
+    for (protocol, dataset, method), record in cells.items():
+        record["settings"] = record["settings"] | {"precision": "bf16"}
+        if (protocol, method) == ("corrected", "iba"):
+            learned = {"beta": 1.0, "beta_grid": [0.1, 1.0], "n_calibration": 64}
+            record["provenance"] = record["provenance"] | {"learned": learned}
+        if (protocol, method) == ("corrected", "random") or (protocol, dataset, method) == (
+            "corrected", "imdb", "ig"
+        ):  # fmt: skip
+            record["same_as"] = f"{dataset}/released/{method}"
+    found = "\n".join(table1.notes(replace(stored, cells=cells)))
+    assert "the largest mean drop at 11 %, Table 1's own measure, on 64 held-out training rows" in found
+    assert "IBA (`corrected`): IMDB 1*, AG News 1*. Methods not named here, IG and LIME among them" in found
+    assert "Attributions and probabilities computed in bf16." in found
+    assert (
+        "the same scores: IG under `corrected` and `released` (IMDB); "
+        "Random under `corrected` and `released` (IMDB, AG News)."
+    ) in found
+    assert "computed in" not in "\n".join(table1.notes(stored)), "nothing is recorded there"
+    page = reproduction.render(replace(stored, cells=cells), [])
+    assert "largest mean drop at 11 % on 64 held-out training rows" in page
+    assert "IG and LIME have nothing tuned this way" in page
+    path = tmp_path / "imdb" / "corrected" / "iba" / "degradation.json"
+    write_json(path, {"settings": {"precision": "fp32"}})
+    both = "\n".join(table1.notes(replace(stored, cells=cells, folder=tmp_path)))
+    assert "computed in bf16 and fp32" in both
+
+
 def test_tex_escapes_what_latex_reads() -> None:
     grid = text.Grid("100 % of p̄", ["a_b"], [["**0.5** & `x_y`"]], ["β − 1"])
     found = text.latex(grid, "t")

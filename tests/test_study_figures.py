@@ -332,7 +332,11 @@ def test_a_caption_names_the_beta_chosen_for_every_layer(stored: Stored) -> None
     assert figure4.chosen_betas(stored, rows) == ""
     learned = {layer: {"beta": 0.1 * layer, "n_calibration": 16} for layer in rows.points}
     found = figure4.chosen_betas(stored, replace(rows, learned=learned))
-    assert "IMDB, as described: β chosen for every layer on 16 training rows: 0.1, 0.2, 0.3" in found
+    assert "IMDB, as described: β chosen for every layer by the largest mean drop" in found
+    assert "on 16 held-out training rows: 0.1, 0.2, 0.3" in found
+    verdict = claims.conclude_study("C4", "corrected", replace(rows, learned=learned), [])
+    assert verdict.statement.endswith("; β chosen for each point on 16 held-out training rows")
+    assert "training rows" not in claims.conclude_study("C4", "described", rows, []).statement
 
 
 def test_every_figure_has_a_caption(stored: Stored, tmp_path: Path) -> None:

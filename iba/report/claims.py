@@ -195,10 +195,11 @@ def study_on_imdb(stored: Stored, study: str, protocol: str) -> StudyRows | None
 
 
 def conclude_study(claim: str, protocol: str, rows: StudyRows, checks: Sequence[Check]) -> Verdict:
-    """As `conclude`; the statement says where the study cut its texts."""
+    """As `conclude`; the statement says where the study cut its texts and on how many rows it chose β."""
     verdict = conclude(claim, protocol, checks)
     cut = f"; texts cut at {rows.cut} tokens" if rows.cut else ""
-    return replace(verdict, statement=f"{verdict.statement}{cut}")
+    chosen = f"; β chosen for each point on {rows.n_calibration} held-out training rows"
+    return replace(verdict, statement=f"{verdict.statement}{cut}{chosen if rows.n_calibration else ''}")
 
 
 def best_layers(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:

@@ -86,13 +86,13 @@ def caption(stored: Stored) -> str:
 
 def chosen_betas(stored: Stored, rows: StudyRows) -> str:
     """A sentence on the β of every layer where it was chosen on training rows; else nothing."""
-    learned = [rows.learned[layer] for layer in rows.points]
-    if not all("beta" in values for values in learned):
+    if rows.n_calibration is None:
         return ""
-    betas = ", ".join(f"{float(values['beta']):g}" for values in learned)
+    betas = ", ".join(f"{float(rows.learned[layer]['beta']):g}" for layer in rows.points)
+    where = f"{stored.names.datasets[rows.dataset]}, {stored.names.protocols[rows.protocol]}"
     return (
-        f" {stored.names.datasets[rows.dataset]}, {stored.names.protocols[rows.protocol]}: β chosen for "
-        f"every layer on {int(learned[0]['n_calibration'])} training rows: {betas}."
+        f" {where}: β chosen for every layer by the largest mean drop at 11 % on "
+        f"{rows.n_calibration} held-out training rows: {betas}."
     )
 
 

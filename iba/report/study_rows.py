@@ -74,6 +74,13 @@ class StudyRows:
         """Instances per point."""
         return len(next(iter(self.points.values())).curve)
 
+    @property
+    def n_calibration(self) -> int | None:
+        """Held-out training rows on which β was chosen for every point; None where it was not."""
+        found = [self.learned.get(value, {}) for value in self.points]
+        chosen = all("beta" in values for values in found)
+        return int(found[0]["n_calibration"]) if chosen else None
+
     def matrix(self, column: str) -> pd.DataFrame:
         """One per-instance number: instances × points that have it."""
         return pd.DataFrame({v: p.numbers[column] for v, p in self.points.items() if column in p.numbers})
