@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,12 +20,14 @@ from fake_results import (
     write_classifier,
     write_run,
 )
+from matplotlib.figure import Figure
 
 from iba.errors import UserError
 from iba.report import (
     claims,
     collect,
     comparisons,
+    drawing,
     examples,
     figure1,
     html,
@@ -575,6 +578,40 @@ def test_the_page_is_self_contained_and_shows_the_instances(folder: Path) -> Non
 
 def test_text_from_data_is_escaped() -> None:
     assert html.markup("<b> & **x** `y`") == "&lt;b&gt; &amp; <strong>x</strong> <code>y</code>"
+
+
+def test_a_protocol_of_its_own_file_has_limits_of_its_own(stored: Stored) -> None:
+    """Flat curves under one protocol do not leave its panels empty because another's fall far."""
+    steps = np.linspace(0, 1, 3)
+    curves = {"released": [1.0, 0.9, 0.8], "corrected": [1.0, -3.0, 0.0]}
+    panels = {
+        (protocol, dataset): figure1.Panel(["iba"], steps, np.array([c]), np.array([c]), np.array([c]), 9)
+        for protocol, c in curves.items()
+        for dataset in stored.datasets
+    }
+    with drawing.look():
+        flat = figure1.draw(stored, ["released"], panels, "d")
+        both = figure1.draw(stored, ["released", "corrected"], panels, "d")
+    assert flat.axes[0].get_ylim()[0] == pytest.approx(0.8 - 0.008)
+    assert both.axes[0].get_ylim()[0] == pytest.approx(-3 - 0.16)
+
+
+def test_every_figure_names_encoder_and_preset(stored: Stored, folder: Path, tmp_path: Path) -> None:
+    assert stored.made_with == "bge-small-en-v1.5, preset bge_small"
+    write_run(tmp_path, "bge_small/seeds/4", ("rte",), ("described",))
+    other = load(configured(tmp_path, "dataset=rte", "protocol=described", "run=bge_small/seeds/4"))
+    assert other.made_with.endswith("preset bge_small, run bge_small/seeds/4")
+    with drawing.look():
+        figure = Figure(figsize=(4, 2), layout="constrained")
+        figure.subplots()
+        png, pdf = drawing.save(figure, tmp_path / "one", stored.made_with)
+    across, up = 4 * 220, round((2 + drawing._FOOT) * 220)
+    pixels = matplotlib.image.imread(png)
+    assert pixels.shape[:2] == pytest.approx((up, across), abs=1)
+    foot = pixels[-round(drawing._FOOT * 220) :, :, :3]
+    assert foot.min() < 0.6, "something is printed there"
+    assert (foot[-2:] == 1).all(), "and not cut off"
+    assert pdf.is_file()
 
 
 def test_wide_intervals_are_cut_at_the_frame() -> None:

@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -354,6 +355,34 @@ def test_every_figure_has_a_caption(stored: Stored, tmp_path: Path) -> None:
     assert "n = 8, texts cut at 64 tokens" in found[2]
     assert "IMDB 8" in found[0]
     assert captions.caption(stored, "new_figure") == "New, figure; with intervals."
+
+
+def test_curves_without_intervals_are_said_to_be_so(stored: Stored) -> None:
+    for caption in (figure4.caption(stored), figure2.caption(stored, "a"), figure2.caption(stored, "b")):
+        assert "the curves are means without intervals" in caption
+    with drawing.look():
+        figures = (
+            figure4.draw(stored, study_rows.load(stored, "layers")),
+            figure2.draw_betas(stored, study_rows.load(stored, "betas")),
+        )
+    for figure in figures:
+        assert any("(means, without intervals)" in axes.get_xlabel() for axes in figure.axes)
+
+
+def test_the_layers_of_an_axis_do_not_run_together(stored: Stored) -> None:
+    with drawing.look():
+        figure = figure4.draw(stored, study_rows.load(stored, "layers"))
+        figure.draw_without_rendering()
+        bottom = [axes for axes in figure.axes if axes.get_xlabel() == "bottleneck after layer"]
+        assert len(bottom) == 2
+        for axes in bottom:
+            low, high = axes.get_xlim()
+            marks = [tick.label1 for tick in axes.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+            boxes = [label.get_window_extent() for label in marks]
+            gaps = [right.x0 - left.x1 for left, right in pairwise(boxes)]
+            letter = boxes[-1].width / 2
+            assert [label.get_text() for label in marks] == ["2", "4", "6", "8", "10", "12"]
+            assert min(gaps) > letter / 2
 
 
 def test_the_legend_fits_a_figure_of_one_panel(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from iba.report.study_panels import (
     AREA,
     AXIS,
     DROP,
+    REMOVED,
     colour_bar,
     colours,
     draw_curves,
@@ -85,7 +86,7 @@ def draw_betas(stored: Stored, study: Sequence[StudyRows]) -> Figure:
     for column, rows in zip(grid.T, study, strict=True):
         column[0].set_title(title(stored, rows))
         draw_curves(column[0], rows, colour)
-        column[0].set_xlabel("tokens removed (%), most important first")
+        column[0].set_xlabel(REMOVED)
         for axes, quantity in zip(column[1:], _QUANTITIES, strict=True):
             _draw_quantity(axes, stored, rows, quantity, colour)
             _beta_axis(axes, list(colour))
@@ -152,8 +153,9 @@ def caption(stored: Stored, part: str) -> str:
         "(dash-dotted: before the optimisation); corrected selects its β on training rows"
         + "".join(f"; for “X alone” stands the {name}" for name in _stand_ins(stored, study))
     )
+    bare = "; the curves are means without intervals, which would cover one another"
     betas = "".join(figure4.chosen_betas(stored, rows) for rows in study) if part == "a" else ""
-    return f"Figure 2{part}. {what}, with {confidence} bootstrap intervals; {samples}.{betas}"
+    return f"Figure 2{part}. {what}, with {confidence} bootstrap intervals{bare}; {samples}.{betas}"
 
 
 def _stand_ins(stored: Stored, study: Sequence[StudyRows]) -> list[str]:
@@ -171,7 +173,9 @@ def write(stored: Stored) -> list[Path]:
     with look():
         if layers := load(stored, figure4.STUDY):
             chosen = selected_layers(layers)
-            paths += save(figure4.draw(stored, layers, chosen, (DROP,)), folder / "figure2a")
+            paths += save(
+                figure4.draw(stored, layers, chosen, (DROP,)), folder / "figure2a", stored.made_with
+            )
         if betas := load(stored, STUDY):
-            paths += save(draw_betas(stored, betas), folder / "figure2b")
+            paths += save(draw_betas(stored, betas), folder / "figure2b", stored.made_with)
     return paths

@@ -18,6 +18,7 @@ from iba.report.study_panels import (
     AREA,
     AXIS,
     DROP,
+    REMOVED,
     colour_bar,
     colours,
     draw_curves,
@@ -53,11 +54,11 @@ def draw(
                 draw_track(panel, found, colour)
             draw_levels(panel, rows, score, stored.how)
             panel.set_ylabel(AXIS[score])
-            panel.xaxis.set_major_locator(MultipleLocator(1 if len(every) <= 12 else 4))
-            panel.tick_params(axis="x", labelsize=5.5)
+            panel.xaxis.set_major_locator(MultipleLocator(2 if len(every) <= 12 else 4))
+            panel.xaxis.set_minor_locator(MultipleLocator(1))
     for score_axes in grid[:, 1:].T:
         _share_y(list(score_axes))
-    grid[-1, 0].set_xlabel("tokens removed (%), most important first")
+    grid[-1, 0].set_xlabel(REMOVED)
     for panel in grid[-1, 1:]:
         panel.set_xlabel("bottleneck after layer")
     colour_bar(figure, list(grid[:, 0]), colour, [str(layer) for layer in colour], "bottleneck after layer")
@@ -80,7 +81,8 @@ def caption(stored: Stored) -> str:
         "Figure 4. The bottleneck after every layer: normalised drop while tokens are removed, most "
         "important first (one colour per layer), mean drop of the target's probability at 11 % and "
         f"mean area over its curve, with {100 * stored.how.confidence:g} % bootstrap "
-        f"intervals; {'; '.join(samples)}.{''.join(chosen_betas(stored, r) for r in load(stored, STUDY))}"
+        "intervals; the curves are means without intervals, which would cover one another; "
+        f"{'; '.join(samples)}.{''.join(chosen_betas(stored, r) for r in load(stored, STUDY))}"
     )
 
 
@@ -101,4 +103,4 @@ def write(stored: Stored) -> list[Path]:
     if not (study := load(stored, STUDY)):
         return []
     with look():
-        return save(draw(stored, study), stored.folder / "figures" / "figure4")
+        return save(draw(stored, study), stored.folder / "figures" / "figure4", stored.made_with)

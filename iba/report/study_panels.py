@@ -27,9 +27,11 @@ from iba.stats import Interval, Resampling, mean_interval, percentiles, resample
 _MARKS = {
     "random": Mark("0.5", ":", "x"),
     "norm of the standardised X": Mark("black", (0, (4, 1.5)), "D"),
-    "norm of the layer's update": Mark("0.3", (0, (5, 1, 1, 1)), "s"),
+    "norm of the layer's update": Mark("0.3", (0, (8, 2)), "s"),
 }
 DROP, AREA = "drop_11", "area_over"
+#: The axis under the curves, which are too many for bands.
+REMOVED = "tokens removed (%), most important first\n(means, without intervals)"
 #: What the scores are called on an axis.
 AXIS = {DROP: "drop at 11 %", AREA: "area over curve"}
 #: The lightest end of the map is too faint on white.
