@@ -292,7 +292,8 @@ def _slower(stored: Stored, protocol: str, fast: str, slow: str) -> Check:
     if len(found) < len(PAPER_SETS):
         return Check(
             "missing",
-            f"{what}: timed on one device by one version on {len(found)} of {len(PAPER_SETS)} data sets",
+            f"{what}: timed on one device, in one precision, by one version on {len(found)} of "
+            f"{len(PAPER_SETS)} data sets",
         )
     logs = np.log(list(found.values()))
     spread = stats.t.interval(stored.how.confidence, len(logs) - 1, logs.mean(), stats.sem(logs))
@@ -431,7 +432,7 @@ CLAIMS = (
         "IBA's cost lies between IG's and LIME's",
         "Ratios of wall-clock seconds per instance on one device by one version of the code (IBA / IG and "
         "LIME / IBA), from the benchmark where it timed the same methods: t interval of the mean log ratio "
-        "over the five data sets, wholly above 1. Texts are cut as in Table 2 and few are timed; the paper's "
+        "over the five data sets, wholly above 1. Each line says what was timed; the paper's "
         "hours are for 25,000 texts of IMDB's length on one GPU, so IMDB's own ratio is printed beside them.",
         cost_between,
     ),
