@@ -2,9 +2,10 @@
 
 Everything here works on plain arrays with one row per instance. Intervals are percentile bootstrap
 intervals (they never leave the range of the data, they exist for constant data, and their cost is linear
-in the number of instances). Pairs of methods are compared by a sign-flip permutation test of the mean
-difference: it tests the very number that the tables print, makes no assumption about its distribution
-and, unlike Wilcoxon's test of ranks, is not disturbed by the many instances that do not change at all.
+in the number of instances); the few fine-tuning seeds have a t interval. Pairs of methods are compared by a
+sign-flip permutation test of the mean difference: it tests the very number that the tables print, makes no
+assumption about its distribution and, unlike Wilcoxon's test of ranks, is not disturbed by the many
+instances that do not change at all.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,10 @@ from statsmodels.stats.multitest import multipletests
 
 #: Probabilities are kept this far from 0 and 1 before their log-odds are taken.
 ODDS_EPSILON = 1e-6
+#: Fewer fine-tuning seeds say too little of their own spread for an interval.
+MIN_SEEDS = 3
+#: The smallest p-value that is printed as a number; below it stands "p < 0.001".
+SMALLEST_P = 0.001
 #: Numbers that one batch of resamples may hold at once (80 MB).
 _BATCH_NUMBERS = 10_000_000
 
@@ -45,6 +50,13 @@ class Resampling:
     def batch(self, numbers_per_resample: int) -> int:
         """Resamples to draw at once."""
         return max(1, min(self.n_resamples, _BATCH_NUMBERS // max(numbers_per_resample, 1)))
+
+    def resolving(self, n_comparisons: int, p_value: float = SMALLEST_P) -> Resampling:
+        """As many permutations as let a family's smallest corrected p-value fall below `p_value`.
+
+        The smallest p-value is 2/(resamples + 1), and Holm multiplies it by the number of comparisons.
+        """
+        return replace(self, n_resamples=max(self.n_resamples, math.ceil(2 * n_comparisons / p_value)))
 
 
 def resampling(cfg: DictConfig) -> Resampling:
@@ -124,23 +136,28 @@ def percentiles(
     return np.asarray(low), np.asarray(high)
 
 
-def hierarchical_interval(values: Float[np.ndarray, "seeds n"], how: Resampling) -> Interval:
-    """Mean over fine-tuning seeds and instances, both resampled.
+def crossed_interval(values: Float[np.ndarray, "seeds n"], how: Resampling) -> Interval:
+    """Mean over fine-tuning seeds and instances, both samples; a t interval, none below `MIN_SEEDS` seeds.
 
-    The instances are the same under every seed, so the two factors are crossed: every resample draws
-    seeds and, independently, instances, and averages the sub-table that they pick (Owen 2007, "The
-    pigeonhole bootstrap"; slightly conservative). `n` is the number of instances.
+    The instances are the same under every seed. Their noise is therefore common to the means of the seeds,
+    whose spread alone would miss it: the squared standard error is the sum of those of the mean over seeds
+    and of the mean over instances, with Welch's and Satterthwaite's degrees of freedom. Both count the
+    interaction of seeds and instances. Simulated with three seeds and a nominal 95 %, it covers the mean in
+    92 to 95 % of experiments, whatever the share of the seeds in the variance (the t interval of the seed
+    means alone in 0 to 95 %). A bootstrap of so few seeds is too narrow: it shrinks their variance by
+    (seeds − 1)/seeds and knows no t quantile. `n` is the number of instances.
     """
     n_seeds, n = values.shape
-    rng, size = how.rng(), how.batch(n)
-    draws = []
-    for start in range(0, how.n_resamples, size):
-        rows = min(size, how.n_resamples - start)
-        by_seed = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=rows) / n_seeds
-        by_instance = rng.multinomial(n, np.full(n, 1 / n), size=rows) / n
-        draws.append(((by_seed @ values) * by_instance).sum(1))
-    low, high = percentiles(np.concatenate(draws), how)
-    return Interval(float(values.mean()), float(low), float(high), n)
+    mean = float(values.mean())
+    if n_seeds < MIN_SEEDS or n < 2:
+        return Interval(mean, math.nan, math.nan, n)
+    of_seeds, of_instances = (float(stats.sem(values.mean(axis))) ** 2 for axis in (1, 0))
+    variance = of_seeds + of_instances
+    if not variance:
+        return Interval(mean, mean, mean, n)
+    freedom = variance**2 / (of_seeds**2 / (n_seeds - 1) + of_instances**2 / (n - 1))
+    low, high = stats.t.interval(how.confidence, freedom, mean, math.sqrt(variance))
+    return Interval(mean, float(low), float(high), n)
 
 
 def sign_flip_test(differences: Float[np.ndarray, "k n"], how: Resampling) -> Float[np.ndarray, " k"]:

@@ -148,7 +148,7 @@ def write_study(
     for point, curves in points.items():
         write_point(run, study, protocol, f"iba/{point}", curves, noise)
     for method, curves in (references or {}).items():
-        write_point(run, study, protocol, f"{method}/reference", curves)
+        write_point(run, study, protocol, f"{method}/reference", curves, noise)
 
 
 def write_study_scores(
@@ -212,4 +212,6 @@ def write_point(
     folder = run / "studies" / study / "imdb" / protocol / method / value
     write_parquet(folder / "degradation.parquet", degradation(protocol, "imdb", method, curves))
     settings = {"max_length": 64, "method": {"layer": 0.75, "beta": 1e-5, "noise": noise}}
+    if method == "hidden_norm":
+        settings["method"] = {"of": "standardised" if noise == "features" else "update"}
     write_json(folder / "attributions.json", {"settings": settings, "provenance": {}})

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,12 +20,14 @@ from fake_results import (
     write_classifier,
     write_run,
 )
+from matplotlib.figure import Figure
 
 from iba.errors import UserError
 from iba.report import (
     claims,
     collect,
     comparisons,
+    drawing,
     examples,
     figure1,
     html,
@@ -163,6 +166,72 @@ def test_pairs_are_one_holm_family() -> None:
     assert turned["ci_low"] < turned["difference"] < turned["ci_high"]
 
 
+def test_two_measures_are_two_families(stored: Stored, folder: Path) -> None:
+    tests = comparisons.all_pairs(stored)
+    sizes = tests.groupby(["protocol", "dataset", "measure"], sort=False).size()
+    assert list(sizes.index.get_level_values("measure")) == ["drop_11", "area_over"] * 4
+    assert (sizes == 6).all()
+    alone = comparisons.pairs(stored.matrix("corrected", "imdb", "area_over"), stored.how)
+    cell = tests[(tests["protocol"] == "corrected") & (tests["dataset"] == "imdb")]
+    kept = cell[cell["measure"] == "area_over"]
+    np.testing.assert_allclose(kept["difference"], alone["difference"])
+    np.testing.assert_allclose(kept["p_holm"], alone["p_holm"])
+    csv = pd.read_csv(folder / "bge_small" / "tests.csv")
+    assert list(csv.columns[:5]) == ["protocol", "dataset", "measure", "first", "second"]
+    assert len(csv) == len(tests)
+
+
+def test_the_drop_decides_claims_and_bold_whatever_the_area_says(stored: Stored) -> None:
+    tests = comparisons.all_pairs(stored)
+    turned = tests.assign(difference=tests["difference"].where(tests["measure"] == "drop_11", -1.0))
+    for order in (turned, turned.iloc[::-1]):
+        check = claims.larger(stored, order, "corrected", "imdb", "iba", "ig")
+        assert check.text.startswith("IMDB: IBA − IG = 0.100")
+        lines = table1.grids(stored, table1.table(stored), order)[0].rows
+        assert {line[1] for line in lines if "**" in line[3]} == {"IBA"}
+
+
+def test_a_large_difference_has_the_smallest_p_value_that_is_printed() -> None:
+    """With 300 resamples the smallest p-value of six pairs would be 0.04, of 29 layers 0.19."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({name: place + rng.normal(0, 0.1, 60) for place, name in enumerate("abcd")})
+    found = comparisons.pairs(table, HOW)
+    assert {text.p_value(p) for p in found["p_holm"]} == {"p < 0.001"}
+    drops = pd.DataFrame({layer: rng.normal(0, 0.01, 200) for layer in range(1, 13)})
+    drops += pd.Series({8: 0.5, 9: 0.5, 1: 0.3}).reindex(drops.columns, fill_value=0.0)
+    assert all("p < 0.001" in check.text for check in claims.layer_checks(drops, HOW))
+
+
+def test_the_notes_say_what_the_records_say(stored: Stored, folder: Path, tmp_path: Path) -> None:
+    """The rule and rows of β, the precision, and on which data sets two protocols share their scores."""
+    cells = {key: dict(record) for key, record in stored.cells.items()}
+    for (protocol, dataset, method), record in cells.items():
+        record["settings"] = record["settings"] | {"precision": "bf16"}
+        if (protocol, method) == ("corrected", "iba"):
+            learned = {"beta": 1.0, "beta_grid": [0.1, 1.0], "n_calibration": 64}
+            record["provenance"] = record["provenance"] | {"learned": learned}
+        if (protocol, method) == ("corrected", "random") or (protocol, dataset, method) == (
+            "corrected", "imdb", "ig"
+        ):  # fmt: skip
+            record["same_as"] = f"{dataset}/released/{method}"
+    found = "\n".join(table1.notes(replace(stored, cells=cells)))
+    assert "the largest mean drop at 11 %, Table 1's own measure, on 64 held-out training rows" in found
+    assert "IBA (`corrected`): IMDB 1*, AG News 1*. Methods not named here, IG and LIME among them" in found
+    assert "Attributions and probabilities computed in bf16." in found
+    assert (
+        "the same scores: IG under `corrected` and `released` (IMDB); "
+        "Random under `corrected` and `released` (IMDB, AG News)."
+    ) in found
+    assert "computed in" not in "\n".join(table1.notes(stored)), "nothing is recorded there"
+    page = reproduction.render(replace(stored, cells=cells), [])
+    assert "largest mean drop at 11 % on 64 held-out training rows" in page
+    assert "IG and LIME have nothing tuned this way" in page
+    path = tmp_path / "imdb" / "corrected" / "iba" / "degradation.json"
+    write_json(path, {"settings": {"precision": "fp32"}})
+    both = "\n".join(table1.notes(replace(stored, cells=cells, folder=tmp_path)))
+    assert "computed in bf16 and fp32" in both
+
+
 def test_tex_escapes_what_latex_reads() -> None:
     grid = text.Grid("100 % of p̄", ["a_b"], [["**0.5** & `x_y`"]], ["β − 1"])
     found = text.latex(grid, "t")
@@ -285,7 +354,8 @@ def test_a_claim_over_its_protocols(outcomes: str, words: str) -> None:
 
 def compared(difference: float, low: float, high: float, p_holm: float, n: int = 300) -> pd.DataFrame:
     """One stored comparison of IBA with IG on IMDB under `corrected`."""
-    row = {"protocol": "corrected", "dataset": "imdb", "first": "iba", "second": "ig", "n": n}
+    row = {"protocol": "corrected", "dataset": "imdb", "measure": "drop_11", "first": "iba", "second": "ig"}
+    row |= {"n": n}
     numbers = {"difference": difference, "ci_low": low, "ci_high": high, "p_value": p_holm, "p_holm": p_holm}
     return pd.DataFrame([row | numbers | {"effect_size": 0.5}])
 
@@ -295,8 +365,12 @@ def compared(difference: float, low: float, high: float, p_holm: float, n: int =
     [
         (compared(0.1, 0.05, 0.15, 0.001), "holds"),
         (compared(-0.1, -0.15, -0.05, 0.001), "fails"),
-        (compared(0.01, -0.02, 0.04, 0.5), "fails"),  # the paper's 0.139 is excluded
-        (compared(0.07, -0.02, 0.16, 0.1), "open"),  # neither 0 nor 0.139 is excluded
+        (compared(0.01, 0.005, 0.015, 0.001), "holds"),  # small, but the claim is one of order
+        (compared(0.01, -0.02, 0.04, 0.5), "open"),  # excluding the paper's 0.139 decides nothing
+        (compared(0.028, -0.001, 0.058, 0.116), "open"),
+        (compared(0.028, 0.001, 0.058, 0.116), "open"),  # nor does an interval that just leaves 0
+        (compared(-0.01, -0.03, 0.019, 0.5), "fails"),  # at most as large as what does not matter
+        (compared(-0.01, -0.03, 0.02, 0.5), "open"),
         (compared(0.1, 0.05, 0.15, 0.001, n=199), "missing"),
         (compared(0.1, 0.05, 0.15, 0.001).assign(second="lime"), "missing"),
     ],
@@ -378,6 +452,7 @@ def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
     run = {"iba": {"n_steps": 10, "beta": 1e-5}, "ig": {}, "lime": {"n_samples": n_samples}}
     rows = [
         {"operation": method, "dataset": dataset, "layer": at, "precision": precision, "ours_ms": ms * slower}
+        | {"n": 4, "mean_tokens": 40.0 + number}
         for number, dataset in enumerate(claims.PAPER_SETS[:n_sets])
         for method, ms, at in (("ig", 10.0, None), ("iba", iba_ms + number, 9), ("lime", 40.0, None))
         for precision, slower in (("fp32", 9.0), ("bf16", 1.0))
@@ -399,7 +474,28 @@ def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
     run_rows = replace(stored, cells=cells, timed=read_timed(tmp_path, {"name": "m"}))
     verdict = claims.cost_between(run_rows, pd.DataFrame(), "corrected")
     assert verdict.outcome == outcome
-    assert ("benchmark on a CPU" in verdict.checks[1].text) == (outcome != "not enough data")
+    said = verdict.checks[1].text
+    assert ("benchmark on a CPU in bf16, 4 texts per data set, of 40 to 44 tokens" in said) == (
+        outcome != "not enough data"
+    )
+    if outcome != "not enough data":
+        own = f"IMDB alone {40 / iba_ms:.2f} (paper, 25,000 instances of IMDB's size: 1.30)"
+        assert own in said
+        assert "geometric mean over 5 data sets" in said
+
+
+def test_times_of_two_precisions_are_not_mixed(tmp_path: Path) -> None:
+    """IBA is faster in bf16, LIME in fp32; fp32 is faster over both, so both times are fp32's."""
+    times = {("iba", "fp32"): 30.0, ("iba", "bf16"): 20.0, ("lime", "fp32"): 40.0, ("lime", "bf16"): 90.0}
+    rows = [
+        {"operation": m, "dataset": "imdb", "layer": 9, "precision": p, "ours_ms": ms, "n": 4}
+        for (m, p), ms in times.items()
+    ]
+    pd.DataFrame(rows).assign(mean_tokens=50.0).to_csv(tmp_path / "cpu.csv", index=False)
+    settings = {"model": {"name": "m"}, "methods": {}, "device": "a CPU"}
+    write_json(tmp_path / "cpu.json", {"settings": settings})
+    (timed,) = read_timed(tmp_path, {"name": "m"})
+    assert (timed.precision, timed.ratios(["imdb"], "iba", "lime")) == ("fp32", {"imdb": 40 / 30})
 
 
 @pytest.mark.parametrize(
@@ -433,6 +529,14 @@ def test_reproduction_has_every_claim_and_protocol(stored: Stored, folder: Path)
     assert page.count("**`released`: ") == 7
     assert page.count("**`corrected`: ") == 7
     assert "Eq. 5" in page
+    assert page.count(claims.rule(stored.how)) == 1
+
+
+def test_the_page_states_the_rule_of_the_verdicts(stored: Stored, folder: Path) -> None:
+    page = (folder / "bge_small" / "report.html").read_text()
+    assert page.count("otherwise it is open") == 1
+    assert f"below {claims.ALIKE}, too small" in claims.rule(stored.how)
+    assert "p &lt; 0.05" in page
 
 
 def test_the_run_of_another_seed_keeps_its_verdicts_to_itself(tmp_path: Path) -> None:
@@ -511,6 +615,40 @@ def test_the_page_is_self_contained_and_shows_the_instances(folder: Path) -> Non
 
 def test_text_from_data_is_escaped() -> None:
     assert html.markup("<b> & **x** `y`") == "&lt;b&gt; &amp; <strong>x</strong> <code>y</code>"
+
+
+def test_a_protocol_of_its_own_file_has_limits_of_its_own(stored: Stored) -> None:
+    """Flat curves under one protocol do not leave its panels empty because another's fall far."""
+    steps = np.linspace(0, 1, 3)
+    curves = {"released": [1.0, 0.9, 0.8], "corrected": [1.0, -3.0, 0.0]}
+    panels = {
+        (protocol, dataset): figure1.Panel(["iba"], steps, np.array([c]), np.array([c]), np.array([c]), 9)
+        for protocol, c in curves.items()
+        for dataset in stored.datasets
+    }
+    with drawing.look():
+        flat = figure1.draw(stored, ["released"], panels, "d")
+        both = figure1.draw(stored, ["released", "corrected"], panels, "d")
+    assert flat.axes[0].get_ylim()[0] == pytest.approx(0.8 - 0.008)
+    assert both.axes[0].get_ylim()[0] == pytest.approx(-3 - 0.16)
+
+
+def test_every_figure_names_encoder_and_preset(stored: Stored, folder: Path, tmp_path: Path) -> None:
+    assert stored.made_with == "bge-small-en-v1.5, preset bge_small"
+    write_run(tmp_path, "bge_small/seeds/4", ("rte",), ("described",))
+    other = load(configured(tmp_path, "dataset=rte", "protocol=described", "run=bge_small/seeds/4"))
+    assert other.made_with.endswith("preset bge_small, run bge_small/seeds/4")
+    with drawing.look():
+        figure = Figure(figsize=(4, 2), layout="constrained")
+        figure.subplots()
+        png, pdf = drawing.save(figure, tmp_path / "one", stored.made_with)
+    across, up = 4 * 220, round((2 + drawing._FOOT) * 220)
+    pixels = matplotlib.image.imread(png)
+    assert pixels.shape[:2] == pytest.approx((up, across), abs=1)
+    foot = pixels[-round(drawing._FOOT * 220) :, :, :3]
+    assert foot.min() < 0.6, "something is printed there"
+    assert (foot[-2:] == 1).all(), "and not cut off"
+    assert pdf.is_file()
 
 
 def test_wide_intervals_are_cut_at_the_frame() -> None:

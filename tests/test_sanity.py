@@ -11,6 +11,7 @@ from fake_results import configured, falling, write_attributions, write_point, w
 
 from iba.report import agreement, sanity
 from iba.report.rows import load
+from iba.stats import Resampling
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,35 @@ def test_an_untrained_classifier_costs_the_method_its_power(folder: Path) -> Non
     assert rows.loc[["fine-tuned", "reference"], "difference"].isna().all()
     texts = [p.read_text() for p in sanity.report(stored).write(stored.folder) if p.suffix == ".md"]
     assert "an untrained classifier is explained" in texts[0]
+
+
+def test_the_level_of_random_scores_is_tested(folder: Path) -> None:
+    """0.30 and 0.05 against 0.02 on the same 20 instances, two comparisons in the family."""
+    stored = load(configured(folder, "dataset=imdb", "protocol=described"))
+    rows = sanity.table(stored).set_index("point")
+    assert rows.loc[["fine-tuned", "random"], "over_random"].to_list() == pytest.approx([0.28, 0.03])
+    assert np.isnan(rows.loc["reference", "over_random"])
+    # The curves differ by constants, so every sign pattern but two is less extreme: p = 2 × 2 / 2^20 at best.
+    assert (rows.loc[["fine-tuned", "random"], "over_random_p_holm"] < 0.001).all()
+    (grid,) = sanity.grids(stored, sanity.table(stored))
+    assert grid.heads[-1] == "drop minus random's"
+    assert [line[-1] for line in grid.rows][1:] == ["0.030 [0.030, 0.030], p < 0.001", "–"]
+
+
+def test_random_is_compared_under_the_same_operator(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, (2, 40))
+    ids = [f"i{k}" for k in range(40)]
+    drops = {
+        "iba": pd.DataFrame({"delete": 0.3 + noise[0], "mask": 0.1 + noise[0]}, index=ids),
+        "random": pd.DataFrame({"delete": noise[1] - noise[1].mean(), "mask": 0.1 + noise[0]}, index=ids),
+    }
+    found = sanity._over_random(drops, Resampling(0.95, 300, 3))
+    assert set(found) == {("iba", "delete"), ("iba", "mask")}
+    assert found["iba", "mask"]["over_random"] == 0
+    assert found["iba", "mask"]["over_random_p_holm"] == 1
+    assert found["iba", "delete"]["over_random_p_holm"] < 0.001
+    assert sanity._over_random({"iba": drops["iba"]}, Resampling()) == {}
 
 
 def test_kendall_by_hand() -> None:

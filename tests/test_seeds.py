@@ -11,7 +11,7 @@ from fake_results import configured, falling, write_cell, write_run
 
 from iba.report import seeds
 from iba.report.rows import load
-from iba.stats import Resampling, hierarchical_interval
+from iba.stats import Resampling, mean_interval
 from iba.store import write_json
 
 
@@ -49,10 +49,11 @@ def test_means_and_differences_over_seeds(folder: Path) -> None:
 
 def test_the_interval_covers_the_spread_between_seeds(folder: Path) -> None:
     row = seeds.table(load(cfg_of(folder))).set_index(["method", "second"]).loc[("iba", "")]
-    alone = hierarchical_interval(falling(20, 0.2)[:1, :1] - falling(20, 0.2)[None, :, 1], Resampling())
+    alone = mean_interval(falling(20, 0.2)[0, 0] - falling(20, 0.2)[:, 1], Resampling())
     assert row.ci_high - row.ci_low > 2 * (alone.high - alone.low)
-    assert 0.10 <= row.ci_low < 0.15
-    assert 0.25 < row.ci_high <= 0.30
+    # Three seeds at 0.1, 0.2 and 0.3: at least t(0.975; 2) = 4.30 standard errors of 0.0577 to each side.
+    assert row.ci_high - 0.2 == pytest.approx(0.248, abs=0.01)
+    assert 0.2 - row.ci_low == pytest.approx(0.248, abs=0.01)
 
 
 def test_a_seed_that_lacks_a_method_is_left_out(folder: Path, tmp_path: Path) -> None:
@@ -62,6 +63,8 @@ def test_a_seed_that_lacks_a_method_is_left_out(folder: Path, tmp_path: Path) ->
     with_seed(other, 4)
     rows = seeds.table(load(cfg_of(tmp_path)))
     assert list(rows.method) == ["random"]
+    assert rows.ci_low.isna().all(), "two seeds"
+    assert "[" not in seeds.grid(load(cfg_of(tmp_path)), rows).rows[0][4]
     write_cell(other, "rte", "described", "iba", falling(20, 0.1))
     assert set(seeds.table(load(cfg_of(tmp_path))).second) == {"", "random"}
 
@@ -70,6 +73,7 @@ def test_files_and_accuracies(folder: Path, tmp_path: Path) -> None:
     paths = seeds.report(load(cfg_of(folder))).write(folder)
     text = next(p for p in paths if p.suffix == ".md").read_text()
     assert "IBA − Random" in text
+    assert "None for fewer than 3 seeds" in text
     assert "seeds 3, 4, 5: accuracy 50.0 %, 50.0 %, 50.0 %" in text
     single = write_run(
         tmp_path, datasets=("rte",), protocols=("described",), drops={"iba": 0.3, "random": 0.0}

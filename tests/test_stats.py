@@ -12,8 +12,8 @@ from scipy import stats as scipy_stats
 from iba.stats import (
     Resampling,
     areas,
+    crossed_interval,
     effect_size,
-    hierarchical_interval,
     holm,
     log_odds_drop,
     mean_drop,
@@ -73,17 +73,34 @@ def test_shared_resamples_keep_columns_together() -> None:
     assert draws[:, 0].std() == pytest.approx(values.std() / math.sqrt(40), rel=0.05)
 
 
-def test_the_hierarchical_interval_knows_both_sources_of_variance() -> None:
-    """With additive effects the variance is the sum of those of the two means."""
-    rng = np.random.default_rng(0)
-    seeds, instances = rng.normal(size=(5, 1)), rng.normal(size=(1, 60))
-    how = Resampling(0.95, 20000, 3)
-    found = hierarchical_interval(seeds + instances, how)
-    deviation = math.sqrt(seeds.var() / 5 + instances.var() / 60)
-    assert (found.high - found.low) / 2 == pytest.approx(1.96 * deviation, rel=0.08)
-    one_seed = hierarchical_interval(instances, how)
-    plain = mean_interval(instances[0], how)
-    assert (one_seed.low, one_seed.high) == pytest.approx((plain.low, plain.high), abs=0.02)
+def test_the_crossed_interval_by_hand() -> None:
+    """Seed means 1, 2, 3: squared error 1/3 on 2 degrees of freedom; instances −1, 1 twice: 1/3 on 3."""
+    values = np.array([[1.0], [2.0], [3.0]]) + np.array([[-1.0, 1.0, -1.0, 1.0]])
+    found = crossed_interval(values, HOW)
+    freedom = (2 / 3) ** 2 / ((1 / 3) ** 2 / 2 + (1 / 3) ** 2 / 3)
+    width = scipy_stats.t.ppf(0.975, freedom) * math.sqrt(2 / 3)
+    assert (found.estimate, found.low, found.high) == pytest.approx((2.0, 2 - width, 2 + width))
+    assert found.n == 4
+
+
+@pytest.mark.parametrize(("n_seeds", "of_seeds"), [(3, 0.2), (3, 0.02), (5, 0.05)])
+def test_the_crossed_interval_covers_the_mean_of_few_seeds(n_seeds: int, of_seeds: float) -> None:
+    """600 experiments of 40 instances, whose own standard error is 0.05; the interval must hold 0."""
+    rng, covered = np.random.default_rng(7), 0
+    for _ in range(600):
+        seeds, instances = rng.normal(0, of_seeds, (n_seeds, 1)), rng.normal(0, 0.3, (1, 40))
+        found = crossed_interval(seeds + instances + rng.normal(0, 0.1, (n_seeds, 40)), HOW)
+        covered += found.contains(0.0)
+    assert 0.91 <= covered / 600 <= 0.98
+
+
+def test_two_seeds_have_no_interval() -> None:
+    found = crossed_interval(np.array([[0.1, 0.2], [0.3, 0.4]]), HOW)
+    assert found.estimate == pytest.approx(0.25)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    same = crossed_interval(np.full((3, 4), 0.5), HOW)
+    assert (same.low, same.high) == (0.5, 0.5)
 
 
 def test_the_sign_flip_test_counts_all_signs_of_a_small_sample() -> None:

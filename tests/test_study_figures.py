@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ PROTOCOLS = ("described", "released")
 CONFIG = ("dataset=imdb", "protocol=[described,released]", "stats.n_resamples=100")
 BETAS = ("1e-07", "0.001", "1")
 N = 8
-#: 19 comparisons need p-values below 0.05/19, and permutations resolve 2/(n_resamples + 1).
+#: 29 comparisons need p-values below 0.05/29, and permutations resolve 2/(n_resamples + 1).
 FINE = Resampling(0.95, 1500, 3)
 
 
@@ -332,7 +333,11 @@ def test_a_caption_names_the_beta_chosen_for_every_layer(stored: Stored) -> None
     assert figure4.chosen_betas(stored, rows) == ""
     learned = {layer: {"beta": 0.1 * layer, "n_calibration": 16} for layer in rows.points}
     found = figure4.chosen_betas(stored, replace(rows, learned=learned))
-    assert "IMDB, as described: β chosen for every layer on 16 training rows: 0.1, 0.2, 0.3" in found
+    assert "IMDB, as described: β chosen for every layer by the largest mean drop" in found
+    assert "on 16 held-out training rows: 0.1, 0.2, 0.3" in found
+    verdict = claims.conclude_study("C4", "corrected", replace(rows, learned=learned), [])
+    assert verdict.statement.endswith("; β chosen for each point on 16 held-out training rows")
+    assert "training rows" not in claims.conclude_study("C4", "described", rows, []).statement
 
 
 def test_every_figure_has_a_caption(stored: Stored, tmp_path: Path) -> None:
@@ -350,6 +355,34 @@ def test_every_figure_has_a_caption(stored: Stored, tmp_path: Path) -> None:
     assert "n = 8, texts cut at 64 tokens" in found[2]
     assert "IMDB 8" in found[0]
     assert captions.caption(stored, "new_figure") == "New, figure; with intervals."
+
+
+def test_curves_without_intervals_are_said_to_be_so(stored: Stored) -> None:
+    for caption in (figure4.caption(stored), figure2.caption(stored, "a"), figure2.caption(stored, "b")):
+        assert "the curves are means without intervals" in caption
+    with drawing.look():
+        figures = (
+            figure4.draw(stored, study_rows.load(stored, "layers")),
+            figure2.draw_betas(stored, study_rows.load(stored, "betas")),
+        )
+    for figure in figures:
+        assert any("(means, without intervals)" in axes.get_xlabel() for axes in figure.axes)
+
+
+def test_the_layers_of_an_axis_do_not_run_together(stored: Stored) -> None:
+    with drawing.look():
+        figure = figure4.draw(stored, study_rows.load(stored, "layers"))
+        figure.draw_without_rendering()
+        bottom = [axes for axes in figure.axes if axes.get_xlabel() == "bottleneck after layer"]
+        assert len(bottom) == 2
+        for axes in bottom:
+            low, high = axes.get_xlim()
+            marks = [tick.label1 for tick in axes.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+            boxes = [label.get_window_extent() for label in marks]
+            gaps = [right.x0 - left.x1 for left, right in pairwise(boxes)]
+            letter = boxes[-1].width / 2
+            assert [label.get_text() for label in marks] == ["2", "4", "6", "8", "10", "12"]
+            assert min(gaps) > letter / 2
 
 
 def test_the_legend_fits_a_figure_of_one_panel(tmp_path: Path) -> None:
@@ -387,6 +420,7 @@ def verdict(
     [
         ({}, 200, "reproduced"),
         ({12: 0.7}, 200, "not reproduced"),
+        ({8: 0.3, 10: 0.35, 9: 0.7}, 200, "not reproduced"),  # the mean of 8 and 9 would beat all others
         ({}, 199, "not enough data"),
     ],
 )
@@ -397,7 +431,7 @@ def test_c4_in_all_outcomes(
     points = {f"layer={layer}": falling(n, drop, layer, 0.05) for layer, drop in drops.items()}
     found = verdict(tmp_path, stored, "layers", points, {"random": falling(n, 0.02)})
     assert found.outcome == outcome
-    assert len(found.checks) == 19
+    assert len(found.checks) == 29
     assert found.statement.endswith("texts cut at 64 tokens")
 
 
@@ -429,7 +463,28 @@ def test_c5_needs_x_alone(stored: Stored, tmp_path: Path) -> None:
     points = {"beta=1e-07": falling(200, 0.2)}
     found = verdict(tmp_path, stored, "betas", points, {"random": falling(200, 0.2)})
     assert found.outcome == "not enough data"
-    assert "no X alone" in found.checks[0].text
+    assert "nothing for “X alone”" in found.checks[0].text
+
+
+def test_x_alone_is_named_by_the_stored_settings(stored: Stored, tmp_path: Path) -> None:
+    """Not by the protocol: the same protocol may have been run with either."""
+    names = {"features": "norm of the standardised X", "layer_input": "norm of the layer's update"}
+    for noise, name in names.items():
+        folder = tmp_path / noise
+        points, references = {"beta=1e-07": falling(4, 0.2)}, {"hidden_norm": falling(4, 0.1)}
+        write_study(folder, "betas", "released", points, references, noise)
+        there = replace(stored, folder=folder)
+        assert name in claims.small_beta(there, pd.DataFrame(), "released").checks[0].text
+        assert f"for “X alone” stands the {name} (as released)" in figure2.caption(there, "b")
+        with drawing.look():
+            figure = figure2.draw_betas(there, study_rows.load(there, "betas"))
+        labels = {label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]}
+        assert name in labels
+        assert not any("alone" in label for label in labels)
+    path = folder / "studies/betas/imdb/released/hidden_norm/reference/attributions.json"
+    path.unlink()
+    (rows,) = study_rows.load(replace(stored, folder=folder), "betas")
+    assert rows.x_alone() == "norm of X (not recorded)"
 
 
 def test_claims_on_studies_without_any(stored: Stored, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,15 @@ from iba.report.rows import Stored
 from iba.report.text import write_csv
 from iba.stats import Resampling, effect_size, holm, percentiles, resampled_means, sign_flip_test
 
+#: What Table 1's methods are compared by; each is a Holm family of its own per data set and protocol.
+MEASURES = ("drop_11", "area_over")
+_CELL = ["protocol", "dataset", "measure"]
 
-def pairs(table: pd.DataFrame, how: Resampling) -> pd.DataFrame:
+
+def pairs(table: pd.DataFrame, how: Resampling, tests: Resampling | None = None) -> pd.DataFrame:
     """All pairs of the columns of `table` (instances × methods) as one family of tests.
 
+    `how` draws the intervals, `tests` the p-values (by default, as many as resolve the smallest one printed).
     Columns: first, second, n; `difference` = mean of first − second with its interval; `effect_size`
     (Cohen's d of the paired differences); `p_value` of the sign-flip test and `p_holm`, corrected for
     all pairs of the family.
@@ -24,7 +29,7 @@ def pairs(table: pd.DataFrame, how: Resampling) -> pd.DataFrame:
     first, second = np.array(list(combinations(range(len(names)), 2))).T
     differences = values[:, first] - values[:, second]
     low, high = _ends(values, first, second, how)
-    p_values = sign_flip_test(differences.T, how)
+    p_values = sign_flip_test(differences.T, tests or how.resolving(len(first)))
     return pd.DataFrame(
         {
             "first": [names[i] for i in first],
@@ -51,17 +56,19 @@ def _ends(
 
 
 def all_pairs(stored: Stored) -> pd.DataFrame:
-    """The pairs of every protocol and data set, on the drop at 11 %."""
+    """The pairs of every protocol and data set, by each of `MEASURES` (column `measure`)."""
     tables = []
-    for protocol in stored.protocols:
-        for dataset in stored.datasets:
-            matrix = stored.matrix(protocol, dataset)
-            if matrix.shape[1] > 1:
-                found = pairs(matrix, stored.how)
-                found.insert(0, "dataset", dataset)
-                found.insert(0, "protocol", protocol)
-                tables.append(found)
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["protocol", "dataset"])
+    for cell in product(stored.protocols, stored.datasets, MEASURES):
+        matrix = stored.matrix(*cell)
+        if matrix.shape[1] > 1:
+            found = pairs(matrix, stored.how)
+            tables.append(pd.DataFrame(dict(zip(_CELL, cell, strict=True)), index=found.index).join(found))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=_CELL)
+
+
+def by_drop(tests: pd.DataFrame) -> pd.DataFrame:
+    """The tests of the drop at 11 %, Table 1's own measure."""
+    return tests[tests["measure"] == MEASURES[0]]
 
 
 def signed(tests: pd.DataFrame, first: str, second: str) -> pd.Series | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from iba.store import atomic
 
@@ -34,6 +35,8 @@ _LOOK: dict[Any, Any] = {
 #: Line style and marker by rank of the method, so that a grey print can still be read.
 _MARKS = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "x"), ((0, (5, 1)), "D"), ((0, (1, 1)), "v"))
 
+#: Height of the line below a figure, inches, and its letters.
+_FOOT, _FOOT_POINTS = 0.13, 5.5
 #: Length of a line in the legend, in units of its font.
 _HANDLE = 3
 
@@ -89,13 +92,20 @@ def look() -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write `<stem>.png` and `<stem>.pdf` atomically; the same figure gives the same bytes."""
+def save(figure: Figure, stem: Path, foot: str) -> list[Path]:
+    """Write `<stem>.png` and `<stem>.pdf` atomically; the same figure gives the same bytes.
+
+    `foot` is printed small below the figure, whose page grows by a line: no layout has to know of it.
+    """
     paths = []
+    across, up = figure.get_size_inches()
+    place = {"x": 1 - 0.05 / across, "y": -0.02 / up, "ha": "right", "va": "top"}
+    figure.text(**place, s=foot, size=_FOOT_POINTS, color="0.45")
+    page = Bbox.from_bounds(0, -_FOOT, across, up + _FOOT)
     for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
         path = stem.with_suffix(suffix)
         with atomic(path) as temporary:
-            figure.savefig(temporary, metadata=metadata)
+            figure.savefig(temporary, metadata=metadata, bbox_inches=page)
         figure.set_layout_engine("none")  # the layout is done: the second file takes it over
         paths.append(path)
     return paths

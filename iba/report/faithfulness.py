@@ -70,7 +70,8 @@ def _one(stored: Stored, rows: pd.DataFrame, protocol: str) -> Grid:
 
 _NOTES = (
     "Mean over instances with its interval. ↑ larger is better, ↓ smaller is better.",
-    "Areas by the trapezoid rule over the share of removed tokens, 0 % included: the mean drop on the curve.",
+    "Areas by the trapezoid rule over the share of removed tokens, 0 % included: the mean drop on the curve. "
+    "Pairs of methods by the area, tested: rows `area_over` of `tests.csv`.",
     "Comprehensiveness and sufficiency: mean over the top 1, 5, 10, 20 and 50 % of p(0) − p(without them) "
     "and p(0) − p(with them alone).",
 )

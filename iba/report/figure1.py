@@ -98,7 +98,7 @@ def draw_panel(axes: Axes, found: Panel, style: dict[str, Mark], labels: dict[st
 
 
 def limits(column: Sequence[Panel]) -> tuple[float, float]:
-    """The heights that a column of panels shows: its curves, and as much again for intervals.
+    """The heights that a figure's column of panels shows: its curves, and as much again for intervals.
 
     Where hardly anything can be lost, an interval of d̄ is many times the curve; it is cut at the frame.
     """
@@ -133,7 +133,8 @@ def draw(
                 axes.set_title(f"{name}\n{_sizes(dataset, panels)}")
         grid[i, 0].set_ylabel(f"{stored.names.protocols[protocol]}\n{quantity}")
     for j, dataset in enumerate(columns):
-        grid[0, j].set_ylim(*limits([p for (_, name), p in panels.items() if name == dataset]))
+        shown = [panels[protocol, dataset] for protocol in protocols if (protocol, dataset) in panels]
+        grid[0, j].set_ylim(*limits(shown))
     figure.supxlabel("tokens removed (%), most important first", fontsize=7)
     legend(figure, list(stored.names.methods.values()))
     return figure
@@ -178,8 +179,9 @@ def write(stored: Stored) -> list[Path]:
     panels, folder = _panels(stored, normalised), stored.folder / "figures"
     quantity = "normalised drop $\\bar{d}$"
     with look():
-        paths = save(draw(stored, stored.protocols, panels, quantity), folder / "figure1")
+        paths = save(draw(stored, stored.protocols, panels, quantity), folder / "figure1", stored.made_with)
         for protocol in stored.protocols:
-            paths += save(draw(stored, [protocol], panels, quantity), folder / f"figure1_{protocol}")
+            alone = draw(stored, [protocol], panels, quantity)
+            paths += save(alone, folder / f"figure1_{protocol}", stored.made_with)
         companion = draw(stored, stored.protocols, _panels(stored, unscaled), "probability $\\bar{p}$")
-        return paths + save(companion, folder / "figure1_probability")
+        return paths + save(companion, folder / "figure1_probability", stored.made_with)

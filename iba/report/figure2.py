@@ -23,19 +23,18 @@ from iba.report.study_panels import (
     AREA,
     AXIS,
     DROP,
+    REMOVED,
     colour_bar,
     colours,
-    curves,
     draw_curves,
     draw_levels,
     draw_track,
     level_of_points,
-    levels,
     sample,
     title,
     track,
 )
-from iba.report.study_rows import StudyRows, Value, load
+from iba.report.study_rows import X_ALONE, StudyRows, Value, load
 
 STUDY = "betas"
 #: The layers of panel (a), of 12.
@@ -86,8 +85,8 @@ def draw_betas(stored: Stored, study: Sequence[StudyRows]) -> Figure:
     colour = colours(sorted({beta for rows in study for beta in rows.points}))
     for column, rows in zip(grid.T, study, strict=True):
         column[0].set_title(title(stored, rows))
-        draw_curves(column[0], curves(rows), colour)
-        column[0].set_xlabel("tokens removed (%), most important first")
+        draw_curves(column[0], rows, colour)
+        column[0].set_xlabel(REMOVED)
         for axes, quantity in zip(column[1:], _QUANTITIES, strict=True):
             _draw_quantity(axes, stored, rows, quantity, colour)
             _beta_axis(axes, list(colour))
@@ -114,7 +113,7 @@ def _draw_quantity(
     else:
         draw_track(axes, found, colour)
     if start is None:
-        draw_levels(axes, levels(rows, quantity, stored.how))
+        draw_levels(axes, rows, quantity, stored.how)
     elif not math.isnan(level := level_of_points(rows, start)):
         axes.axhline(level, color="black", linestyle="-.", linewidth=0.8, label=_WITHOUT, zorder=0)
     if quantity == BITS and found is not None and (found.estimate > 0).any():
@@ -152,9 +151,20 @@ def caption(stored: Stored, part: str) -> str:
         "colour per β) and, against β, mean drop at 11 %, area over the curve, the target's probability "
         "with the bottleneck (dash-dotted: of the whole text), and the bits per token that it lets through "
         "(dash-dotted: before the optimisation); corrected selects its β on training rows"
+        + "".join(f"; for “X alone” stands the {name}" for name in _stand_ins(stored, study))
     )
+    bare = "; the curves are means without intervals, which would cover one another"
     betas = "".join(figure4.chosen_betas(stored, rows) for rows in study) if part == "a" else ""
-    return f"Figure 2{part}. {what}, with {confidence} bootstrap intervals; {samples}.{betas}"
+    return f"Figure 2{part}. {what}, with {confidence} bootstrap intervals{bare}; {samples}.{betas}"
+
+
+def _stand_ins(stored: Stored, study: Sequence[StudyRows]) -> list[str]:
+    """What stands for the paper's "X alone", and under which protocols."""
+    protocols: dict[str, list[str]] = {}
+    for rows in study:
+        if X_ALONE in rows.references:
+            protocols.setdefault(rows.x_alone(), []).append(stored.names.protocols[rows.protocol])
+    return [f"{name} ({', '.join(dict.fromkeys(where))})" for name, where in protocols.items()]
 
 
 def write(stored: Stored) -> list[Path]:
@@ -163,7 +173,9 @@ def write(stored: Stored) -> list[Path]:
     with look():
         if layers := load(stored, figure4.STUDY):
             chosen = selected_layers(layers)
-            paths += save(figure4.draw(stored, layers, chosen, (DROP,)), folder / "figure2a")
+            paths += save(
+                figure4.draw(stored, layers, chosen, (DROP,)), folder / "figure2a", stored.made_with
+            )
         if betas := load(stored, STUDY):
-            paths += save(draw_betas(stored, betas), folder / "figure2b")
+            paths += save(draw_betas(stored, betas), folder / "figure2b", stored.made_with)
     return paths

@@ -119,5 +119,5 @@ def write(stored: Stored) -> list[Path]:
         files |= {f"figure3_{protocol}": [protocol] for protocol in protocols}
     with look():
         for name, chosen in files.items():
-            paths += save(sheet(list(blocks(stored, chosen))), folder / name)
+            paths += save(sheet(list(blocks(stored, chosen))), folder / name, stored.made_with)
     return paths

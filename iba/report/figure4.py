@@ -18,13 +18,12 @@ from iba.report.study_panels import (
     AREA,
     AXIS,
     DROP,
+    REMOVED,
     colour_bar,
     colours,
-    curves,
     draw_curves,
     draw_levels,
     draw_track,
-    levels,
     sample,
     title,
     track,
@@ -47,19 +46,19 @@ def draw(
     every = sorted({layer for rows in study for layer in rows.points})
     colour = colours([layer for layer in every if chosen is None or layer in chosen])
     for axes, rows in zip(grid, study, strict=True):
-        draw_curves(axes[0], curves(rows), colour)
+        draw_curves(axes[0], rows, colour)
         axes[0].set_title(title(stored, rows))
         axes[0].set_ylabel("normalised drop $\\bar{d}$")
         for panel, score in zip(axes[1:], scores, strict=True):
             if (found := track(rows, score, stored.how)) is not None:
                 draw_track(panel, found, colour)
-            draw_levels(panel, levels(rows, score, stored.how))
+            draw_levels(panel, rows, score, stored.how)
             panel.set_ylabel(AXIS[score])
-            panel.xaxis.set_major_locator(MultipleLocator(1 if len(every) <= 12 else 4))
-            panel.tick_params(axis="x", labelsize=5.5)
+            panel.xaxis.set_major_locator(MultipleLocator(2 if len(every) <= 12 else 4))
+            panel.xaxis.set_minor_locator(MultipleLocator(1))
     for score_axes in grid[:, 1:].T:
         _share_y(list(score_axes))
-    grid[-1, 0].set_xlabel("tokens removed (%), most important first")
+    grid[-1, 0].set_xlabel(REMOVED)
     for panel in grid[-1, 1:]:
         panel.set_xlabel("bottleneck after layer")
     colour_bar(figure, list(grid[:, 0]), colour, [str(layer) for layer in colour], "bottleneck after layer")
@@ -82,19 +81,20 @@ def caption(stored: Stored) -> str:
         "Figure 4. The bottleneck after every layer: normalised drop while tokens are removed, most "
         "important first (one colour per layer), mean drop of the target's probability at 11 % and "
         f"mean area over its curve, with {100 * stored.how.confidence:g} % bootstrap "
-        f"intervals; {'; '.join(samples)}.{''.join(chosen_betas(stored, r) for r in load(stored, STUDY))}"
+        "intervals; the curves are means without intervals, which would cover one another; "
+        f"{'; '.join(samples)}.{''.join(chosen_betas(stored, r) for r in load(stored, STUDY))}"
     )
 
 
 def chosen_betas(stored: Stored, rows: StudyRows) -> str:
     """A sentence on the β of every layer where it was chosen on training rows; else nothing."""
-    learned = [rows.learned[layer] for layer in rows.points]
-    if not all("beta" in values for values in learned):
+    if rows.n_calibration is None:
         return ""
-    betas = ", ".join(f"{float(values['beta']):g}" for values in learned)
+    betas = ", ".join(f"{float(rows.learned[layer]['beta']):g}" for layer in rows.points)
+    where = f"{stored.names.datasets[rows.dataset]}, {stored.names.protocols[rows.protocol]}"
     return (
-        f" {stored.names.datasets[rows.dataset]}, {stored.names.protocols[rows.protocol]}: β chosen for "
-        f"every layer on {int(learned[0]['n_calibration'])} training rows: {betas}."
+        f" {where}: β chosen for every layer by the largest mean drop at 11 % on "
+        f"{rows.n_calibration} held-out training rows: {betas}."
     )
 
 
@@ -103,4 +103,4 @@ def write(stored: Stored) -> list[Path]:
     if not (study := load(stored, STUDY)):
         return []
     with look():
-        return save(draw(stored, study), stored.folder / "figures" / "figure4")
+        return save(draw(stored, study), stored.folder / "figures" / "figure4", stored.made_with)

@@ -51,4 +51,4 @@ def write(stored: Stored) -> list[Path]:
     if not load(stored, STUDY):
         return []
     with look():
-        return save(draw(stored), stored.folder / "figures" / "figure5")
+        return save(draw(stored), stored.folder / "figures" / "figure5", stored.made_with)

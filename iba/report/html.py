@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from iba.report import examples
 from iba.report.captions import caption
-from iba.report.claims import Judged
+from iba.report.claims import Judged, rule
 from iba.report.highlight import CSS
 from iba.report.reproduction import environment
 from iba.report.rows import Stored
@@ -57,6 +57,7 @@ def render(stored: Stored, claims: Sequence[Judged], tables: Sequence[Grid]) -> 
         dataset_titles=stored.names.datasets,
         method_titles=stored.names.methods,
         claims=claims,
+        rule=rule(stored.how),
         tables=tables,
         figures=figures(stored),
         highlight_css=CSS,

@@ -180,7 +180,8 @@ def _tests(found: Compared) -> pd.DataFrame:
     for dataset in found.datasets:
         matrix = found.stored.matrix(found.protocol, dataset)
         if matrix.shape[1] > 1:
-            tests = pairs(matrix, enough(found.stored.how, matrix.shape[1]))
+            enough_for_all = enough(found.stored.how, matrix.shape[1])
+            tests = pairs(matrix, enough_for_all, enough_for_all)
             tests.insert(0, "dataset", dataset)
             tests.insert(0, "protocol", found.protocol)
             tables.append(tests)
@@ -190,10 +191,9 @@ def _tests(found: Compared) -> pd.DataFrame:
 def enough(how: Resampling, n_methods: int) -> Resampling:
     """As many permutations as Holm's correction for all pairs needs to find anything.
 
-    The smallest p-value is 2/(resamples + 1); times the number of pairs it must stay well below alpha.
+    The smallest corrected p-value must stay well below alpha; it is not printed, so no more is needed.
     """
-    needed = 4 * math.comb(n_methods, 2) / (1 - how.confidence)
-    return replace(how, n_resamples=max(how.n_resamples, math.ceil(needed)))
+    return how.resolving(math.comb(n_methods, 2), (1 - how.confidence) / 2)
 
 
 # --- tables -------------------------------------------------------------------------------------------

@@ -104,4 +104,5 @@ def write(found: Compared) -> list[Path]:
     if not found.datasets:
         return []
     with look():
-        return save(draw(found), found.stored.folder / "figures" / "methods")
+        path = found.stored.folder / "figures" / "methods"
+        return save(draw(found), path, found.stored.made_with)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from iba.report.claims import MIN_INSTANCES, Judged
-from iba.report.notes import dataset_notes
+from iba.report.claims import MIN_INSTANCES, Judged, rule
+from iba.report.notes import calibration_rows, dataset_notes
 from iba.report.rows import Stored
 from iba.report.text import write_text
 
@@ -37,6 +37,8 @@ def render(stored: Stored, claims: Sequence[Judged]) -> str:
             claims=claims,
             instances=[line for line in dataset_notes(stored) if line != stored.notes.get("")],
             min_instances=MIN_INSTANCES,
+            rule=rule(stored.how),
+            calibration_rows=calibration_rows(stored),
             confidence=f"{100 * stored.how.confidence:g}",
         )
     )

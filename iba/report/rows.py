@@ -51,7 +51,7 @@ class Stored:
 
     `curves`: the degradation rows. `scores`: one row per cell, operator and instance (see `per_instance`).
     `classifiers`: the record of every data set. `cells`: the attribution record of every cell. `timed`: the
-    benchmarks of the run's model.
+    benchmarks of the run's model. `made_with`: encoder and preset, for the foot of the figures.
     """
 
     folder: Path
@@ -65,6 +65,7 @@ class Stored:
     notes: dict[str, str]
     title: str
     timed: list[Timed]
+    made_with: str
 
     @property
     def datasets(self) -> list[str]:
@@ -137,7 +138,14 @@ def read(cfg: DictConfig, names: Names) -> Stored:
         notes | ({"": str(cfg.note)} if cfg.get("note") else {}),
         str(cfg.model.title),
         read_timed(Path(cfg.paths.results) / "benchmark", plain(cfg.model)),
+        _made_with(cfg),
     )
+
+
+def _made_with(cfg: DictConfig) -> str:
+    """Encoder and preset, and the run where it has a name of its own."""
+    named = f"{cfg.model.title}, preset {cfg.preset_name}"
+    return named if str(cfg.run) == str(cfg.preset_name) else f"{named}, run {cfg.run}"
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 Each check is a study (`configs/study/`): its points are compared, instance by instance, with the first one.
 Explaining an untrained classifier (Adebayo et al. 2018) or another class must cost a method its power;
-other noise must not; another removal operator shows what is the operator's doing.
+other noise must not; another removal operator shows what is the operator's doing. What is left of the power
+is the paired difference from random scores on the same instances, where the study has them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,7 +18,7 @@ from iba.report.comparisons import pairs
 from iba.report.rows import DELETE, Stored, per_instance
 from iba.report.study_rows import REFERENCE, value_of
 from iba.report.text import Grid, Table, interval, number, p_value
-from iba.stats import mean_interval
+from iba.stats import Resampling, holm, mean_interval, sign_flip_test
 from iba.store import read_parquet
 
 #: Study → what is checked, and the point that the others are compared with (None: a removal operator).
@@ -26,13 +28,17 @@ CHECKS = {
     "noise_seeds": ("other noise is drawn", 3),
     "operators": ("tokens are removed otherwise", DELETE),
 }
+#: The method whose level is chance.
+RANDOM = "random"
 
 
 def table(stored: Stored) -> pd.DataFrame:
     """One row per study, data set, protocol, method and point.
 
     Drop at 11 % and area over the curve, each with interval; `difference` is the drop minus that of the
-    point compared with, `p_holm` from the sign-flip test, corrected within the rows of one method.
+    point compared with, `p_holm` from the sign-flip test, corrected within the rows of one method;
+    `over_random` is the drop minus that of random scores under the same operator, corrected over all methods
+    and points of the study on the data set under the protocol.
     """
     return pd.DataFrame([row for study in CHECKS for row in _rows(stored, study)])
 
@@ -41,11 +47,12 @@ def _rows(stored: Stored, study: str) -> Iterator[dict[str, object]]:
     base = CHECKS[study][1]
     for dataset in stored.names.datasets:
         for protocol in stored.names.protocols:
-            for folder in sorted((stored.folder / "studies" / study / dataset / protocol).glob("*")):
-                scores = _points(folder, by_operator=base == DELETE)
-                if scores.empty:
-                    continue
-                drops = scores.pivot(index="instance_id", columns="point", values="drop_11").dropna()
+            folders = sorted((stored.folder / "studies" / study / dataset / protocol).glob("*"))
+            found = {folder.name: _points(folder, by_operator=base == DELETE) for folder in folders}
+            found = {method: scores for method, scores in found.items() if not scores.empty}
+            above = _over_random({method: _drops(scores) for method, scores in found.items()}, stored.how)
+            for method, scores in found.items():
+                drops = _drops(scores)
                 points = [p for p in (base, *sorted(set(drops.columns) - {base}, key=str)) if p in drops]
                 tests = pairs(drops[points], stored.how) if len(points) > 1 else pd.DataFrame()
                 for point in points:
@@ -53,11 +60,45 @@ def _rows(stored: Stored, study: str) -> Iterator[dict[str, object]]:
                         "study": study,
                         "dataset": dataset,
                         "protocol": protocol,
-                        "method": folder.name,
+                        "method": method,
                         "point": point,
                         **_measured(scores[scores["point"] == point], stored),
                         **_against(tests, base, point),
+                        **above.get((method, point), {}),
                     }
+
+
+def _drops(scores: pd.DataFrame) -> pd.DataFrame:
+    """Drop at 11 %: instances × points."""
+    return scores.pivot(index="instance_id", columns="point", values="drop_11").dropna()
+
+
+def _over_random(
+    drops: dict[str, pd.DataFrame], how: Resampling
+) -> dict[tuple[str, object], dict[str, float]]:
+    """By method and point: its drop minus that of random scores on the same instances, one Holm family."""
+    chance = drops.get(RANDOM, pd.DataFrame())
+    contests = {
+        (method, point): chance[point if point in chance else REFERENCE]
+        for method, found in drops.items()
+        for point in found
+        if method != RANDOM and (point in chance or REFERENCE in chance)
+    }
+    if not contests:
+        return {}
+    differences = pd.concat([drops[m][p] - level for (m, p), level in contests.items()], axis=1).dropna()
+    columns = differences.to_numpy(float).T
+    corrected = holm(sign_flip_test(columns, how.resolving(len(contests))))
+    means = [mean_interval(column, how) for column in columns]
+    return {
+        key: {
+            "over_random": mean.estimate,
+            "over_random_low": mean.low,
+            "over_random_high": mean.high,
+            "over_random_p_holm": float(p),
+        }
+        for key, mean, p in zip(contests, means, corrected, strict=True)
+    }
 
 
 def _points(folder: Path, by_operator: bool) -> pd.DataFrame:
@@ -110,12 +151,12 @@ def grids(stored: Stored, rows: pd.DataFrame) -> list[Grid]:
 
 def _grid(stored: Stored, study: str, rows: pd.DataFrame) -> Grid:
     names = stored.names
+    beside_random = "over_random" in rows and rows["over_random"].notna().any()
     lines = []
     for row in rows.itertuples():
-        changed = "–"
-        if "difference" in rows and not pd.isna(row.difference):
-            ends = interval(row.difference_low, row.difference_high)
-            changed = f"{number(row.difference)} {ends}, {p_value(row.p_holm)}"
+        tested = [_tested(row, "difference", "p_holm")]
+        if beside_random:
+            tested.append(_tested(row, "over_random", "over_random_p_holm"))
         lines.append(
             [
                 names.datasets[row.dataset],
@@ -125,7 +166,7 @@ def _grid(stored: Stored, study: str, rows: pd.DataFrame) -> Grid:
                 str(row.n),
                 f"{number(row.drop_11)} {interval(row.ci_low, row.ci_high)}",
                 f"{number(row.area_over)} {interval(row.area_low, row.area_high)}",
-                changed,
+                *tested,
             ]
         )
     what, base = CHECKS[study]
@@ -138,9 +179,28 @@ def _grid(stored: Stored, study: str, rows: pd.DataFrame) -> Grid:
         "drop at 11 %",
         "area over the curve",
         "drop changes by",
+        *(["drop minus random's"] if beside_random else []),
     ]
-    notes = [f"The last column: drop at 11 % minus that of “{base}” on the same instances."]
+    notes = [
+        f"“Drop changes by”: drop at 11 % minus that of “{base}” on the same instances (paired sign-flip "
+        "test, Holm-corrected within a method)."
+    ]
+    if beside_random:
+        notes.append(
+            "“Drop minus random's”: the same against random scores (under the same operator), Holm-corrected "
+            "over all methods and points of a data set and protocol. A large p does not show that nothing is "
+            "left: the interval says how much may be."
+        )
     return Grid(f"Sanity: {what}", heads, lines, notes)
+
+
+def _tested(row: Any, name: str, p_name: str) -> str:
+    """A paired difference with its interval and p-value; a dash where there is none."""
+    estimate = getattr(row, name, None)
+    if estimate is None or pd.isna(estimate):
+        return "–"
+    ends = interval(getattr(row, f"{name}_low"), getattr(row, f"{name}_high"))
+    return f"{number(estimate)} {ends}, {p_value(getattr(row, p_name))}"
 
 
 def report(stored: Stored) -> Table:

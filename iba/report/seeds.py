@@ -1,7 +1,7 @@
 """Several fine-tuning seeds: is a result one of the data and method, or of one trained classifier?
 
-A run with another `finetune.seed` is stored as `run=<run>/seeds/<seed>`. The intervals resample seeds and
-instances together (`stats.hierarchical_interval`), since a small data set such as RTE trains unevenly.
+A run with another `finetune.seed` is stored as `run=<run>/seeds/<seed>`. The intervals take
+seeds and instances as two samples (`stats.crossed_interval`): a small data set such as RTE trains unevenly.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 
 from iba.report.rows import DELETE, Stored, per_instance
 from iba.report.text import Grid, Table, interval, number, share
-from iba.stats import hierarchical_interval
+from iba.stats import MIN_SEEDS, crossed_interval
 from iba.store import read_json, read_parquet
 
 
@@ -21,7 +21,8 @@ def table(stored: Stored) -> pd.DataFrame:
     """One row per protocol, data set and method (or pair of methods) that ran under two seeds or more.
 
     `second` is empty for a method's own drop at 11 %, else the row is the paired difference
-    `method` − `second`. `per_seed` lists the means in the order of `seeds`.
+    `method` − `second`. `per_seed` lists the means in the order of `seeds`. Fewer than `MIN_SEEDS` have no
+    interval.
     """
     rows = []
     for dataset in stored.datasets:
@@ -30,7 +31,7 @@ def table(stored: Stored) -> pd.DataFrame:
             drops = {m: _drops(folders, dataset, protocol, m) for m in stored.methods}
             drops = {m: found for m, found in drops.items() if len(found) > 1}
             for method, second, found in _compared(drops):
-                whole = hierarchical_interval(found.to_numpy(float), stored.how)
+                whole = crossed_interval(found.to_numpy(float), stored.how)
                 rows.append(
                     {
                         "protocol": protocol,
@@ -93,7 +94,7 @@ def grid(stored: Stored, rows: pd.DataFrame) -> Grid:
             names.protocols[row.protocol],
             names.methods[row.method] + (f" − {names.methods[row.second]}" if row.second else ""),
             f"{row.n_seeds} × {row.n}",
-            f"{number(row.drop_11)} {interval(row.ci_low, row.ci_high)}",
+            f"{number(row.drop_11)} {interval(row.ci_low, row.ci_high)}".strip(),
             " · ".join(number(float(value)) for value in row.per_seed.split()),
         ]
         for row in rows.itertuples()
@@ -110,7 +111,9 @@ def _notes(stored: Stored, rows: pd.DataFrame) -> Sequence[str]:
         for row in firsts
     ]
     return [
-        "Intervals resample fine-tuning seeds and instances together.",
+        f"{100 * stored.how.confidence:g} % t intervals for other fine-tuning seeds and other instances: the "
+        "squared standard errors of the mean over seeds and of the mean over instances are added "
+        f"(Welch–Satterthwaite degrees of freedom). None for fewer than {MIN_SEEDS} seeds.",
         *accuracies,
     ]
 

@@ -20,15 +20,18 @@ from matplotlib.figure import Figure
 from iba.report.drawing import Mark
 from iba.report.figure1 import normalised
 from iba.report.rows import Stored
-from iba.report.study_rows import StudyRows, Value
+from iba.report.study_rows import X_ALONE, StudyRows, Value
 from iba.stats import Interval, Resampling, mean_interval, percentiles, resampled_means
 
-#: Title and mark of the methods that studies draw beside their points.
-REFERENCES = {
-    "random": ("random", Mark("0.5", ":", "x")),
-    "hidden_norm": ("X alone", Mark("black", (0, (4, 1.5)), "D")),
+#: Marks of what studies draw beside their points, by what the legend calls it.
+_MARKS = {
+    "random": Mark("0.5", ":", "x"),
+    "norm of the standardised X": Mark("black", (0, (4, 1.5)), "D"),
+    "norm of the layer's update": Mark("0.3", (0, (8, 2)), "s"),
 }
 DROP, AREA = "drop_11", "area_over"
+#: The axis under the curves, which are too many for bands.
+REMOVED = "tokens removed (%), most important first\n(means, without intervals)"
 #: What the scores are called on an axis.
 AXIS = {DROP: "drop at 11 %", AREA: "area over curve"}
 #: The lightest end of the map is too faint on white.
@@ -90,9 +93,10 @@ def level_of_points(rows: StudyRows, column: str) -> float:
     return math.nan if table.empty else float(table.iloc[:, 0].mean())
 
 
-def reference(method: str) -> tuple[str, Mark]:
-    """Title and mark of a reference."""
-    return REFERENCES.get(method, (method, Mark("0.35", "-.", "+")))
+def reference(rows: StudyRows, method: str) -> tuple[str, Mark]:
+    """Title and mark of a reference of the study."""
+    title = rows.x_alone() if method == X_ALONE else method
+    return title, _MARKS.get(title, Mark("0.35", "-.", "+"))
 
 
 def colours(values: Sequence[Value]) -> dict[Value, tuple[float, ...]]:
@@ -101,10 +105,11 @@ def colours(values: Sequence[Value]) -> dict[Value, tuple[float, ...]]:
     return {value: matplotlib.colormaps[_MAP](place) for value, place in zip(values, places, strict=False)}
 
 
-def draw_curves(axes: Axes, found: Curves, colour: dict[Value, tuple[float, ...]], marker: str = "o") -> None:
-    """The curves of the points in `colour`, and all references."""
+def draw_curves(axes: Axes, rows: StudyRows, colour: dict[Value, tuple[float, ...]]) -> None:
+    """The curves d̄ of the points in `colour`, and of all references."""
+    found = curves(rows)
     for method, drops in found.references.items():
-        title, mark = reference(method)
+        title, mark = reference(rows, method)
         axes.plot(
             found.fractions,
             drops,
@@ -116,7 +121,7 @@ def draw_curves(axes: Axes, found: Curves, colour: dict[Value, tuple[float, ...]
         )
     for value, drops in found.points.items():
         if value in colour:
-            axes.plot(found.fractions, drops, color=colour[value], marker=marker, markersize=2)
+            axes.plot(found.fractions, drops, color=colour[value], marker="o", markersize=2)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xticks([0, 1 / 3, 2 / 3, 1], ["0", "33", "67", "100"])
     axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
@@ -139,10 +144,10 @@ def draw_track(axes: Axes, found: Track, colour: dict[Value, tuple[float, ...]])
         )
 
 
-def draw_levels(axes: Axes, found: dict[str, Interval]) -> None:
-    """References as lines across, with their intervals as bands."""
-    for method, mean in found.items():
-        title, mark = reference(method)
+def draw_levels(axes: Axes, rows: StudyRows, column: str, how: Resampling) -> None:
+    """The mean of a score of every reference as a line across, with its interval as a band."""
+    for method, mean in levels(rows, column, how).items():
+        title, mark = reference(rows, method)
         axes.axhspan(mean.low, mean.high, color=mark.color, alpha=0.13, linewidth=0, zorder=0)
         axes.axhline(
             mean.estimate, color=mark.color, linestyle=mark.linestyle, linewidth=1.0, label=title, zorder=1

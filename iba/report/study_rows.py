@@ -21,6 +21,14 @@ from iba.store import read_json, read_parquet
 METHOD = "iba"
 #: The folder of a method that does not vary.
 REFERENCE = "reference"
+#: The method that stands for the paper's "X alone": the size of a token's vector, without any optimisation.
+X_ALONE = "hidden_norm"
+#: What that method's setting `of` says it is the norm of.
+_NORMS = {
+    "standardised": "norm of the standardised X",
+    "update": "norm of the layer's update",
+    "hidden": "norm of X",
+}
 #: What identifies a row of the small files besides the instance.
 POINT = [*CELL, "point"]
 
@@ -45,6 +53,7 @@ class StudyRows:
 
     `points`: by the varied value, ascending. `references`: by method. `cut`: tokens at which texts were cut.
     `settings`: the method's at one of the points. `learned`: what it learned from training rows, by point.
+    `reference_settings`: the method's settings of every reference whose record is stored.
     """
 
     dataset: str
@@ -54,11 +63,23 @@ class StudyRows:
     cut: int | None
     settings: dict[str, Any]
     learned: dict[Value, dict[str, Any]]
+    reference_settings: dict[str, dict[str, Any]]
+
+    def x_alone(self) -> str:
+        """What stands for the paper's "X alone", named by the stored settings, not by the protocol."""
+        return _NORMS.get(str(self.reference_settings.get(X_ALONE, {}).get("of")), "norm of X (not recorded)")
 
     @property
     def n(self) -> int:
         """Instances per point."""
         return len(next(iter(self.points.values())).curve)
+
+    @property
+    def n_calibration(self) -> int | None:
+        """Held-out training rows on which β was chosen for every point; None where it was not."""
+        found = [self.learned.get(value, {}) for value in self.points]
+        chosen = all("beta" in values for values in found)
+        return int(found[0]["n_calibration"]) if chosen else None
 
     def matrix(self, column: str) -> pd.DataFrame:
         """One per-instance number: instances × points that have it."""
@@ -106,10 +127,13 @@ def _load(folder: Path, numbers: pd.DataFrame | None) -> StudyRows | None:
     points: dict[Value, Point] = {}
     references: dict[str, Point] = {}
     records: dict[Value, dict[str, Any]] = {}
+    made: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*/*/degradation.parquet")):
         method, point = path.parts[-3:-1]
         if point == REFERENCE:
             references[method] = _point(read_parquet(path))
+            beside = path.with_name("attributions.json")
+            made[method] = read_json(beside)["settings"].get("method", {}) if beside.is_file() else {}
         elif method == METHOD:
             key = dict(zip(POINT, (protocol, dataset, method, point), strict=True))
             points[value_of(point)] = _point(read_parquet(path), _numbers(numbers, key))
@@ -125,7 +149,8 @@ def _load(folder: Path, numbers: pd.DataFrame | None) -> StudyRows | None:
         references,
         described.get("max_length"),
         described.get("method", {}),
-        {value: made.get("provenance", {}).get("learned", {}) for value, made in records.items()},
+        {value: kept.get("provenance", {}).get("learned", {}) for value, kept in records.items()},
+        made,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from iba.report.comparisons import significantly_best
+from iba.report.comparisons import by_drop, significantly_best
 from iba.report.notes import dataset_notes, method_notes
 from iba.report.rows import Stored
 from iba.report.text import Grid, Table, interval, number, share
@@ -45,7 +45,7 @@ def grids(stored: Stored, rows: pd.DataFrame, tests: pd.DataFrame) -> list[Grid]
     """The side-by-side table first, then one table per protocol with the difference from the paper."""
     best = {
         (protocol, dataset): significantly_best(family, 1 - stored.how.confidence)
-        for (protocol, dataset), family in tests.groupby(["protocol", "dataset"])
+        for (protocol, dataset), family in by_drop(tests).groupby(["protocol", "dataset"])
         if {*family["first"], *family["second"]} == set(stored.methods)  # no winner while one is missing
     }
     return [_side_by_side(stored, rows, best), *(_one(stored, rows, best, p) for p in stored.protocols)]
@@ -106,7 +106,8 @@ def notes(stored: Stored) -> list[str]:
         f"{stored.how.n_resamples} resamples). The paper prints the absolute value; a minus sign here means "
         f"that the probability rose.",
         "**Bold**: larger than every other method of the same data set and protocol by a paired sign-flip "
-        f"permutation test, Holm-corrected, p < {1 - stored.how.confidence:.2g}. All pairs: `tests.csv`.",
+        f"permutation test, Holm-corrected, p < {1 - stored.how.confidence:.2g}. All pairs, "
+        "and those of the area over the curve (`measure`, a family of its own): `tests.csv`.",
         *dataset_notes(stored),
         *method_notes(stored),
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from iba.stats import SMALLEST_P
 from iba.store import atomic
 
 #: Digits behind the point of probabilities.
@@ -61,8 +62,8 @@ def interval(low: float, high: float, digits: int = DIGITS) -> str:
 
 
 def p_value(value: float) -> str:
-    """A p-value; small ones as a bound, since permutations only resolve so much."""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    """A p-value; small ones as a bound, which is as much as the permutations resolve."""
+    return f"p < {SMALLEST_P:g}" if value < SMALLEST_P else f"p = {value:.3f}"
 
 
 def share(value: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,31 @@ FREE = ("beta", "beta_grid", "layer", "seed")
 
 @dataclass(frozen=True)
 class Timed:
-    """One stored benchmark: its methods' settings, layers, and milliseconds per instance (sets × methods)."""
+    """One stored benchmark in one precision: its methods' settings, layers, and milliseconds per instance.
+
+    `milliseconds`: data sets × methods. `sizes`: by data set, `n` texts of `mean_tokens` tokens.
+    """
 
     device: str
+    precision: str
     methods: Mapping[str, Mapping[str, Any]]
     layers: Mapping[tuple[str, str], int]
     milliseconds: pd.DataFrame
+    sizes: pd.DataFrame
 
-    def ratios(self, datasets: Sequence[str], fast: str, slow: str) -> list[float] | None:
+    def ratios(self, datasets: Sequence[str], fast: str, slow: str) -> dict[str, float] | None:
         """Time of `slow` over that of `fast` on each of `datasets`; None unless all were timed."""
         table = self.milliseconds.reindex(index=datasets, columns=[fast, slow])
         if table.isna().any(axis=None):
             return None
-        return [float(ratio) for ratio in table[slow] / table[fast]]
+        return {str(name): float(ratio) for name, ratio in (table[slow] / table[fast]).items()}
+
+    def described(self, datasets: Sequence[str]) -> str:
+        """On what was timed: device, precision, texts per data set and how long they were."""
+        sizes = self.sizes.loc[list(datasets)]
+        tokens = f"{sizes['mean_tokens'].min():.0f} to {sizes['mean_tokens'].max():.0f} tokens in the mean"
+        texts = f"{span(sizes['n'].tolist())} texts per data set"
+        return f"benchmark on {self.device} in {self.precision}, {texts}, of {tokens}"
 
     def stands_for(self, dataset: str, method: str, cell: Mapping[str, Any]) -> bool:
         """Whether the benchmark timed `method` as the cell with this record ran it."""
@@ -45,14 +57,32 @@ def _work(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_timed(folder: Path, model: Any) -> list[Timed]:
-    """The benchmarks below `folder` that timed `model` (its plain settings), in their fastest precision."""
+    """The benchmarks below `folder` that timed `model` (its plain settings), in their faster precision."""
     found = []
     for path in sorted(folder.glob("*.csv")):
         record = path.with_suffix(".json")
         settings = read_json(record)["settings"] if record.is_file() else {}
         rows = pd.read_csv(path)
         if settings.get("model") == model and {"operation", "ours_ms"} <= set(rows):
+            rows = rows[rows["precision"] == (precision := _faster(rows))]
             times = rows.pivot_table(index="dataset", columns="operation", values="ours_ms", aggfunc="min")
             at = rows.dropna(subset="layer").set_index(["dataset", "operation"])["layer"].astype(int)
-            found.append(Timed(settings["device"], settings["methods"], at.to_dict(), times))
+            sizes = rows.groupby("dataset")[["n", "mean_tokens"]].first()
+            found.append(
+                Timed(settings["device"], precision, settings["methods"], at.to_dict(), times, sizes)
+            )
     return found
+
+
+def _faster(rows: pd.DataFrame) -> str:
+    """The precision that took less time for what was timed in all: a ratio must not mix two of them."""
+    wide = rows.pivot_table(
+        index="precision", columns=["dataset", "operation"], values="ours_ms", aggfunc="min"
+    )
+    return str(wide.dropna(axis=1).sum(axis=1).idxmin())
+
+
+def span(numbers: Iterable[int]) -> str:
+    """One number, or the smallest and the largest of several."""
+    ends = sorted(set(numbers))
+    return f"{ends[0]} to {ends[-1]}" if len(ends) > 1 else f"{ends[0]}"
