@@ -18,7 +18,8 @@ RECIPE = Recipe(
     max_length=64,
     seed=3,
     precision="fp32",
-    train_ids=("train:0",),
+    n_train=1,
+    train_digest="0" * 12,
 )
 
 
