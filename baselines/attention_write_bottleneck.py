@@ -33,10 +33,9 @@ from torch import Tensor
 from baselines.attention_maps import attention_probabilities, layer_attentions
 from iba.attributor import Attribution, FitData, State, learned, pad_scores
 from iba.bottleneck import NoiseBank
-from iba.calibration import select_beta
+from iba.calibration import pooled, select_beta
 from iba.data.tokens import TokenBatch
 from iba.encoder import Block, Classifier
-from iba.parallel import grouped
 
 LOG_2 = math.log(2)
 
@@ -254,13 +253,7 @@ def message_statistics(classifier: Classifier, data: FitData, n_instances: int) 
             moments.append(torch.stack([first.flatten(), second.flatten()]))
         return torch.stack(moments), int(batch.attention_mask.sum(1).square().sum())
 
-    shape = (classifier.n_layers, 2, classifier.hidden_size)
-    total, count = torch.zeros(shape, dtype=torch.float64, device=classifier.device), 0
-    for _, (moments, edges) in grouped([len(r) for r in rows], classifier.token_budget, sums):
-        total += moments
-        count += edges
-    mean, squares = (total / count).unbind(1)
-    std = (squares - mean.square()).clamp_min(0).sqrt().clamp_min(1e-6)
+    mean, std, _ = pooled(rows, classifier, sums, 1e-6)
     return {
         "message_mean": mean.float().cpu(),
         "message_std": std.float().cpu(),

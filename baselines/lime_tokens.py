@@ -7,14 +7,16 @@ segments are untouched, and repeated words are separate features.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from jaxtyping import Int
 from lime.lime_text import LimeTextExplainer
 from torch import Tensor
 
-from baselines.presence import probabilities_keeping, removable_positions
-from iba.attributor import Attribution, Unfitted, instance_seed, pad_scores
+from baselines.presence import explain_each, probabilities_keeping, removable_positions
+from iba.attributor import Attribution, Unfitted, instance_seed
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
 
@@ -33,9 +35,7 @@ class LimeTokens(Unfitted):
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Signed weights for the target class; special tokens get 0."""
-        pairs = zip(batch.instances, target.tolist(), strict=True)
-        weights = [self._explain(classifier, instance, t) for instance, t in pairs]
-        return Attribution(pad_scores(weights, batch))
+        return explain_each(partial(self._explain, classifier), batch, target)
 
     def _explain(self, classifier: Classifier, instance: Instance, target: int) -> Tensor:
         removable = removable_positions(instance)

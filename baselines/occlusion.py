@@ -6,13 +6,15 @@ Cost: n + 1 forward passes for n removable tokens.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from captum.attr import Occlusion as CaptumOcclusion
 from jaxtyping import Int
 from torch import Tensor
 
-from baselines.presence import removable_positions, spread, target_probability
-from iba.attributor import Attribution, Unfitted, pad_scores
+from baselines.presence import explain_each, removable_positions, spread, target_probability
+from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
 from iba.frozen import exact_forward
@@ -25,10 +27,8 @@ class Occlusion(Unfitted):
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Signed scores; special tokens get 0."""
-        pairs = zip(batch.instances, target.tolist(), strict=True)
         with exact_forward():  # one token seldom moves the answer by more than bf16 rounds it
-            rows = [self._explain(classifier, instance, t) for instance, t in pairs]
-        return Attribution(pad_scores(rows, batch))
+            return explain_each(partial(self._explain, classifier), batch, target)
 
     def _explain(self, classifier: Classifier, instance: Instance, target: int) -> Tensor:
         n = len(removable_positions(instance))

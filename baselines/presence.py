@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from iba.data.tokens import Instance
+from iba.attributor import Attribution, pad_scores
+from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
 from iba.variants import Variant, class_probabilities
 
@@ -43,6 +44,14 @@ def target_probability(classifier: Classifier, instance: Instance, target: int) 
         return torch.from_numpy(probabilities_keeping(classifier, instance, kept)[:, target])
 
     return predict
+
+
+def explain_each(
+    explain: Callable[[Instance, int], Float[Tensor, " tokens"]], batch: TokenBatch, target: Tensor
+) -> Attribution:
+    """The scores that `explain` gives every instance for its target class, padded."""
+    pairs = zip(batch.instances, target.tolist(), strict=True)
+    return Attribution(pad_scores([explain(instance, t) for instance, t in pairs], batch))
 
 
 def spread(values: Float[Tensor, " features"], instance: Instance) -> Float[Tensor, " tokens"]:

@@ -24,7 +24,7 @@ from iba.data.tokens import Instance
 from iba.degradation import Ranked, curve
 from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.parallel import grouped, usable_workers
+from iba.parallel import Work, grouped, usable_workers
 from iba.ranking import removal_order
 
 FIRST_STEP = 1 / 9
@@ -55,16 +55,7 @@ def _statistics_up_to(classifier: Classifier, rows: list[Instance], layer: int) 
         moments = torch.stack([torch.stack([v.sum(0), v.square().sum(0)]) for v in values])
         return moments, int(batch.attention_mask.sum())
 
-    shape = (layer, 2, classifier.hidden_size)
-    total, count = torch.zeros(shape, dtype=torch.float64, device=classifier.device), 0
-    lengths, workers = [len(r) for r in rows], usable_workers(classifier.device)
-    with tqdm(total=len(rows), desc="noise statistics", unit="inst", leave=False) as bar:
-        for group, (moments, tokens) in grouped(lengths, classifier.token_budget, sums, workers):
-            total += moments
-            count += tokens
-            bar.update(len(group))
-    mean, squares = (total / count).unbind(1)
-    std = (squares - mean.square()).clamp_min(0).sqrt().clamp_min(1e-3)
+    mean, std, count = pooled(rows, classifier, sums, 1e-3, usable_workers(classifier.device))
     return {
         number: {
             "noise_mean": mean[number - 1].float().cpu(),
@@ -74,6 +65,27 @@ def _statistics_up_to(classifier: Classifier, rows: list[Instance], layer: int) 
         }
         for number in range(1, layer + 1)
     }
+
+
+def pooled(
+    rows: Sequence[Instance],
+    classifier: Classifier,
+    sums: Work[tuple[Float[Tensor, "things 2 features"], int]],
+    smallest_std: float,
+    workers: int = 1,
+) -> tuple[Float[Tensor, "things features"], Float[Tensor, "things features"], int]:
+    """Mean and standard deviation (at least `smallest_std`), and over how many values, of groups of `rows`.
+
+    `sums` gives a group's sums of values and of their squares, in float64, and the number of values.
+    """
+    total, count = torch.zeros((), dtype=torch.float64, device=classifier.device), 0
+    with tqdm(total=len(rows), desc="noise statistics", unit="inst", leave=False) as bar:
+        for group, (moments, n) in grouped([len(r) for r in rows], classifier.token_budget, sums, workers):
+            total = total + moments
+            count += n
+            bar.update(len(group))
+    mean, squares = (total / count).unbind(1)
+    return mean, (squares - mean.square()).clamp_min(0).sqrt().clamp_min(smallest_std), count
 
 
 def select_beta(
