@@ -39,6 +39,12 @@ class Point:
         value = f"{self.value:g}" if isinstance(self.value, int | float) else self.value
         return f"{self.vary}={value}" if self.value is not None else "reference"
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The value as a column of the degradation rows, whose own `target` is the class that is measured."""
+        name = "explained" if self.vary == "target" else self.vary
+        return {} if name is None else {name: self.value}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -68,7 +74,7 @@ class Cell:
     @property
     def columns(self) -> dict[str, Any]:
         """What tells the cell's degradation rows from others: the varied quantity comes first."""
-        varied = {self.point.vary: self.point.value} if self.point and self.point.vary else {}
+        varied = self.point.columns if self.point else {}
         return {**varied, "protocol": self.protocol, "dataset": self.dataset, "method": self.method}
 
     @property

@@ -45,11 +45,15 @@ def chosen(study: DictConfig, dataset: str, bench: Bench) -> list[Example] | Non
             f"from results/<run>/{dataset}/classifier.parquet (attributed = true)."
         )
     labels = list(bench.dataset.labels)
+    pairs = bench.samples.test[0].text_pair is not None
     own = []
     for number, text in enumerate(texts or []):
         if text.label not in labels:
             raise UserError(f"study {study.name}: label {text.label!r} is not one of {labels}.")
         pair = text.get("text_pair")
+        if (pair is not None) != pairs:
+            needed = "both text and text_pair" if pairs else "text alone"
+            raise UserError(f"study {study.name}: a text of {dataset} needs {needed}.")
         own.append(Example(f"text:{number}", text.text, pair, labels.index(text.label)))
     return [*(known[name] for name in ids or []), *own]
 

@@ -16,6 +16,7 @@ from transformers import BertConfig
 from iba.benchmark import measure, plots, run
 from iba.benchmark.ledger import Ledger
 from iba.benchmark.show import table_1_seconds
+from iba.benchmark.subject import Subject
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.pretrained import encoder_identity, new_classifier
@@ -147,3 +148,20 @@ def test_scaling_plot_is_drawn_from_stored_rows(tmp_path: Path) -> None:
     plots.scaling(rows, {"iba": "#0072B2"}, tmp_path / "here_scaling")
     assert (tmp_path / "here_scaling.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "here_scaling.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_both_sides_are_counted_per_instance(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["preset=smoke", "dataset=planted", "method=[iba]", "benchmark.classifier=fresh", "benchmark.n=2"]
+    asked += ["benchmark.repeats=3", f"paths.root={repository}", f"paths.cache={tmp_path}"]
+    with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
+        cfg = compose("benchmark", asked)
+    subject = Subject.open(cfg, "planted")
+    monkeypatch.setattr(measure, "seconds", lambda work, device: (work(), 6.0)[1])
+    monkeypatch.setattr(measure, "flops", lambda work: 600)
+    monkeypatch.setattr(measure, "peak_memory", lambda work, device: 1.0)
+    (row,) = run._compare(subject, subject.operations["degradation"], {"fp32": 1000.0})
+    assert (row["reference_ms"], row["ours_ms"], row["ratio"]) == pytest.approx((3000.0, 1000.0, 3.0))
+    assert (row["flops"], row["flops_per_s"], row["peak_share"]) == pytest.approx((100, 100.0, 0.1))
+    assert row["score_correlation"] == pytest.approx(1.0)

@@ -219,3 +219,39 @@ def test_every_data_set_gives_every_method_its_settings(dataset: str) -> None:
     for method in METHODS:
         for protocol in cfg.protocol:
             assert method_settings(cfg, dataset, protocol, cfg.method[method])["_target_"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "first", "second"),
+    [
+        ("imdb", "pos", "neg"),
+        ("agnews", "World", "Sports"),
+        ("rte", "entailment", "not_entailment"),
+        ("mnli_matched", "contradiction", "entailment"),
+        ("mnli_mismatched", "contradiction", "entailment"),
+    ],
+)
+def test_the_protocols_are_what_is_said_of_them(dataset: str, first: str, second: str) -> None:
+    """`first` and `second`: classes 0 and 1 of the authors' code, which IG and LIME explain there."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("config", ["preset=paper", f"dataset={dataset}", f"paths.root={ROOT}"])
+    of = {(c.protocol, c.method): c.settings for c in cells(cfg, dataset)}
+    layer, beta = (0.8333, 1e-4) if dataset == "rte" else (0.75, 1e-5)
+    for protocol, noise, readout, chosen in (
+        ("described", "features", "final", beta),
+        ("released", "layer_input", "last_forward", beta),
+        ("corrected", "features", "final", "calibrated"),
+    ):
+        iba = of[protocol, "iba"]
+        assert (iba["layer"], iba["beta"]) == (layer, chosen)
+        assert (iba["noise"], iba["readout"]) == (noise, readout)
+        assert (iba["n_steps"], iba["n_copies"]) == (10, 10)
+        assert (iba["learning_rate"], iba["alpha_init"]) == (1.0, 5.0)
+    ig, lime = of["released", "ig"], of["released", "lime"]
+    assert (ig["explained_class"], ig["normalise"], ig["n_steps"]) == (first, True, 10)
+    assert lime["_target_"].endswith("LimeReleased")
+    assert (lime["explained_class"], lime["pad_to"]) == (second, 512)
+    assert (lime["n_samples"], lime["n_samples_pair"]) == (100, 75)
+    for protocol in ("described", "corrected"):
+        assert (of[protocol, "ig"]["explained_class"], of[protocol, "ig"]["normalise"]) == (None, False)
+        assert of[protocol, "lime"]["_target_"].endswith("LimeTokens")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from iba.finetune import Recipe, arguments_on
+from iba.data.examples import Example
+from iba.data.tokens import Instance, tokenise
+from iba.encoder import Classifier
+from iba.finetune import Recipe, _rows, arguments_on, finetune
+from iba.pretrained import load_classifier
+from iba.tiny import tiny_bert, tiny_tokenizer
 
 SETTINGS = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-4, "weight_decay": 0.01, "warmup": 0.06}
 RECIPE = Recipe(
@@ -32,3 +38,32 @@ def test_more_visible_gpus_change_neither_batch_nor_device(
     assert arguments.train_batch_size == SETTINGS["batch_size"]
     assert arguments.n_gpu <= 1
     assert arguments.device == torch.device(name)
+
+
+def test_training_rows_are_the_instances(instances: list[Instance]) -> None:
+    assert len({one.example.label for one in instances}) > 1
+    assert any(sum(one.token_type_ids) for one in instances)
+    for row, one in zip(_rows(instances), instances, strict=True):
+        assert (tuple(row["input_ids"]), tuple(row["token_type_ids"])) == (one.input_ids, one.token_type_ids)
+        assert (row["labels"], row["length"]) == (one.example.label, len(one))
+        assert row["attention_mask"] == [1] * len(one)
+
+
+def test_the_recipe_reaches_the_trainer(tmp_path: Path) -> None:
+    found = arguments_on(torch.device("cpu"), RECIPE, tmp_path)
+    assert (found.learning_rate, found.weight_decay, found.num_train_epochs) == (1e-4, 0.01, 1)
+    assert (found.get_warmup_steps(100), found.lr_scheduler_type, found.seed) == (6, "linear", 3)
+    assert not found.bf16
+
+
+def test_training_learns_the_labels(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    model = tiny_bert(len(tokenizer), ["neg", "pos"], num_hidden_layers=1)
+    texts = [Example(f"train:{i}", ("awful", "wonderful")[i % 2], None, i % 2) for i in range(16)]
+    rows = tokenise(texts, tokenizer, 16)
+    assert rows[0].input_ids != rows[1].input_ids
+    recipe = replace(RECIPE, settings=RECIPE.settings | {"epochs": 20, "learning_rate": 5e-3, "warmup": 0.0})
+    finetune(model, tokenizer, rows, recipe, tmp_path / "classifier", torch.device("cpu"))
+    again = Classifier(*load_classifier(tmp_path / "classifier"))
+    assert again.probabilities(again.batch(rows)).argmax(1).tolist() == [0, 1] * 8

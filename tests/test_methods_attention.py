@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.attention_flow import first_token_flows
+from baselines.attention_flow import AttentionFlow, first_token_flows
 from baselines.attention_maps import layer_attentions, rollout, with_residual
 from baselines.attention_rollout import AttentionRollout
 from baselines.globenc import GlobEnc, contributions
@@ -147,3 +147,16 @@ def test_edge_importance_follows_the_definition_edge_by_edge(
             raw[j] += max(float(whole.abs().sum() - (message - whole).abs().sum()), 0.0)
         raw[i] += max(float(whole.abs().sum() - (hidden[i] - whole).abs().sum()), 0.0)
         torch.testing.assert_close(found[i], raw / raw.sum(), rtol=1e-4, atol=1e-6)
+
+
+def test_rollout_and_flow_mix_in_the_residual(classifier: Classifier, instances: list[Instance]) -> None:
+    one = instances[1]
+    single = classifier.batch([one])
+    raw = [layer.probabilities.mean(1)[0] for layer in layer_attentions(classifier, single)]
+    maps = [0.5 * attention + 0.5 * torch.eye(len(one)) for attention in raw]
+    found = AttentionRollout().attribute(classifier, single, TARGET[:1]).scores[0]
+    torch.testing.assert_close(found, (maps[3] @ maps[2] @ maps[1] @ maps[0])[0])
+    free = [i for i, special in enumerate(one.special) if not special]
+    flow = AttentionFlow().attribute(classifier, single, TARGET[:1]).scores[0]
+    expected = first_token_flows(torch.stack(maps).numpy(), free, 100_000)
+    np.testing.assert_allclose(flow[free], expected, atol=1e-6)

@@ -20,10 +20,10 @@ from baselines.attention_write_bottleneck import (
     transmit,
 )
 from baselines.hidden_norm import HiddenNorm
-from baselines.iba_readout import ReadoutBottleneck
+from baselines.iba_readout import ReadoutBottleneck, readout_loss
 from baselines.token_gate import TokenBottleneck, TokenGate
 from iba.attributor import Attribution, Attributor, FitData, Unfitted, pad_scores
-from iba.bottleneck import Noise, NoiseBank, kl_nats, restrict
+from iba.bottleneck import Bottleneck, Noise, NoiseBank, kl_nats, restrict
 from iba.calibration import attribute_rows, first_step_drops, select_beta
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
@@ -295,3 +295,52 @@ def test_write_bits_are_never_negative_and_narrow_with_beta(
         )
         bits.append(found.per_instance["bits_per_token"].mean())
     assert bits[1] < 0.5 * bits[0]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ReadoutBottleneck(0.5, beta_grid=[1.0, 0.1], n_training_steps=3, batch_size=2),
+        AttentionWriteBottleneck(beta_grid=[1.0, 0.1], n_steps=1, max_tokens=64, n_calibration=1),
+    ],
+    ids=["readout", "write"],
+)
+def test_beta_is_chosen_on_held_out_rows_alone(
+    method: Attributor, classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[list[str]] = []
+    trained: list[str] = []
+
+    def selecting(candidates: Any, model: Classifier, rows: list[Instance]) -> Any:
+        chosen.append([row.id for row in rows])
+        return select_beta(candidates, model, rows)
+
+    def learning(network: Any, model: Classifier, batch: TokenBatch, *rest: Any) -> Tensor:
+        trained.extend(one.id for one in batch.instances)
+        return readout_loss(network, model, batch, *rest)
+
+    for user in ("iba_readout", "attention_write_bottleneck"):
+        monkeypatch.setattr(f"baselines.{user}.select_beta", selecting)
+    monkeypatch.setattr("baselines.iba_readout.readout_loss", learning)
+    train, held_out = instances[:3], instances[3:]
+    method.fit(classifier, FitData(train, held_out, 0))
+    assert chosen == [[one.id for one in held_out][: getattr(method, "n_calibration", None)]]
+    assert set(trained) <= {one.id for one in train}
+
+
+def test_the_readouts_loss_is_the_bottlenecks(classifier: Classifier, batch: TokenBatch) -> None:
+    class Constant(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.full((*x.shape[:2], classifier.hidden_size), 0.7)
+
+    states = classifier.hidden_states(batch, [2, 4])
+    labels = torch.tensor([one.example.label for one in batch.instances])
+    width = classifier.hidden_size
+    noise = Noise(torch.full((width,), 0.3), torch.full((width,), 0.8))
+    bank = NoiseBank(0, 1, 64, width, torch.device("cpu"))
+    expected, _ = Bottleneck(beta=0.3, n_copies=1)._evaluate(
+        torch.full_like(states[2], 0.7), states[2], batch.attention_mask, labels, noise, bank,
+        lambda restricted, mask: classifier.logits_from(restricted, mask, 2), 0)  # fmt: skip
+    standard = bank.step(0, batch.input_ids.shape[1]).expand(len(batch), -1, -1)
+    found = readout_loss(Constant(), classifier, batch, states, 2, noise, standard, 0.3)
+    torch.testing.assert_close(found, expected)

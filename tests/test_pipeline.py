@@ -14,12 +14,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
+from iba.attributor import FitData, State, Unfitted
 from iba.data.examples import Example
 from iba.data.tokens import tokenise
+from iba.degradation import Ranked, after_removing
+from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.experiment import cells
 from iba.parts import Shard, StageTable, Work, compute_in_parts
@@ -27,6 +31,7 @@ from iba.stages import attribute, degrade, finetune
 from iba.stages.attribute import attributions
 from iba.stages.bench import Bench
 from iba.stages.degrade import degradations
+from iba.store import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 PLANTED = ("preset=smoke", "dataset=planted", "precision=fp32", "finetune.precision=fp32")
@@ -384,3 +389,67 @@ def test_damaged_files_are_named(finished: DictConfig, tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match="damaged or cut off"):
         Bench.open(cfg, "planted").classifier  # noqa: B018
+
+
+def test_curves_follow_the_stored_scores_in_both_orders(finished: DictConfig) -> None:
+    bench = Bench.open(finished, "planted")
+    cell = next(c for c in cells(finished, "planted") if (c.protocol, c.method) == ("corrected", "iba"))
+    scores = attributions(bench, cell).read().set_index("instance_id").scores
+    rows = degradations(bench, cell).read()
+    for one in bench.test:
+        free = [i for i, special in enumerate(one.special) if not special]
+        best = sorted(free, key=lambda i: (-scores[one.id][i], i))
+        for order, removal in (("most", best), ("least", best[::-1])):
+            mine = rows[(rows.instance_id == one.id) & (rows.order == order)]
+            ranked = Ranked(one.input_ids, one.token_type_ids, removal, one.example.label)
+            (points,) = after_removing(bench.classifier, [ranked], [mine.n_removed.tolist()], "delete")
+            np.testing.assert_allclose(mine.prob_target, [p for _, p in points], atol=1e-6)
+            assert np.ptp(mine.prob_target) > 1e-5, "the test is blind otherwise"
+
+
+def test_predictions_and_accuracy_are_the_plain_models(finished: DictConfig) -> None:
+    bench = Bench.open(finished, "planted")
+    rows = stored(finished)["planted/classifier.parquet"].set_index("instance_id")
+    record = read_json(bench.run / "planted" / "classifier.json")["provenance"]
+    with torch.no_grad():
+        said = {
+            i.id: int(bench.classifier.model(torch.tensor([i.input_ids])).logits.argmax())
+            for i in bench.scored
+        }
+    right = {i.id: said[i.id] == i.example.label for i in bench.scored}
+    assert rows.predicted.to_dict() == said
+    assert record["accuracy"] == pytest.approx(np.mean(list(right.values())))
+    assert record["accuracy_attributed"] == pytest.approx(np.mean([right[i.id] for i in bench.test]))
+    first = bench.dataset.labels[0]
+    for part, name in (("scored", "label_distribution"), ("train", "label_distribution_train")):
+        labels = [e.label for e in getattr(bench.samples, part)]
+        assert record[name][first] == pytest.approx(labels.count(0) / len(labels))
+
+
+class Learner(Unfitted):
+    """Counts how often it has to learn."""
+
+    asked = 0
+
+    def fit(self, classifier: Classifier, data: FitData) -> State:
+        self.asked += 1
+        return {"one": torch.ones(1)}
+
+
+def test_what_was_learned_elsewhere_is_learned_again(finished: DictConfig, tmp_path: Path) -> None:
+    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache", ignore=lambda *_: ["fitted"])
+    bench = Bench.open(configured(tmp_path), "planted")
+    cell = next(c for c in cells(bench.cfg, "planted") if (c.protocol, c.method) == ("corrected", "iba"))
+    other_rows = replace(bench.samples, calibration=edited(bench.samples.calibration))
+    others = [
+        (replace(bench, cut=8), cell),
+        (replace(bench, weights="random"), cell),
+        (replace(bench, samples=other_rows), cell),
+        (replace(bench, cfg=configured(tmp_path, "precision=bf16")), cell),
+        (bench, replace(cell, settings=cell.settings | {"seed": 4})),
+    ]
+    learner = Learner()
+    for asked, (where, what) in enumerate([(bench, cell), *others], start=1):
+        for _ in range(2):
+            attribute._fit(where, what, learner)
+        assert learner.asked == asked

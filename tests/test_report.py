@@ -367,6 +367,7 @@ def compared(difference: float, low: float, high: float, p_holm: float, n: int =
         (compared(-0.1, -0.15, -0.05, 0.001), "fails"),
         (compared(0.01, 0.005, 0.015, 0.001), "holds"),  # small, but the claim is one of order
         (compared(0.01, -0.02, 0.04, 0.5), "open"),  # excluding the paper's 0.139 decides nothing
+        (compared(0.1, 0.05, 0.15, 0.06).assign(p_value=0.02), "open"),  # the corrected p decides
         (compared(0.028, -0.001, 0.058, 0.116), "open"),
         (compared(0.028, 0.001, 0.058, 0.116), "open"),  # nor does an interval that just leaves 0
         (compared(-0.01, -0.03, 0.019, 0.5), "fails"),  # at most as large as what does not matter
@@ -660,3 +661,25 @@ def test_wide_intervals_are_cut_at_the_frame() -> None:
     nothing = replace(narrow, curve=curve * np.nan, low=curve * np.nan, high=curve * np.nan)
     assert figure1.limits([narrow, nothing]) == figure1.limits([narrow])
     assert figure1.limits([nothing]) == (0.0, 1.0)
+
+
+def test_bold_needs_the_corrected_p() -> None:
+    row = {
+        "first": "a",
+        "second": "b",
+        "difference": 0.1,
+        "effect_size": 1.0,
+        "ci_low": 0.05,
+        "ci_high": 0.15,
+    }
+    tests = pd.DataFrame([row | {"p_value": 0.03, "p_holm": 0.06}])
+    assert comparisons.significantly_best(tests, 0.05) is None
+    assert comparisons.significantly_best(tests.assign(p_holm=0.04), 0.05) == "a"
+
+
+def test_layers_are_one_holm_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "sign_flip_test", lambda differences, how: np.full(len(differences), 0.01))
+    drops = pd.DataFrame({n: np.full(200, {8: 0.5, 9: 0.5, 1: 0.3}.get(n, 0.2)) for n in range(1, 13)})
+    checks = claims.layer_checks(drops, HOW)
+    assert {check.state for check in checks} == {"open"}
+    assert all("p = 0.290" in check.text for check in checks)

@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_results import configured, falling, write_attributions, write_point, write_run
+from fake_results import (
+    configured,
+    falling,
+    write_attributions,
+    write_point,
+    write_run,
+    write_study_scores,
+)
 
 from iba.report import agreement, sanity
 from iba.report.rows import load
@@ -88,3 +95,43 @@ def test_agreement_of_methods_is_kept_where_the_scores_are_gone(folder: Path) ->
         scores.unlink()
     agreement.report(stored).write(stored.folder)
     assert path.read_bytes() == before
+
+
+def test_over_random_is_one_holm_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sanity, "sign_flip_test", lambda differences, how: np.full(len(differences), 0.03))
+    drops = {
+        "iba": pd.DataFrame({"delete": [0.3, 0.2], "mask": [0.1, 0.2]}),
+        "random": pd.DataFrame({"reference": [0.0, 0.1]}),
+    }
+    found = sanity._over_random(drops, Resampling(0.95, 300, 3))
+    assert [f["over_random_p_holm"] for f in found.values()] == pytest.approx([0.06, 0.06])
+
+
+def test_a_study_without_the_point_to_compare_with(tmp_path: Path) -> None:
+    run = write_run(tmp_path, datasets=("imdb",), protocols=("described",))
+    for seed, drop in ((4, 0.3), (5, 0.2)):
+        write_point(run, "noise_seeds", "described", f"iba/seed={seed}", falling(20, drop))
+    stored = load(configured(tmp_path, "dataset=imdb", "protocol=described"))
+    rows = sanity.table(stored)
+    assert rows.drop_11.to_list() == pytest.approx([0.3, 0.2])
+    assert "difference" not in rows or rows["difference"].isna().all()
+    assert len(sanity.grids(stored, rows)) == 1
+
+
+def test_rankings_are_paired_by_instance_and_neighbours_by_value(tmp_path: Path) -> None:
+    first = pd.DataFrame(
+        {
+            "instance_id": ["a", "b"],
+            "special": [np.zeros(3, bool)] * 2,
+            "scores": [np.array([1.0, 2, 3]), np.array([3.0, 2, 1])],
+        }
+    )
+    assert agreement.agree(first, first.iloc[::-1].reset_index(drop=True)).tolist() == [1, 1]
+    run = write_run(tmp_path, datasets=("imdb",), protocols=("described",))
+    bits = {"layer=1": [0.0, 1, 2, 3, 0], "layer=2": [0.0, 1, 2, 3, 0], "layer=10": [0.0, 3, 2, 1, 0]}
+    write_study_scores(run, "layers", "described", bits, 4)
+    rows = agreement.table(load(configured(tmp_path, "dataset=imdb", "protocol=described")))
+    found = rows[rows.kind == "layers"]
+    pairs = list(zip(found["first"], found["second"], strict=True))
+    assert pairs == [("layer=1", "layer=2"), ("layer=2", "layer=10")]
+    assert found.tau.tolist() == pytest.approx([1, -1])

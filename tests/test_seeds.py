@@ -81,3 +81,12 @@ def test_files_and_accuracies(folder: Path, tmp_path: Path) -> None:
     with_seed(single, 3)
     assert seeds.report(load(cfg_of(tmp_path))).write(single) == []
     assert np.all([not (single / f"seeds.{kind}").exists() for kind in ("csv", "md", "tex")])
+
+
+def test_methods_of_different_seeds_are_not_paired(tmp_path: Path) -> None:
+    for seed, drops in ((3, {"iba": 0.3, "random": 0.0}), (4, {"iba": 0.2}), (5, {"random": 0.1})):
+        run = "bge_small" if seed == 3 else f"bge_small/seeds/{seed}"
+        with_seed(write_run(tmp_path, run, ("rte",), ("described",), drops), seed)
+    rows = seeds.table(load(configured(tmp_path, "dataset=rte", "protocol=described")))
+    assert rows.drop_11.notna().all()
+    assert set(rows.second) == {""}, "one common seed is no sample"

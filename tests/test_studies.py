@@ -13,10 +13,11 @@ from omegaconf import DictConfig
 
 from iba.encoder import Classifier
 from iba.errors import UserError
+from iba.experiment import Cell, Point
 from iba.method import InformationBottleneck
 from iba.stages import attribute, degrade, finetune, study
 from iba.stages.bench import Bench
-from iba.studies import open_bench
+from iba.studies import open_bench, study_cells
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = ("layers", "betas", "classifiers", "targets", "token_layers", "operators")
@@ -164,6 +165,16 @@ def test_another_class_is_explained_but_the_gold_one_is_measured(finished: DictC
     start = [t[(t.grid == "curve") & (t.step == 0)].prob_target.to_numpy() for t in (gold, other)]
     np.testing.assert_array_equal(*start)
     assert (gold.target.to_numpy() == other.target.to_numpy()).all()
+    assert [set(table.explained) for table in (gold, other)] == [{"gold"}, {"other"}]
+
+
+def test_rows_taken_over_from_table_1_keep_the_class_that_is_measured() -> None:
+    point = Point("targets", "target", "gold")
+    taken_over = pd.DataFrame({"target": [1]}).assign(
+        **Cell("rte", "corrected", "ig", {}, point=point).columns
+    )
+    assert taken_over.target.tolist() == [1]
+    assert taken_over.explained.tolist() == ["gold"]
 
 
 def test_all_operators_and_orders_on_the_stored_scores(finished: DictConfig) -> None:
@@ -197,6 +208,7 @@ def test_chosen_rows_own_texts_and_a_cut(finished: DictConfig, tmp_path: Path) -
             "test:99999 is not among the attributed test rows",
         ),
         ("+study.token_layers.texts.planted=[{text: a, label: maybe}]", "label 'maybe' is not one of"),
+        ("+study.token_layers.texts.planted=[{text: a, text_pair: b, label: positive}]", "needs text alone"),
         ("study.token_layers.vary=temperature", "has no setting 'temperature'"),
         ("study.token_layers.methods=[lime]", "needs method lime, which is not selected"),
     ],
@@ -231,3 +243,13 @@ def test_a_bench_explains_other_weights_of_the_same_shape(finished: DictConfig) 
     shapes = [{name: p.shape for name, p in m.named_parameters()} for m in models]
     assert shapes[0] == shapes[1] == shapes[2]
     assert bench.explaining("fine-tuned") is bench
+
+
+def test_a_study_has_settings_protocols_and_a_sample_of_its_own(finished: DictConfig) -> None:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("config", ["preset=cpu", "study=[token_classifiers,betas]", f"paths.root={ROOT}"])
+    assert {c.settings["layer"] for c in study_cells(cfg, cfg.study.token_classifiers, "imdb", 12)} == {0.5}
+    assert {c.protocol for c in study_cells(cfg, cfg.study.betas, "imdb", 12)} == {"described", "released"}
+    few = configured(run_folder(finished).parent.parent, "+study.layers.n_test.planted=4", only="layers")
+    drawn = open_bench(few, few.study.layers, "planted").samples.drawn
+    assert drawn == Bench.open(few, "planted").samples.drawn[:4]

@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 from fake_results import (
     configured,
+    degradation,
     falling,
+    write_point,
     write_run,
     write_study,
     write_study_scores,
@@ -40,6 +42,7 @@ from iba.report import (
 )
 from iba.report.rows import Stored, load
 from iba.stats import Resampling
+from iba.store import write_parquet
 
 PROTOCOLS = ("described", "released")
 CONFIG = ("dataset=imdb", "protocol=[described,released]", "stats.n_resamples=100")
@@ -491,3 +494,22 @@ def test_claims_on_studies_without_any(stored: Stored, tmp_path: Path) -> None:
     empty = replace(stored, folder=tmp_path)
     for judge in (claims.best_layers, claims.small_beta):
         assert judge(empty, pd.DataFrame(), "described").outcome == "not enough data"
+
+
+def test_figures_show_the_most_first_curves(tmp_path: Path) -> None:
+    run = write_run(tmp_path, datasets=("imdb",), protocols=("described",), drops={"iba": 0.3}, n=N)
+    write_point(run, "layers", "described", "iba/layer=1", falling(N, 0.3))
+    both = pd.concat(
+        [
+            degradation("described", "imdb", "iba", falling(N, drop), orders=(order,))
+            for order, drop in (("most", 0.3), ("least", 0.05))
+        ]
+    )
+    for cell in ("imdb/described/iba", "studies/layers/imdb/described/iba/layer=1"):
+        write_parquet(run / cell / "degradation.parquet", both)
+    stored = load(configured(tmp_path, *CONFIG))
+    panel = figure1.panel(stored, "described", "imdb", figure1.unscaled)
+    assert panel is not None
+    assert panel.curve[0, 1] == pytest.approx(0.6)
+    (rows,) = study_rows.load(stored, "layers")
+    assert rows.points[1].curve.iloc[:, 1].mean() == pytest.approx(0.6)

@@ -127,9 +127,12 @@ def _measured(scores: pd.DataFrame, stored: Stored) -> dict[str, object]:
 
 
 def _against(tests: pd.DataFrame, base: object, point: object) -> dict[str, float]:
-    if point == base or tests.empty:
+    if tests.empty:
         return {}
-    row = tests[(tests["first"] == str(base)) & (tests["second"] == str(point))].iloc[0]
+    found = tests[(tests["first"] == str(base)) & (tests["second"] == str(point))]
+    if found.empty:  # the point itself, or a study that was run without the one to compare with
+        return {}
+    row = found.iloc[0]
     return {
         "difference": -row["difference"],
         "difference_low": -row["ci_high"],

@@ -77,8 +77,11 @@ def _compared(drops: dict[str, pd.DataFrame]) -> Iterator[tuple[str, str, pd.Dat
     for method, found in drops.items():
         yield method, "", found
     for second, other in drops.items():
-        if second != "iba" and "iba" in drops and other.shape == drops["iba"].shape:
-            yield "iba", second, drops["iba"] - other
+        if second != "iba" and "iba" in drops:
+            # of the seeds and instances that both have
+            both = (drops["iba"] - other).dropna(how="all").dropna(axis=1)
+            if len(both) > 1:
+                yield "iba", second, both
 
 
 def _accuracy(folder: Path, dataset: str) -> float:
