@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from iba.store import atomic
@@ -21,18 +22,21 @@ _PANELS = {
 }
 
 
-def scaling(rows: pd.DataFrame, colours: Mapping[str, str | None], stem: Path) -> None:
+#: Operation → its label and colour.
+Styles = Mapping[str, tuple[str, str | None]]
+
+
+def scaling(rows: pd.DataFrame, styles: Styles, device: str, stem: Path) -> None:
     """Draw `stem`.png and `stem`.pdf; dotted lines have slope 1 (cost proportional to what is varied)."""
-    figure = Figure(figsize=(10.5, 3.2), layout="constrained")
+    figure = Figure(figsize=(10.5, 3.4), layout="constrained")
     axes = figure.subplots(1, len(_PANELS))
     for axis, (sweep, (label, column, unit)) in zip(axes, _PANELS.items(), strict=True):
         chosen = rows[rows["sweep"] == sweep]
         for operation, line in chosen.groupby("operation"):
             line = line.sort_values("value")
             x, y = line["value"].to_numpy(float), line[column].to_numpy(float)
-            axis.plot(
-                x, y, "o-", ms=3.5, lw=1.2, color=colours.get(str(operation)) or "#333333", label=operation
-            )
+            name, colour = styles.get(str(operation), (str(operation).capitalize(), None))
+            axis.plot(x, y, "o-", ms=3.5, lw=1.2, color=colour or "#333333", label=name)
             if sweep in ("tokens", "instances"):
                 axis.plot(x, y[0] * x / x[0], ":", lw=0.8, color="#999999")
         axis.set(xlabel=label, ylabel=unit, yscale="log")
@@ -46,8 +50,11 @@ def scaling(rows: pd.DataFrame, colours: Mapping[str, str | None], stem: Path) -
             axis.set_xscale("log", base=2)
             axis.xaxis.set_major_formatter("{x:g}")
         axis.grid(alpha=0.25)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    handles, _ = axes[0].get_legend_handles_labels()
+    handles.append(Line2D([], [], color="#999999", linewidth=0.8, linestyle=":", label="proportional"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    where = [*rows["dataset"].unique(), *rows["precision"].unique(), device]
+    figure.supxlabel(", ".join(where), x=1, ha="right", fontsize=7, color="0.4")
     # Type 42 keeps the text of the pdf selectable.
     with matplotlib.rc_context({"pdf.fonttype": 42}):
         for suffix in (".png", ".pdf"):

@@ -66,8 +66,8 @@ def run(cfg: DictConfig) -> None:
         ledger.finish(provenance(device))
     show.comparison(comparison.rows(), machine.rows(), cfg.benchmark.full_rows)
     show.precision(precision.rows())
-    colours = {name: method.get("color") for name, method in selected(cfg.method).items()}
-    plots.scaling(scaling.rows(), colours, folder / f"{name}_scaling")
+    styles = {name: (method.label, method.get("color")) for name, method in selected(cfg.method).items()}
+    plots.scaling(scaling.rows(), styles, device_name(device), folder / f"{name}_scaling")
 
 
 def sized(cfg: DictConfig, device: torch.device) -> DictConfig:

@@ -47,7 +47,7 @@ _QUANTITIES = {
     PROBABILITY: ("target probability\nwith bottleneck", "prob_start"),
     BITS: ("bits per token", "bits_per_token_start"),
 }
-_WITHOUT = "without optimisation"
+_WITHOUT = "whole text, or before optimisation"
 _PAPERS, _SELECTED = "the paper's β", "selected β (corrected)"
 
 
@@ -150,10 +150,10 @@ def caption(stored: Stored, part: str) -> str:
         else "β over many decades: normalised drop while tokens are removed, most important first (one "
         "colour per β) and, against β, mean drop at 11 %, area over the curve, the target's probability "
         "with the bottleneck (dash-dotted: of the whole text), and the bits per token that it lets through "
-        "(dash-dotted: before the optimisation); corrected selects its β on training rows"
+        "(dash-dotted: before the optimisation); corrected selects its β on training rows, not cut as here"
         + "".join(f"; for “X alone” stands the {name}" for name in _stand_ins(stored, study))
     )
-    bare = "; the curves are means without intervals, which would cover one another"
+    bare = " (bars and bands); the curves are means without intervals, which would cover one another"
     betas = "".join(figure4.chosen_betas(stored, rows) for rows in study) if part == "a" else ""
     return f"Figure 2{part}. {what}, with {confidence} bootstrap intervals{bare}; {samples}.{betas}"
 

@@ -51,7 +51,11 @@ def draw(found: Compared) -> Figure:
     for y, text in zip(ticks, first.get_yticklabels(), strict=True):
         if y in heads.values():
             text.set_fontweight("bold")
-    figure.supxlabel("drop of the target's probability after the top 11 % of tokens", fontsize=7)
+    figure.supxlabel(
+        "drop of the target's probability after the top 11 % of tokens, with "
+        f"{100 * found.stored.how.confidence:g} % bootstrap intervals",
+        fontsize=7,
+    )
     _legend(figure, found)
     return figure
 

@@ -19,7 +19,8 @@ FREE = ("beta", "beta_grid", "layer", "seed")
 class Timed:
     """One stored benchmark in one precision: its methods' settings, layers, and milliseconds per instance.
 
-    `milliseconds`: data sets × methods. `sizes`: by data set, `n` texts of `mean_tokens` tokens.
+    `milliseconds`: data sets × methods, and `reference` those of the straightforward version, one text at a
+    time in float32. `sizes`: by data set, `n` texts of `mean_tokens` tokens.
     """
 
     device: str
@@ -27,6 +28,7 @@ class Timed:
     methods: Mapping[str, Mapping[str, Any]]
     layers: Mapping[tuple[str, str], int]
     milliseconds: pd.DataFrame
+    reference: pd.DataFrame
     sizes: pd.DataFrame
 
     def ratios(self, datasets: Sequence[str], fast: str, slow: str) -> dict[str, float] | None:
@@ -35,6 +37,10 @@ class Timed:
         if table.isna().any(axis=None):
             return None
         return {str(name): float(ratio) for name, ratio in (table[slow] / table[fast]).items()}
+
+    def reference_ratio(self, dataset: str, fast: str, slow: str) -> float:
+        """The same ratio on one data set, of the straightforward version."""
+        return float(self.reference.loc[dataset, slow] / self.reference.loc[dataset, fast])
 
     def described(self, datasets: Sequence[str]) -> str:
         """On what was timed: device, precision, texts per data set and how long they were."""
@@ -65,12 +71,14 @@ def read_timed(folder: Path, model: Any) -> list[Timed]:
         rows = pd.read_csv(path)
         if settings.get("model") == model and {"operation", "ours_ms"} <= set(rows):
             rows = rows[rows["precision"] == (precision := _faster(rows))]
-            times = rows.pivot_table(index="dataset", columns="operation", values="ours_ms", aggfunc="min")
+            ours, reference = (
+                rows.pivot_table(index="dataset", columns="operation", values=side, aggfunc="min")
+                for side in ("ours_ms", "reference_ms")
+            )
             at = rows.dropna(subset="layer").set_index(["dataset", "operation"])["layer"].astype(int)
             sizes = rows.groupby("dataset")[["n", "mean_tokens"]].first()
-            found.append(
-                Timed(settings["device"], precision, settings["methods"], at.to_dict(), times, sizes)
-            )
+            device, methods = settings["device"], settings["methods"]
+            found.append(Timed(device, precision, methods, at.to_dict(), ours, reference, sizes))
     return found
 
 
