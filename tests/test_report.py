@@ -36,7 +36,21 @@ from iba.report import (
     table2,
     text,
 )
-from iba.report.claims import Check, conclude, overall
+from iba.report.claims import studies
+from iba.report.claims.cost import cost_between
+from iba.report.claims.kept import keeps_prediction
+from iba.report.claims.order import larger
+from iba.report.claims.verdict import (
+    ALIKE,
+    PAPER_SETS,
+    Check,
+    Outcome,
+    State,
+    Verdict,
+    conclude,
+    overall,
+    rule,
+)
 from iba.report.rows import CELL, Stored, load, per_instance
 from iba.report.timed import read_timed
 from iba.stages import report, reproduce
@@ -185,7 +199,7 @@ def test_the_drop_decides_claims_and_bold_whatever_the_area_says(stored: Stored)
     tests = comparisons.all_pairs(stored)
     turned = tests.assign(difference=tests["difference"].where(tests["measure"] == "drop_11", -1.0))
     for order in (turned, turned.iloc[::-1]):
-        check = claims.larger(stored, order, "corrected", "imdb", "iba", "ig")
+        check = larger(stored, order, "corrected", "imdb", "iba", "ig")
         assert check.text.startswith("IMDB: IBA − IG = 0.100")
         lines = table1.grids(stored, table1.table(stored), order)[0].rows
         assert {line[1] for line in lines if "**" in line[3]} == {"IBA"}
@@ -199,7 +213,7 @@ def test_a_large_difference_has_the_smallest_p_value_that_is_printed() -> None:
     assert {text.p_value(p) for p in found["p_holm"]} == {"p < 0.001"}
     drops = pd.DataFrame({layer: rng.normal(0, 0.01, 200) for layer in range(1, 13)})
     drops += pd.Series({8: 0.5, 9: 0.5, 1: 0.3}).reindex(drops.columns, fill_value=0.0)
-    assert all("p < 0.001" in check.text for check in claims.layer_checks(drops, HOW))
+    assert all("p < 0.001" in check.text for check in studies.layer_checks(drops, HOW))
 
 
 def test_the_notes_say_what_the_records_say(stored: Stored, folder: Path, tmp_path: Path) -> None:
@@ -328,7 +342,7 @@ def test_a_redraw_without_attributions_changes_nothing(folder: Path, tmp_path: P
         ([], "not enough data"),
     ],
 )
-def test_one_failed_check_refutes_and_all_must_hold(states: list[claims.State], outcome: str) -> None:
+def test_one_failed_check_refutes_and_all_must_hold(states: list[State], outcome: str) -> None:
     assert conclude("C1", "corrected", [Check(state, "") for state in states]).outcome == outcome
 
 
@@ -346,9 +360,9 @@ def test_one_failed_check_refutes_and_all_must_hold(states: list[claims.State], 
     ],
 )
 def test_a_claim_over_its_protocols(outcomes: str, words: str) -> None:
-    meaning: dict[str, claims.Outcome] = {"+": "reproduced", "-": "not reproduced", "?": "not enough data"}
+    meaning: dict[str, Outcome] = {"+": "reproduced", "-": "not reproduced", "?": "not enough data"}
     protocols = ("described", "released", "corrected")
-    verdicts = [claims.Verdict("C1", p, meaning[o], "") for p, o in zip(protocols, outcomes, strict=True)]
+    verdicts = [Verdict("C1", p, meaning[o], "") for p, o in zip(protocols, outcomes, strict=True)]
     assert overall(verdicts) == words
 
 
@@ -377,7 +391,7 @@ def compared(difference: float, low: float, high: float, p_holm: float, n: int =
     ],
 )
 def test_a_comparison_of_two_methods(stored: Stored, tests: pd.DataFrame, state: str) -> None:
-    assert claims.larger(stored, tests, "corrected", "imdb", "iba", "ig").state == state
+    assert larger(stored, tests, "corrected", "imdb", "iba", "ig").state == state
 
 
 @pytest.fixture(scope="module")
@@ -429,11 +443,11 @@ def test_c6_needs_the_order_on_one_device(
     stored: Stored, iba_seconds: tuple[float, ...], device: str, outcome: str
 ) -> None:
     cells = {}
-    for dataset, seconds in zip(claims.PAPER_SETS, iba_seconds, strict=True):
+    for dataset, seconds in zip(PAPER_SETS, iba_seconds, strict=True):
         for method, value, where in (("ig", 1.0, "a"), ("iba", seconds, device), ("lime", 5.0, "a")):
             record = {"provenance": {"seconds_per_instance": value, "device": where}}
             cells["corrected", dataset, method] = record
-    assert claims.cost_between(replace(stored, cells=cells), pd.DataFrame(), "corrected").outcome == outcome
+    assert cost_between(replace(stored, cells=cells), pd.DataFrame(), "corrected").outcome == outcome
 
 
 @pytest.mark.parametrize(
@@ -458,7 +472,7 @@ def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
             "mean_tokens": 40.0 + number,
             "reference_ms": {"ig": 8.0, "iba": 50.0, "lime": 40.0}[method],
         }
-        for number, dataset in enumerate(claims.PAPER_SETS[:n_sets])
+        for number, dataset in enumerate(PAPER_SETS[:n_sets])
         for method, ms, at in (("ig", 10.0, None), ("iba", iba_ms + number, 9), ("lime", 40.0, None))
         for precision, slower in (("fp32", 9.0), ("bf16", 1.0))
     ]
@@ -473,11 +487,11 @@ def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
             "settings": {"method": run[method]},
             "provenance": {"resolved": {"layer": layer} if method == "iba" else {}},
         }
-        for dataset in claims.PAPER_SETS
+        for dataset in PAPER_SETS
         for method in run
     }
     run_rows = replace(stored, cells=cells, timed=read_timed(tmp_path, {"name": "m"}))
-    verdict = claims.cost_between(run_rows, pd.DataFrame(), "corrected")
+    verdict = cost_between(run_rows, pd.DataFrame(), "corrected")
     assert verdict.outcome == outcome
     said = verdict.checks[1].text
     assert ("benchmark on a CPU in bf16, 4 texts per data set, of 40 to 44 tokens" in said) == (
@@ -526,12 +540,12 @@ def test_c7_reads_the_diagnostics(
 ) -> None:
     ids = [f"i{k:04d}" for k in range(200)]
     numbers = {"prob_bottleneck": probability, "bits_per_token": bits, "bits_per_token_start": 100.0}
-    for dataset in claims.PAPER_SETS:
+    for dataset in PAPER_SETS:
         rows = pd.DataFrame({"instance_id": ids} | numbers)
         write_parquet(tmp_path / dataset / "corrected" / "iba" / "diagnostics.parquet", rows)
         write_classifier(tmp_path, dataset, 200)
     stored = replace(large, folder=tmp_path)
-    verdict = claims.keeps_prediction(stored, pd.DataFrame(), "corrected")
+    verdict = keeps_prediction(stored, pd.DataFrame(), "corrected")
     assert verdict.outcome == outcome
     assert "predicts the target, n = 100" in verdict.checks[0].text
 
@@ -543,13 +557,13 @@ def test_reproduction_has_every_claim_and_protocol(stored: Stored, folder: Path)
     assert page.count("**`released`: ") == 7
     assert page.count("**`corrected`: ") == 7
     assert "Eq. 5" in page
-    assert page.count(claims.rule(stored.how)) == 1
+    assert page.count(rule(stored.how)) == 1
 
 
 def test_the_page_states_the_rule_of_the_verdicts(stored: Stored, folder: Path) -> None:
     page = (folder / "bge_small" / "report.html").read_text()
     assert page.count("otherwise it is open") == 1
-    assert f"below {claims.ALIKE}, too small" in claims.rule(stored.how)
+    assert f"below {ALIKE}, too small" in rule(stored.how)
     assert "p &lt; 0.05" in page
 
 
@@ -691,8 +705,8 @@ def test_bold_needs_the_corrected_p() -> None:
 
 
 def test_layers_are_one_holm_family(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "sign_flip_test", lambda differences, how: np.full(len(differences), 0.01))
+    monkeypatch.setattr(studies, "sign_flip_test", lambda differences, how: np.full(len(differences), 0.01))
     drops = pd.DataFrame({n: np.full(200, {8: 0.5, 9: 0.5, 1: 0.3}.get(n, 0.2)) for n in range(1, 13)})
-    checks = claims.layer_checks(drops, HOW)
+    checks = studies.layer_checks(drops, HOW)
     assert {check.state for check in checks} == {"open"}
     assert all("p = 0.290" in check.text for check in checks)

@@ -26,7 +26,6 @@ from matplotlib.colors import LogNorm
 from iba.errors import UserError
 from iba.report import (
     captions,
-    claims,
     drawing,
     figure1,
     figure2,
@@ -40,6 +39,8 @@ from iba.report import (
     study_rows,
     token_maps,
 )
+from iba.report.claims.studies import best_layers, conclude_study, small_beta
+from iba.report.claims.verdict import Verdict
 from iba.report.rows import Stored, load
 from iba.stats import Resampling
 from iba.store import write_parquet
@@ -338,9 +339,9 @@ def test_a_caption_names_the_beta_chosen_for_every_layer(stored: Stored) -> None
     found = figure4.chosen_betas(stored, replace(rows, learned=learned))
     assert "IMDB, as described: β chosen for every layer by the largest mean drop" in found
     assert "on 16 held-out training rows: 0.1, 0.2, 0.3" in found
-    verdict = claims.conclude_study("C4", "corrected", replace(rows, learned=learned), [])
+    verdict = conclude_study("C4", "corrected", replace(rows, learned=learned), [])
     assert verdict.statement.endswith("; β chosen for each point on 16 held-out training rows")
-    assert "training rows" not in claims.conclude_study("C4", "described", rows, []).statement
+    assert "training rows" not in conclude_study("C4", "described", rows, []).statement
 
 
 def test_every_figure_has_a_caption(stored: Stored, tmp_path: Path) -> None:
@@ -410,11 +411,11 @@ def verdict(
     study: str,
     points: dict[str, np.ndarray],
     references: dict[str, np.ndarray] | None = None,
-) -> claims.Verdict:
+) -> Verdict:
     write_study(tmp_path, study, "corrected", points, references)
     titles = {"corrected": "corrected"}
     names = replace(stored.names, protocols=titles)
-    judge = claims.best_layers if study == "layers" else claims.small_beta
+    judge = best_layers if study == "layers" else small_beta
     return judge(replace(stored, folder=tmp_path, names=names, how=FINE), pd.DataFrame(), "corrected")
 
 
@@ -477,7 +478,7 @@ def test_x_alone_is_named_by_the_stored_settings(stored: Stored, tmp_path: Path)
         points, references = {"beta=1e-07": falling(4, 0.2)}, {"hidden_norm": falling(4, 0.1)}
         write_study(folder, "betas", "released", points, references, noise)
         there = replace(stored, folder=folder)
-        assert name in claims.small_beta(there, pd.DataFrame(), "released").checks[0].text
+        assert name in small_beta(there, pd.DataFrame(), "released").checks[0].text
         assert f"for “X alone” stands the {name} (as released)" in figure2.caption(there, "b")
         with drawing.look():
             figure = figure2.draw_betas(there, study_rows.load(there, "betas"))
@@ -492,7 +493,7 @@ def test_x_alone_is_named_by_the_stored_settings(stored: Stored, tmp_path: Path)
 
 def test_claims_on_studies_without_any(stored: Stored, tmp_path: Path) -> None:
     empty = replace(stored, folder=tmp_path)
-    for judge in (claims.best_layers, claims.small_beta):
+    for judge in (best_layers, small_beta):
         assert judge(empty, pd.DataFrame(), "described").outcome == "not enough data"
 
 

@@ -12,7 +12,8 @@ from markupsafe import Markup, escape
 
 from iba.report import examples
 from iba.report.captions import caption
-from iba.report.claims import Judged, rule
+from iba.report.claims import Judged
+from iba.report.claims.verdict import rule
 from iba.report.highlight import CSS
 from iba.report.reproduction import environment
 from iba.report.rows import Stored

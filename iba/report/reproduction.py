@@ -7,7 +7,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from iba.report.claims import MIN_INSTANCES, Judged, rule
+from iba.report.claims import Judged
+from iba.report.claims.verdict import MIN_INSTANCES, rule
 from iba.report.notes import calibration_rows, dataset_notes
 from iba.report.rows import Stored
 from iba.report.text import write_text

@@ -30,6 +30,7 @@ from iba.report import (
     table1,
     table2,
 )
+from iba.report.claims.verdict import PAPER_SETS
 from iba.report.collect import collect
 from iba.report.rows import Stored, load
 from iba.report.text import Table
@@ -113,7 +114,7 @@ def _whole(stored: Stored) -> bool:
     """Whether all that the claims are judged by is selected, stored or not."""
     names = stored.names
     return (
-        names.datasets.keys() >= {*claims.PAPER_SETS}
+        names.datasets.keys() >= {*PAPER_SETS}
         and names.methods.keys() >= {*claims.PAPER_METHODS}
         and names.protocols.keys() >= {*claims.PROTOCOLS}
     )

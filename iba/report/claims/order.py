@@ -1,0 +1,78 @@
+"""C1, C2, C3: which method has the larger drop at 11 %."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from iba.report.claims.verdict import MIN_INSTANCES, PAPER_SETS, Check, Claim, Verdict, conclude, larger_state
+from iba.report.comparisons import by_drop, signed
+from iba.report.rows import Stored
+from iba.report.text import interval, number, p_value
+
+
+def larger(
+    stored: Stored, tests: pd.DataFrame, protocol: str, dataset: str, better: str, worse: str
+) -> Check:
+    """Whether `better` has the larger drop at 11 % than `worse`."""
+    family = by_drop(tests)
+    family = family[(family["protocol"] == protocol) & (family["dataset"] == dataset)]
+    row = signed(family, better, worse) if len(family) else None
+    names = stored.names
+    what = (
+        f"{names.datasets.get(dataset, dataset)}: {names.methods.get(better, better)} − "
+        f"{names.methods.get(worse, worse)}"
+    )
+    if row is None:
+        return Check("missing", f"{what}: not run")
+    text = (
+        f"{what} = {number(row['difference'])} {interval(row['ci_low'], row['ci_high'])}, n = {row['n']}, "
+        f"{p_value(row['p_holm'])}, d = {number(row['effect_size'], 2)}"
+    )
+    theirs = stored.paper.difference(dataset, better, worse)
+    if theirs is not None:
+        text += f" (paper: {number(theirs)})"
+    if row["n"] < MIN_INSTANCES:
+        return Check("missing", f"{text}; fewer than {MIN_INSTANCES} instances")
+    return Check(larger_state(row["difference"], row["ci_high"], row["p_holm"], stored.how), text)
+
+
+def iba_wins(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
+    """C1: IBA beats LIME and IG on IMDB, MNLI matched, MNLI mismatched and RTE."""
+    sets = [d for d in PAPER_SETS if d != "agnews"]
+    checks = [larger(stored, tests, protocol, d, "iba", rival) for d in sets for rival in ("lime", "ig")]
+    return conclude("C1", protocol, checks)
+
+
+def agnews_exception(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
+    """C2: on AG News IG is best."""
+    checks = [larger(stored, tests, protocol, "agnews", "ig", rival) for rival in ("iba", "lime")]
+    return conclude("C2", protocol, checks)
+
+
+def all_beat_random(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
+    """C3: every method beats random on every data set."""
+    checks = [
+        larger(stored, tests, protocol, d, method, "random")
+        for d in PAPER_SETS
+        for method in ("iba", "ig", "lime")
+    ]
+    return conclude("C3", protocol, checks)
+
+
+CLAIMS = (
+    Claim(
+        "C1",
+        "IBA beats LIME and IG on IMDB, MNLI matched, MNLI mismatched and RTE (drop at 11 %)",
+        "Paired sign-flip permutation test of the mean difference, Holm-corrected over the six pairs of "
+        "methods of a data set and protocol; 8 comparisons, all must hold. The same pairs by the area over "
+        "the curve: `measure` in `tests.csv`.",
+        iba_wins,
+    ),
+    Claim(
+        "C2",
+        "AG News is the exception: IG is best there",
+        "The same test, IG against IBA and against LIME.",
+        agnews_exception,
+    ),
+    Claim("C3", "Every method beats random", "The same test, 3 methods on 5 data sets.", all_beat_random),
+)
