@@ -215,6 +215,7 @@ def test_the_dagger_marks_what_explains_no_class(compared: Compared) -> None:
         "hidden_norm",
         "iba_readout",
         "information_flow_routes",
+        "random",
         "update_norm",
     }
     assert any(note.startswith("† explains no class") for note in methods.notes(compared))
@@ -223,7 +224,7 @@ def test_the_dagger_marks_what_explains_no_class(compared: Compared) -> None:
 def test_a_table_is_sorted_by_drop_and_its_winner_is_bold(compared: Compared) -> None:
     table = grid_of(compared, "planted")
     assert list(table) == [
-        "Occlusion", "IBA", "IG", "LIME", "Attention flow †", "GlobEnc †", "Random"
+        "Occlusion", "IBA", "IG", "LIME", "Attention flow †", "GlobEnc †", "Random †"
     ]  # fmt: skip
     cells = [row["drop at 11 % ↑"] for row in table.values()]
     assert re.fullmatch(r"\*\*0\.450\*\* \[0\.4\d\d, 0\.4\d\d\]", cells[0])

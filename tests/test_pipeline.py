@@ -19,9 +19,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
-from iba.attributor import FitData, State, Unfitted
+from iba.attributor import Attribution, FitData, State, Unfitted
 from iba.data.examples import Example
-from iba.data.tokens import tokenise
+from iba.data.tokens import TokenBatch, tokenise
 from iba.degradation import Ranked, after_removing
 from iba.encoder import Classifier
 from iba.errors import UserError
@@ -434,6 +434,9 @@ class Learner(Unfitted):
     def fit(self, classifier: Classifier, data: FitData) -> State:
         self.asked += 1
         return {"one": torch.ones(1)}
+
+    def attribute(self, classifier: Classifier, batch: TokenBatch, target: torch.Tensor) -> Attribution:
+        return Attribution(batch.input_ids.float())
 
 
 def test_what_was_learned_elsewhere_is_learned_again(finished: DictConfig, tmp_path: Path) -> None:
