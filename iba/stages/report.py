@@ -30,7 +30,7 @@ from iba.report import (
     table1,
     table2,
 )
-from iba.report.claims.verdict import PAPER_SETS
+from iba.report.claims.verdict import PAPER_METHODS, PAPER_SETS, PROTOCOLS
 from iba.report.collect import collect
 from iba.report.rows import Stored, load
 from iba.report.text import Table
@@ -71,7 +71,7 @@ def left_out(cfg: DictConfig) -> str:
     stored = [path.parts[-4:-1] for path in run_folder(cfg).glob("*/*/*/degradation.parquet")]
     lost = {dataset for dataset, _, _ in stored} - {*datasets(cfg), *selected(cfg.evident)}
     lost |= {protocol for _, protocol, _ in stored} - {*selected(cfg.protocol)}
-    lost |= {method for *_, method in stored if method in claims.PAPER_METHODS} - {*selected(cfg.method)}
+    lost |= {method for *_, method in stored if method in PAPER_METHODS} - {*selected(cfg.method)}
     if not lost:
         return ""
     return (
@@ -115,8 +115,8 @@ def _whole(stored: Stored) -> bool:
     names = stored.names
     return (
         names.datasets.keys() >= {*PAPER_SETS}
-        and names.methods.keys() >= {*claims.PAPER_METHODS}
-        and names.protocols.keys() >= {*claims.PROTOCOLS}
+        and names.methods.keys() >= {*PAPER_METHODS}
+        and names.protocols.keys() >= {*PROTOCOLS}
     )
 
 

@@ -13,9 +13,6 @@ from iba.report.rows import Stored
 
 CLAIMS = (*order.CLAIMS, *studies.CLAIMS, *cost.CLAIMS, *kept.CLAIMS)
 
-PAPER_METHODS = ("iba", "ig", "lime", "random")
-PROTOCOLS = ("described", "released", "corrected")
-
 
 @dataclass(frozen=True)
 class Judged:

@@ -22,7 +22,10 @@ from iba.stats import Interval, Resampling
 
 State = Literal["holds", "fails", "open", "missing"]
 Outcome = Literal["reproduced", "not reproduced", "not enough data"]
+
 PAPER_SETS = ("imdb", "mnli_matched", "mnli_mismatched", "agnews", "rte")
+PAPER_METHODS = ("iba", "ig", "lime", "random")
+PROTOCOLS = ("described", "released", "corrected")
 #: Fewer instances than this are not a test of a claim.
 MIN_INSTANCES = 200
 #: Two drops, or two areas over the curve (mean drops along it), are alike if they differ by less than this
