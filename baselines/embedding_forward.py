@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor
@@ -14,14 +15,16 @@ from iba.frozen import exact_forward
 def probabilities_from_words(classifier: Classifier) -> Callable[..., Tensor]:
     """f(word embeddings, ids, attention mask or None, segments) → class probabilities, in Captum's form.
 
-    The forward pass is float32 also where the classifier computes in bfloat16: its rounding there would
-    reorder the tokens of small gradient. (On a GPU its linear maps then use TF32 where a gradient follows.)
+    The first third of the layers is float32 (on a GPU TF32) also where the classifier computes in bfloat16:
+    rounded there, tokens of small gradient would change places; rounded later, they hardly do.
     """
+    exact = math.ceil(classifier.n_layers / 3)
 
     def probabilities(words: Tensor, input_ids: Tensor, mask: Tensor | None, segments: Tensor) -> Tensor:
-        with exact_forward():
+        with exact_forward(tf32=True):
             hidden = classifier.embed(input_ids, segments, words=words)
-            return classifier.logits_from(hidden, mask, 0).softmax(-1)
+            hidden = classifier.advance(hidden, mask, 0, exact)
+        return classifier.logits_from(hidden, mask, exact).softmax(-1)
 
     return probabilities
 

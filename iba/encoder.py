@@ -24,7 +24,7 @@ from transformers.activations import ACT2FN
 
 from iba.data.tokens import Instance, TokenBatch, collate
 from iba.errors import UserError
-from iba.frozen import FrozenLinear, Products, attend, masked
+from iba.frozen import FrozenLinear, Products, attend, exact_forward, masked
 
 Hidden = Float[Tensor, "batch tokens hidden"]
 Mask = Bool[Tensor, "batch tokens"]
@@ -308,7 +308,11 @@ class Classifier:
             self._remembered = None
 
     def hidden_states(self, batch: TokenBatch, layers: list[int]) -> dict[int, Hidden]:
-        """Outputs of the given layers (0: embeddings) in float32, without gradients; one pass to the last."""
+        """Outputs of the given layers (0: embeddings) in float32, without gradients; one pass to the last.
+
+        Computed in float32 (on a GPU TF32) also where the classifier's `precision` is bfloat16: once for an
+        instance is cheap, and what is rounded here moves the scores more than all that comes after.
+        """
         if self._remembered is None:
             return self._hidden_states(batch, layers)
         key = tuple((i.input_ids, i.token_type_ids) for i in batch.instances)
@@ -317,7 +321,7 @@ class Classifier:
         return {layer: self._remembered[key][layer] for layer in layers}
 
     def _hidden_states(self, batch: TokenBatch, layers: list[int]) -> dict[int, Hidden]:
-        with torch.no_grad():
+        with torch.no_grad(), exact_forward(tf32=True):
             hidden = self.embed(batch.input_ids, batch.token_type_ids)
             attends = self.attends(batch.key_mask, hidden.shape[1])
             found = {0: hidden.float()}
@@ -325,6 +329,13 @@ class Classifier:
                 hidden = block(hidden, attends)
                 found[number] = hidden.float()
         return {layer: found[layer] for layer in layers}
+
+    def advance(self, hidden: Hidden, attention_mask: Mask | None, layer: int, to: int) -> Hidden:
+        """The output of layer `to` from that of `layer`; gradients flow; the mask as in `logits_from`."""
+        attends = self.attends(attention_mask, hidden.shape[1])
+        for block in self.blocks[layer:to]:
+            hidden = block(hidden, attends)
+        return hidden
 
     def logits_from(
         self, hidden: Hidden, attention_mask: Mask | None, layer: int
@@ -335,11 +346,9 @@ class Classifier:
         (`TokenBatch.key_mask`). The head reads the first position alone, so the last block is computed
         there alone: exact, and nearly one whole block saved.
         """
-        attends = self.attends(attention_mask, hidden.shape[1])
-        for block in self.blocks[layer:-1]:
-            hidden = block(hidden, attends)
+        hidden = self.advance(hidden, attention_mask, layer, self.n_layers - 1)
         if layer < self.n_layers:
-            hidden = self.blocks[-1].first_position(hidden, attends)
+            hidden = self.blocks[-1].first_position(hidden, self.attends(attention_mask, hidden.shape[1]))
         return self._head(hidden[:, :1]).float()
 
     def _head(self, first: Float[Tensor, "batch 1 hidden"]) -> Float[Tensor, "batch classes"]:

@@ -1,8 +1,8 @@
 """Linear layers and attention of a network whose weights never change.
 
 Nothing here has a gradient for a weight. So every weight is cast and laid out for the processor once, and
-forward and backward pass may multiply in different types: the rounding of a bfloat16 forward pass moves a
-gradient far more than that of the backward pass does (README, Speed).
+forward and backward pass may multiply in different types: what bfloat16 rounds in the first blocks, all
+later ones magnify, and it moves a gradient far more than the backward pass's rounding does (README, Speed).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from transformers.activations import GELUActivation
 
 #: Attention scores that a CPU works on at a time: about what its caches hold.
 _SCORES = 1 << 20
-#: Set by `exact_forward`: for the calling thread, and for those it gives its context to, alone.
-_EXACT: ContextVar[bool] = ContextVar("exact_forward", default=False)
+#: Set by `exact_forward`, for the calling thread and those it gives its context to: whether TF32 will do.
+_EXACT: ContextVar[bool | None] = ContextVar("exact_forward", default=None)
 
 
 @dataclass
@@ -37,16 +37,17 @@ class Products:
     @property
     def forward_now(self) -> torch.dtype | None:
         """`forward`, or within `exact_forward` None."""
-        return None if _EXACT.get() else self.forward
+        return self.forward if _EXACT.get() is None else None
 
 
 @contextlib.contextmanager
-def exact_forward() -> Iterator[None]:
+def exact_forward(tf32: bool = False) -> Iterator[None]:
     """Within, forward passes are in the weights' own type whatever `Products` says, backward passes not.
 
-    On a GPU the linear maps of a forward pass that a gradient is wanted of may round float32 to TF32.
+    `tf32`: on a GPU, where `Products` asks for bfloat16, the linear maps may round float32 to TF32 (10 bits
+    where bfloat16 has 7).
     """
-    token = _EXACT.set(True)
+    token = _EXACT.set(tf32)
     try:
         yield
     finally:
@@ -108,7 +109,8 @@ class FrozenLinear(nn.Module):
         weight, bias = self._cast(x.dtype)
         if weight.is_mkldnn:
             return _packed_product(x, weight, bias)
-        return F.linear(x, weight, bias)
+        with _tensor_cores(self.products, x.device):
+            return F.linear(x, weight, bias)
 
     def multiply_back(self, grad: Float[Tensor, "*rows features_out"]) -> Float[Tensor, "*rows features_in"]:
         """grad W in the type of grad."""
@@ -141,8 +143,7 @@ class _Multiply(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: FrozenLinear) -> Tensor:
         ctx.layer, ctx.kind, ctx.backward_kind = layer, x.dtype, layer.backward_kind
-        with _tensor_cores(layer.products, x.device):
-            return layer.multiply(x.to(layer.kind))
+        return layer.multiply(x.to(layer.kind))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -165,12 +166,9 @@ def _packed_product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: 
 
 
 def _tensor_cores(products: Products, device: torch.device) -> AbstractContextManager[None]:
-    """On a GPU, a float32 forward pass before a bfloat16 backward pass may use TF32 (10 bits, not 7).
-
-    Without a backward pass none: whoever then asks for float32, as Occlusion does, wants all its bits.
-    """
-    mixed = products.backward == torch.bfloat16 and products.forward_now != torch.bfloat16
-    return _TENSOR_CORES.allowed() if mixed and device.type != "cpu" else contextlib.nullcontext()
+    """On a GPU, TF32 where `exact_forward` allows it and bfloat16 was asked for."""
+    allowed = _EXACT.get() and products.forward is not None and device.type != "cpu"
+    return _TENSOR_CORES.allowed() if allowed else contextlib.nullcontext()
 
 
 def attend(

@@ -182,10 +182,11 @@ def test_a_bias_that_hides_padding_hides_it_in_bfloat16() -> None:
     torch.testing.assert_close(whole, cut, rtol=0.02, atol=0.02)
 
 
-@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("differentiated", [True, False])
+@pytest.mark.parametrize("tf32", [True, False])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_tensor_cores_round_float32_only_before_a_bfloat16_backward_pass(
-    wanted: bool, precision: str, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+def test_tensor_cores_round_float32_only_where_allowed_and_bfloat16_asked_for(
+    differentiated: bool, tf32: bool, precision: str, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Setting:
         fp32_precision = "ieee"
@@ -198,11 +199,11 @@ def test_tensor_cores_round_float32_only_before_a_bfloat16_backward_pass(
         return linear(x, *others)
 
     elsewhere = Classifier(classifier.model, classifier.tokenizer, "meta", precision)
-    hidden = torch.randn(2, 3, elsewhere.hidden_size, device="meta", requires_grad=wanted)
+    hidden = torch.randn(2, 3, elsewhere.hidden_size, device="meta", requires_grad=differentiated)
     monkeypatch.setattr(F, "linear", watched)
-    with frozen.exact_forward():
+    with frozen.exact_forward(tf32=tf32):
         elsewhere.blocks[0](hidden, None)
-    allowed = "tf32" if wanted and precision == "bf16" else "ieee"
+    allowed = "tf32" if tf32 and precision == "bf16" else "ieee"
     assert seen == [(torch.float32, allowed)] * 4
     assert Setting.fp32_precision == "ieee"
 

@@ -166,7 +166,51 @@ def test_attention_leaves_torchs_settings_as_they_were() -> None:
     assert setting.fp32_precision == before
 
 
-def test_gradient_methods_see_a_float32_forward_pass_in_bfloat16(
+def test_hidden_states_are_float32_whatever_the_precision(
+    classifier: Classifier, instances: list[Instance]
+) -> None:
+    batch, layers = classifier.batch(instances), list(range(classifier.n_layers + 1))
+    exact = classifier.hidden_states(batch, layers)
+    classifier.precision = "bf16"
+    ours = classifier.hidden_states(batch, layers)
+    assert all(torch.equal(ours[layer], exact[layer]) for layer in layers)
+    for layer in layers[:-1]:
+        further = classifier.advance(ours[layer], batch.key_mask, layer, layer + 1)
+        assert not torch.equal(further, exact[layer + 1]), "what a caller computes from them is bfloat16"
+
+
+def test_gradient_methods_compute_the_first_third_in_float32(
+    classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of four layers; going back, all of them are bfloat16."""
+    number = {
+        id(part): depth
+        for depth, block in enumerate(classifier.blocks, start=1)
+        for part in (block.attention_output, block.intermediate, block.output)
+    }
+    forward, backward = set(), set()
+    multiply, multiply_back = FrozenLinear.multiply, FrozenLinear.multiply_back
+
+    def watched(layer: FrozenLinear, x: Tensor) -> Tensor:
+        forward.add((number.get(id(layer)), x.dtype))
+        return multiply(layer, x)
+
+    def watched_back(layer: FrozenLinear, grad: Tensor) -> Tensor:
+        backward.add((number.get(id(layer)), grad.dtype))
+        return multiply_back(layer, grad)
+
+    monkeypatch.setattr(FrozenLinear, "multiply", watched)
+    monkeypatch.setattr(FrozenLinear, "multiply_back", watched_back)
+    classifier.precision = "bf16"
+    IntegratedGradients().attribute(
+        classifier, classifier.batch(instances), torch.zeros(len(instances), dtype=torch.long)
+    )
+    exact = {1: torch.float32, 2: torch.float32, 3: BF16, 4: BF16}
+    assert {found for found in forward if found[0]} == set(exact.items())
+    assert {found for found in backward if found[0]} == {(depth, BF16) for depth in exact}
+
+
+def test_gradient_methods_in_bfloat16_are_close_to_float32(
     classifier: Classifier, instances: list[Instance]
 ) -> None:
     batch = classifier.batch(instances)
