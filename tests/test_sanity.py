@@ -97,6 +97,22 @@ def test_agreement_of_methods_is_kept_where_the_scores_are_gone(folder: Path) ->
     assert path.read_bytes() == before
 
 
+def test_agreement_computed_anew_takes_its_old_place(tmp_path: Path) -> None:
+    run = write_run(tmp_path, datasets=("imdb",), protocols=("described",))
+    for method in ("iba", "random"):
+        write_attributions(run, "imdb", "described", method, 20)
+    stored = load(configured(tmp_path, "dataset=imdb", "protocol=described"))
+    agreement.report(stored).write(stored.folder)
+    path = stored.folder / "agreement.csv"
+    row = pd.read_csv(path)
+    elsewhere = row.assign(dataset="rte", n=277)
+    pd.concat([row.assign(n=3, tau=0.0), elsewhere]).to_csv(path, index=False)
+    found = agreement.table(stored)
+    assert found.dataset.to_list() == ["imdb", "rte"]
+    assert found.n.to_list() == [20, 277]
+    assert found.tau.to_list() == pytest.approx([-0.6, -0.6])
+
+
 def test_over_random_is_one_holm_family(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sanity, "sign_flip_test", lambda differences, how: np.full(len(differences), 0.03))
     drops = {

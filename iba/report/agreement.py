@@ -40,16 +40,18 @@ def agree(first: pd.DataFrame, second: pd.DataFrame) -> np.ndarray:
 
 
 def table(stored: Stored) -> pd.DataFrame:
-    """One row per pair: kind (`methods` or a study), who, n, mean τ, interval. Stored rows are kept."""
+    """One row per pair: kind (`methods` or a study), who, n, mean τ, interval.
+
+    A stored row is kept where its scores are gone, and its place in any case.
+    """
     path = stored.folder / "agreement.csv"
-    old = pd.read_csv(path).astype(str) if path.is_file() else pd.DataFrame(columns=_KEY)
     new = pd.DataFrame([*_between_methods(stored), *_between_points(stored)])
-    if new.empty:
-        return pd.read_csv(path) if path.is_file() else new
-    fresh = set(map(tuple, new[_KEY].astype(str).to_numpy()))
-    kept = [tuple(key) not in fresh for key in old[_KEY].to_numpy()]
-    whole = pd.concat([old[kept], new], ignore_index=True) if any(kept) else new
-    return whole.astype({"n": int, "tau": float, "ci_low": float, "ci_high": float})
+    if not path.is_file():
+        return new
+    old = pd.read_csv(path)
+    rows = pd.concat([new, old]).drop_duplicates(_KEY)
+    places = pd.concat([old, new])[_KEY].drop_duplicates()
+    return places.merge(rows, on=_KEY)
 
 
 def _between_methods(stored: Stored) -> Iterator[dict[str, object]]:
