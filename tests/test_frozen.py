@@ -179,10 +179,10 @@ def test_hidden_states_are_float32_whatever_the_precision(
         assert not torch.equal(further, exact[layer + 1]), "what a caller computes from them is bfloat16"
 
 
-def test_gradient_methods_compute_the_first_third_in_float32(
+def test_gradient_methods_compute_the_first_half_in_float32(
     classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two of four layers; going back, all of them are bfloat16."""
+    """Of four layers two; going back, all of them are bfloat16."""
     number = {
         id(part): depth
         for depth, block in enumerate(classifier.blocks, start=1)
