@@ -179,10 +179,10 @@ def test_hidden_states_are_float32_whatever_the_precision(
         assert not torch.equal(further, exact[layer + 1]), "what a caller computes from them is bfloat16"
 
 
-def test_gradient_methods_compute_the_first_half_in_float32(
+def test_gradient_methods_compute_the_first_two_thirds_in_float32(
     classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of four layers two; going back, all of them are bfloat16."""
+    """Of four layers three; going back, all of them are bfloat16."""
     number = {
         id(part): depth
         for depth, block in enumerate(classifier.blocks, start=1)
@@ -205,7 +205,7 @@ def test_gradient_methods_compute_the_first_half_in_float32(
     IntegratedGradients().attribute(
         classifier, classifier.batch(instances), torch.zeros(len(instances), dtype=torch.long)
     )
-    exact = {1: torch.float32, 2: torch.float32, 3: BF16, 4: BF16}
+    exact = {1: torch.float32, 2: torch.float32, 3: torch.float32, 4: BF16}
     assert {found for found in forward if found[0]} == set(exact.items())
     assert {found for found in backward if found[0]} == {(depth, BF16) for depth in exact}
 
