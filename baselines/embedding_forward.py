@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from torch import Tensor
@@ -18,12 +17,12 @@ def probabilities_from_words(classifier: Classifier) -> Callable[..., Tensor]:
     The first two thirds of the layers are float32 (on a GPU TF32) also where the classifier computes in
     bfloat16: rounded there, tokens of small gradient would change places; rounded later, they hardly do.
     """
-    exact = math.ceil(classifier.n_layers * 2 / 3)
+    exact = classifier.resolve_layer(2 / 3)
 
     def probabilities(words: Tensor, input_ids: Tensor, mask: Tensor | None, segments: Tensor) -> Tensor:
         with exact_forward(tf32=True):
             hidden = classifier.embed(input_ids, segments, words=words)
-            hidden = classifier.advance(hidden, mask, 0, exact)
+            hidden = classifier.advance(hidden, classifier.attends(mask, hidden.shape[1]), 0, exact)
         return classifier.logits_from(hidden, mask, exact).softmax(-1)
 
     return probabilities

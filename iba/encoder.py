@@ -330,9 +330,8 @@ class Classifier:
                 found[number] = hidden.float()
         return {layer: found[layer] for layer in layers}
 
-    def advance(self, hidden: Hidden, attention_mask: Mask | None, layer: int, to: int) -> Hidden:
-        """The output of layer `to` from that of `layer`; gradients flow; the mask as in `logits_from`."""
-        attends = self.attends(attention_mask, hidden.shape[1])
+    def advance(self, hidden: Hidden, attends: Tensor | None, layer: int, to: int) -> Hidden:
+        """The output of layer `to` from that of `layer`; gradients flow. `attends` as the blocks take it."""
         for block in self.blocks[layer:to]:
             hidden = block(hidden, attends)
         return hidden
@@ -346,9 +345,10 @@ class Classifier:
         (`TokenBatch.key_mask`). The head reads the first position alone, so the last block is computed
         there alone: exact, and nearly one whole block saved.
         """
-        hidden = self.advance(hidden, attention_mask, layer, self.n_layers - 1)
+        attends = self.attends(attention_mask, hidden.shape[1])
+        hidden = self.advance(hidden, attends, layer, self.n_layers - 1)
         if layer < self.n_layers:
-            hidden = self.blocks[-1].first_position(hidden, self.attends(attention_mask, hidden.shape[1]))
+            hidden = self.blocks[-1].first_position(hidden, attends)
         return self._head(hidden[:, :1]).float()
 
     def _head(self, first: Float[Tensor, "batch 1 hidden"]) -> Float[Tensor, "batch classes"]:
