@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from iba.block import Block
 from iba.data.tokens import TokenBatch
-from iba.encoder import Block, Classifier
+from iba.encoder import Classifier
 from iba.frozen import masked
 
 Hidden = Float[Tensor, "batch tokens hidden"]

@@ -32,10 +32,11 @@ from torch import Tensor
 
 from baselines.attention_maps import attention_probabilities, layer_attentions
 from iba.attributor import Attribution, FitData, State, learned, pad_scores
+from iba.block import Block
 from iba.bottleneck import NoiseBank
 from iba.calibration import pooled, select_beta
 from iba.data.tokens import TokenBatch
-from iba.encoder import Block, Classifier
+from iba.encoder import Classifier
 
 LOG_2 = math.log(2)
 

@@ -23,8 +23,9 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from iba.block import Block
 from iba.data.tokens import Instance, TokenBatch, collate, tokenise
-from iba.encoder import Block, Classifier
+from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.tiny import tiny_tokenizer
 
