@@ -353,10 +353,10 @@ def test_one_failed_check_refutes_and_all_must_hold(states: list[State], outcome
         ("---", "not reproduced"),
         ("???", "not enough data"),
         ("-+-", "reproduced only under `released`"),
-        ("?+-", "reproduced only under `released`"),
+        ("?+-", "reproduced only under `released`; not enough data under `described`"),
         ("++-", "reproduced only under `described` and `released`"),
-        ("?+?", "reproduced under `released`; not enough data under the others"),
-        ("?-?", "not reproduced under `released`; not enough data under the others"),
+        ("?+?", "reproduced under `released`; not enough data under `described` and `corrected`"),
+        ("?-?", "not reproduced under `released`; not enough data under `described` and `corrected`"),
     ],
 )
 def test_a_claim_over_its_protocols(outcomes: str, words: str) -> None:

@@ -345,14 +345,23 @@ def test_a_caption_names_the_beta_chosen_for_every_layer(stored: Stored) -> None
 
 
 def test_every_figure_has_a_caption(stored: Stored, tmp_path: Path) -> None:
-    stems = ("figure1", "figure1_probability", "figure2a", "figure2b", "figure3", "figure4", "figure5")
+    stems = (
+        "figure1",
+        "figure1_probability",
+        "figure2a",
+        "figure2b",
+        "figure3",
+        "figure4",
+        "figure5",
+        "methods",
+    )
     for stem in (*stems, "figure3_described"):
         path = tmp_path / "figures" / f"{stem}.png"
         path.parent.mkdir(exist_ok=True)
         path.touch()
     shutil.copytree(stored.folder / "studies", tmp_path / "studies")
     found = [figure["caption"] for figure in html.figures(replace(stored, folder=tmp_path))]
-    names = ["Figure 1", "Figure 1, unscaled", "Figure 2a", "Figure 2b", "Figure 3", "Figure 4", "Figure 5"]
+    names = [f"Figure {n}" for n in ("1", "1, unscaled", "2a", "2b", "3", "4", "5")] + ["All methods"]
     for caption, name in zip(found, names, strict=True):
         assert caption.startswith(name)
         assert caption.endswith(".")

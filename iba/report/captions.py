@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from iba.report import figure1, figure2, figure3, figure4, figure5
+from iba.report import figure1, figure2, figure3, figure4, figure5, methods_figure
 from iba.report.rows import Stored
 
 #: The figure's file name → its caption.
@@ -17,6 +17,7 @@ CAPTIONS: dict[str, Callable[[Stored], str]] = {
     "figure3": figure3.caption,
     "figure4": figure4.caption,
     "figure5": figure5.caption,
+    "methods": methods_figure.caption,
 }
 
 

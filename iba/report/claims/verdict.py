@@ -91,24 +91,20 @@ def conclude(claim: str, protocol: str, checks: Sequence[Check]) -> Verdict:
     return Verdict(claim, protocol, outcome, statement, tuple(checks))
 
 
-_NO_OTHERS = "; not enough data under the others"
-
-
 def overall(verdicts: Sequence[Verdict]) -> str:
     """One claim over its protocols, in the words of the protocol: reproduced, not, or only under some."""
-    decided = [v for v in verdicts if v.outcome != "not enough data"]
-    won = [v.protocol for v in decided if v.outcome == "reproduced"]
-    if not decided:
+    by_outcome: dict[Outcome, list[str]] = {"reproduced": [], "not reproduced": [], "not enough data": []}
+    for verdict in verdicts:
+        by_outcome[verdict.outcome].append(verdict.protocol)
+    won, lost, undecided = by_outcome.values()
+    if len(undecided) == len(verdicts):
         return "not enough data"
-    if not won:
-        undecided = "" if len(decided) == len(verdicts) else _NO_OTHERS
-        under = f" under {_listed([v.protocol for v in decided])}" if undecided else ""
-        return f"not reproduced{under}{undecided}"
-    if len(won) == len(verdicts):
+    open_under = f"; not enough data under {_listed(undecided)}" if undecided else ""
+    if won and (lost or undecided):
+        return f"reproduced {'only ' if lost else ''}under {_listed(won)}{open_under}"
+    if won:
         return "reproduced"
-    if len(won) == len(decided):
-        return f"reproduced under {_listed(won)}{_NO_OTHERS}"
-    return f"reproduced only under {_listed(won)}"
+    return f"not reproduced{f' under {_listed(lost)}' if undecided else ''}{open_under}"
 
 
 def _listed(protocols: Sequence[str]) -> str:
