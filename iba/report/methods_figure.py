@@ -106,10 +106,11 @@ def _dot(face: str, label: str) -> Line2D:
 
 def caption(stored: Stored) -> str:
     """What the figure shows."""
+    share = f"{100 * stored.how.confidence:g} %"
     return (
         "All methods: mean drop of the target's probability after the top 11 % of tokens, by data set, on "
-        f"the rows that all methods have; bars: {100 * stored.how.confidence:g} % bootstrap intervals. Within a "
-        "family the method with the largest mean over the data sets comes first."
+        f"the rows that all methods have; bars: {share} bootstrap intervals. Within a family the method with "
+        "the largest mean over the data sets comes first."
     )
 
 
