@@ -102,9 +102,10 @@ def cells(cfg: DictConfig, dataset: str) -> Iterator[Cell]:
 
 
 def twins(cfg: DictConfig, cell: Cell) -> Iterator[Cell]:
-    """The cells of other protocols that have the very same method settings, and so the same result."""
+    """The cells that have the very same method settings, and so the same result: of any protocol, its own
+    included, in the order of the run."""
     for other in cells(cfg, cell.dataset):
-        if replace(other, protocol=cell.protocol) == cell and other.protocol != cell.protocol:
+        if replace(other, protocol=cell.protocol) == cell:
             yield other
 
 

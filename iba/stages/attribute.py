@@ -64,7 +64,7 @@ def refuse_weak_classifier(bench: Bench) -> None:
 
 def attribute_cell(bench: Bench, cell: Cell) -> None:
     """Compute and store the token scores of one cell; nothing is done twice."""
-    if not attributions(bench, cell).is_finished() and not adopt_twin(bench, cell, attributions):
+    if not settled(bench, cell, attributions):
         compute_in_parts([attribution_work(bench, cell)], part_groups(bench), bench.shard, cell.label)
 
 
@@ -167,6 +167,17 @@ def _provenance(bench: Bench, cell: Cell, state: State, seconds: float) -> dict[
         learned=learned,
         config=cell.columns,
     )
+
+
+def settled(bench: Bench, cell: Cell, table: Callable[[Bench, Cell], StageTable], **columns: Any) -> bool:
+    """Whether nothing of the stage's `table` is left to compute: it is there, or a twin's is or will be.
+
+    It will be where an earlier twin waits for other shards. The process that completes that one comes to
+    this cell next and takes it over, so that shards compute as little as a single process.
+    """
+    if table(bench, cell).is_finished() or adopt_twin(bench, cell, table, **columns):
+        return True
+    return next(twins(bench.cfg, cell), cell) != cell
 
 
 def adopt_twin(bench: Bench, cell: Cell, table: Callable[[Bench, Cell], StageTable], **columns: Any) -> bool:

@@ -15,7 +15,7 @@ from iba.errors import UserError
 from iba.experiment import Cell, cells, datasets
 from iba.parts import StageTable, Work, compute_in_parts
 from iba.ranking import Order, removal_order
-from iba.stages.attribute import adopt_twin, attributions, part_groups
+from iba.stages.attribute import attributions, part_groups, settled
 from iba.stages.bench import Bench
 from iba.store import fingerprint, plain, provenance
 
@@ -44,14 +44,14 @@ def degradations(bench: Bench, cell: Cell) -> StageTable:
 
 def degrade_cell(bench: Bench, cell: Cell) -> None:
     """Compute and store the degradation rows of one cell; nothing is done twice."""
-    table = degradations(bench, cell)
-    if table.is_finished() or adopt_twin(bench, cell, degradations, **cell.columns):
+    if settled(bench, cell, degradations, **cell.columns):
         return
     source = attributions(bench, cell)
     if not source.is_finished():
         raise UserError(f"{source.folder}: no finished attributions; run scripts/attribute.py first.")
     scores = source.read(["instance_id", "target", "scores"]).set_index("instance_id")
-    work = Work(table, partial(_degrade, bench, cell, scores), partial(_provenance, bench, cell))
+    compute, about = partial(_degrade, bench, cell, scores), partial(_provenance, bench, cell)
+    work = Work(degradations(bench, cell), compute, about)
     compute_in_parts([work], part_groups(bench), bench.shard, f"{cell.label} degradation")
 
 
