@@ -1,4 +1,4 @@
-"""What the README shows as code is run as it is printed."""
+"""What the README shows as code is run as it is printed; its tables are those of stored runs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from iba.stages import attribute, degrade, finetune, report
 ROOT = Path(__file__).resolve().parent.parent
 #: A code block whose first line is a comment with the file's name.
 BLOCK = re.compile(r"^```(?:python|yaml)\n# (?P<path>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+#: Data sets of the README's tables of speed.
+NAMES = {"IMDB": "imdb", "MNLI matched": "mnli_matched"}
 
 
 def section() -> str:
@@ -75,3 +77,40 @@ def test_conda_installs_what_the_makefile_does() -> None:
     pins = re.findall(r"^ +- (\S+==\S+)$", text, re.MULTILINE)
     assert pins == (ROOT / "requirements.lock").read_text().split()
     assert "pip install --no-deps -r requirements-data.lock -e ." in text
+
+
+def rows(text: str, heads: str) -> list[list[str]]:
+    """The cells of the table whose first line begins with `heads`, without the two head lines."""
+    lines = text[text.index(f"\n{heads}") + 1 :].split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_results_are_the_stored_ones() -> None:
+    heads = "| data set | method | paper |"
+    stored = (ROOT / "results" / "bge_small" / "table1.md").read_text()
+    assert rows((ROOT / "README.md").read_text(), heads) == rows(stored, heads)
+
+
+def test_the_speed_is_the_stored_one() -> None:
+    stored = pd.read_csv(ROOT / "results" / "benchmark" / "amd_epyc_2_threads.csv")
+    table = stored.set_index(["operation", "dataset", "precision"])
+    shown = rows((ROOT / "README.md").read_text(), "| operation | data set | reference, ms |")
+    assert len(shown) == 8
+    for operation, dataset, *numbers in shown:
+        fp32, bf16 = (table.loc[operation.lower(), NAMES[dataset], kind] for kind in ("fp32", "bf16"))
+        times = [fp32["reference_ms"], fp32["ours_ms"], bf16["ours_ms"]]
+        ratios = [fp32["ratio"], bf16["ratio"]]
+        assert numbers == [f"{time:,.0f}" for time in times] + [f"{ratio:.1f}" for ratio in ratios]
+
+
+def test_the_agreement_of_bf16_is_the_stored_one() -> None:
+    stored = pd.concat(map(pd.read_csv, (ROOT / "results" / "benchmark").glob("*_precision.csv")))
+    known = set()
+    for r in stored.itertuples():
+        difference = f"{r.mean_drop_difference:.4f} [{r.difference_low:.4f}, {r.difference_high:.4f}]"
+        signed = difference.replace("-0.0000", "0.0000").replace("-", "−")
+        known.add((r.method, r.dataset, str(r.n), f"{r.rank_correlation_median:.4f}", signed))
+    shown = rows((ROOT / "README.md").read_text(), "| method | data set | n | median rank correlation")
+    assert len(shown) == 8
+    for method, dataset, *numbers in shown:
+        assert (method.split(",")[0].lower(), NAMES[dataset], *numbers) in known
