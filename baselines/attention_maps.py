@@ -14,12 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from iba.block import Block
+from iba.block import Block, Hidden
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
 from iba.frozen import masked
 
-Hidden = Float[Tensor, "batch tokens hidden"]
 Edges = Float[Tensor, "batch tokens tokens"]
 
 

@@ -43,6 +43,11 @@ class Resampling:
     n_resamples: int = 5000
     seed: int = 3
 
+    @property
+    def percent(self) -> str:
+        """The confidence in words, such as "95 %"."""
+        return f"{100 * self.confidence:g} %"
+
     def rng(self) -> np.random.Generator:
         """A fresh generator of this seed."""
         return np.random.default_rng(self.seed)

@@ -345,16 +345,8 @@ def test_a_caption_names_the_beta_chosen_for_every_layer(stored: Stored) -> None
 
 
 def test_every_figure_has_a_caption(stored: Stored, tmp_path: Path) -> None:
-    stems = (
-        "figure1",
-        "figure1_probability",
-        "figure2a",
-        "figure2b",
-        "figure3",
-        "figure4",
-        "figure5",
-        "methods",
-    )
+    numbers = ("1", "1_probability", "2a", "2b", "3", "4", "5")
+    stems = [*(f"figure{n}" for n in numbers), "methods"]
     for stem in (*stems, "figure3_described"):
         path = tmp_path / "figures" / f"{stem}.png"
         path.parent.mkdir(exist_ok=True)

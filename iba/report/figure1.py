@@ -170,8 +170,7 @@ def caption_unscaled(stored: Stored) -> str:
 def _shading(stored: Stored) -> str:
     sizes = stored.scores.groupby("dataset")["instance_id"].nunique()
     each = ", ".join(f"{stored.names.datasets[d]} {sizes[d]}" for d in stored.datasets)
-    share = f"{100 * stored.how.confidence:g} %"
-    return f"shaded: {share} bootstrap intervals, wide ones cut at the frame; n: {each}"
+    return f"shaded: {stored.how.percent} bootstrap intervals, wide ones cut at the frame; n: {each}"
 
 
 def write(stored: Stored) -> list[Path]:

@@ -142,7 +142,7 @@ def caption(stored: Stored, part: str) -> str:
     """What panel (a) or (b) shows, and of how many instances."""
     study = load(stored, figure4.STUDY if part == "a" else STUDY)
     samples = "; ".join(sorted({sample(rows) for rows in study}))
-    confidence = f"{100 * stored.how.confidence:g} %"
+    confidence = stored.how.percent
     what = (
         "The bottleneck after selected layers: normalised drop while tokens are removed, most important "
         "first, and mean drop of the target's probability at 11 % for every layer (selected ones filled)"

@@ -80,7 +80,7 @@ def caption(stored: Stored) -> str:
     return (
         "Figure 4. The bottleneck after every layer: normalised drop while tokens are removed, most "
         "important first (one colour per layer), mean drop of the target's probability at 11 % and "
-        f"mean area over its curve, with {100 * stored.how.confidence:g} % bootstrap "
+        f"mean area over its curve, with {stored.how.percent} bootstrap "
         "intervals (bars and bands); the curves are means without intervals, which would cover one another; "
         f"{'; '.join(samples)}.{''.join(chosen_betas(stored, r) for r in load(stored, STUDY))}"
     )

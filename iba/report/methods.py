@@ -275,7 +275,7 @@ def notes(found: Compared) -> list[str]:
     devices = sorted(rows["device"].dropna().unique())
     lines = [
         f"Protocol `{found.protocol}`, deletion. The methods of a data set are compared on the same "
-        f"instances; n and {100 * how.confidence:g} % bootstrap intervals of every number: `methods.csv`.",
+        f"instances; n and {how.percent} bootstrap intervals of every number: `methods.csv`.",
         "**Bold**: a larger drop than every other method run on the data set by a paired sign-flip "
         f"permutation test, Holm-corrected for all pairs, p < {1 - how.confidence:.2g}; pairs: "
         "`methods_tests.csv`. Mean: over the data sets (generated ones apart), – if one was not run.",

@@ -54,7 +54,7 @@ def draw(found: Compared) -> Figure:
             text.set_fontweight("bold")
     figure.supxlabel(
         "drop of the target's probability after the top 11 % of tokens, with "
-        f"{100 * found.stored.how.confidence:g} % bootstrap intervals",
+        f"{found.stored.how.percent} bootstrap intervals",
         fontsize=7,
     )
     _legend(figure, found)
@@ -106,11 +106,10 @@ def _dot(face: str, label: str) -> Line2D:
 
 def caption(stored: Stored) -> str:
     """What the figure shows."""
-    share = f"{100 * stored.how.confidence:g} %"
     return (
         "All methods: mean drop of the target's probability after the top 11 % of tokens, by data set, on "
-        f"the rows that all methods have; bars: {share} bootstrap intervals. Within a family the method with "
-        "the largest mean over the data sets comes first."
+        f"the rows that all methods have; bars: {stored.how.percent} bootstrap intervals. Within a family "
+        "the method with the largest mean over the data sets comes first."
     )
 
 

@@ -114,7 +114,7 @@ def _notes(stored: Stored, rows: pd.DataFrame) -> Sequence[str]:
         for row in firsts
     ]
     return [
-        f"{100 * stored.how.confidence:g} % t intervals for other fine-tuning seeds and other instances: the "
+        f"{stored.how.percent} t intervals for other fine-tuning seeds and other instances: the "
         "squared standard errors of the mean over seeds and of the mean over instances are added "
         f"(Welch–Satterthwaite degrees of freedom). None for fewer than {MIN_SEEDS} seeds.",
         *accuracies,

@@ -96,7 +96,7 @@ def _ours(row: pd.Series | None, best: dict) -> str:
 
 
 def _confidence(stored: Stored) -> str:
-    return f"{100 * stored.how.confidence:g} % interval"
+    return f"{stored.how.percent} interval"
 
 
 def notes(stored: Stored) -> list[str]:

@@ -172,23 +172,17 @@ def _provenance(bench: Bench, cell: Cell, state: State, seconds: float) -> dict[
 def settled(bench: Bench, cell: Cell, table: Callable[[Bench, Cell], StageTable], **columns: Any) -> bool:
     """Whether nothing of the stage's `table` is left to compute: it is there, or a twin's is or will be.
 
-    It will be where an earlier twin waits for other shards. The process that completes that one comes to
+    A twin is a cell with the same settings: another protocol under which nothing changes or, for a study,
+    the cell of Table 1. Where an earlier twin waits for other shards, the process that completes it comes to
     this cell next and takes it over, so that shards compute as little as a single process.
     """
-    if table(bench, cell).is_finished() or adopt_twin(bench, cell, table, **columns):
+    if table(bench, cell).is_finished():
         return True
-    return next(twins(bench.cfg, cell), cell) != cell
-
-
-def adopt_twin(bench: Bench, cell: Cell, table: Callable[[Bench, Cell], StageTable], **columns: Any) -> bool:
-    """Take over the stage's `table` from a cell whose settings are the same, if there is one.
-
-    That is another protocol under which nothing changes or, for a study, the cell of Table 1.
-    """
     main = [replace(cell, point=None)] if cell.point else []
-    for other in (*main, *twins(bench.cfg, cell)):
+    same = list(twins(bench.cfg, cell))
+    for other in (*main, *same):
         found = table(bench, other)
         if found.holds_the_same():
             table(bench, cell).adopt(found, str(other.folder), **columns)
             return True
-    return False
+    return bool(same) and same[0] != cell

@@ -7,11 +7,11 @@ from omegaconf import DictConfig
 from iba.experiment import selected
 from iba.parts import compute_in_parts
 from iba.stages.attribute import (
-    adopt_twin,
     attribution_work,
     attributions,
     part_groups,
     refuse_weak_classifier,
+    settled,
 )
 from iba.stages.bench import Bench
 from iba.stages.degrade import degrade_cell
@@ -33,11 +33,7 @@ def run_study(bench: Bench, cfg: DictConfig, study: DictConfig) -> None:
     bottlenecks are computed once for all layers.
     """
     cells = list(study_cells(cfg, study, str(bench.dataset.name), bench.classifier.n_layers))
-    todo = [
-        cell
-        for cell in cells
-        if not attributions(bench, cell).is_finished() and not adopt_twin(bench, cell, attributions)
-    ]
+    todo = [cell for cell in cells if not settled(bench, cell, attributions)]
     # The last layer first: what its fit learns of the layers below is not computed again.
     works = [attribution_work(bench, cell) for cell in reversed(todo)]
     label = f"{study.name} {bench.dataset.name}"

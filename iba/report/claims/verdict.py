@@ -67,7 +67,7 @@ def rule(how: Resampling) -> str:
     return (
         "A check on “a is larger than b” holds if the paired difference a − b is positive with a "
         f"Holm-corrected p < {1 - how.confidence:.2g}; it fails if the difference is negative with such a p, "
-        f"or if its whole {100 * how.confidence:g} % interval (not corrected for the number of checks) lies "
+        f"or if its whole {how.percent} interval (not corrected for the number of checks) lies "
         f"below {ALIKE}, too small a difference to matter; otherwise it is open. The paper's own difference "
         "is printed beside ours and decides nothing: it is of another model and other texts."
     )
@@ -93,10 +93,10 @@ def conclude(claim: str, protocol: str, checks: Sequence[Check]) -> Verdict:
 
 def overall(verdicts: Sequence[Verdict]) -> str:
     """One claim over its protocols, in the words of the protocol: reproduced, not, or only under some."""
-    by_outcome: dict[Outcome, list[str]] = {"reproduced": [], "not reproduced": [], "not enough data": []}
-    for verdict in verdicts:
-        by_outcome[verdict.outcome].append(verdict.protocol)
-    won, lost, undecided = by_outcome.values()
+    won, lost, undecided = (
+        [v.protocol for v in verdicts if v.outcome == outcome]
+        for outcome in ("reproduced", "not reproduced", "not enough data")
+    )
     if len(undecided) == len(verdicts):
         return "not enough data"
     open_under = f"; not enough data under {_listed(undecided)}" if undecided else ""
