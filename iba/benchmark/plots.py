@@ -29,6 +29,7 @@ Styles = Mapping[str, tuple[str, str | None]]
 def scaling(rows: pd.DataFrame, styles: Styles, device: str, stem: Path) -> None:
     """Draw `stem`.png and `stem`.pdf; dotted lines have slope 1 (cost proportional to what is varied)."""
     figure = Figure(figsize=(10.5, 3.4), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr,call-arg]
     axes = figure.subplots(1, len(_PANELS))
     for axis, (sweep, (label, column, unit)) in zip(axes, _PANELS.items(), strict=True):
         chosen = rows[rows["sweep"] == sweep]
@@ -53,7 +54,11 @@ def scaling(rows: pd.DataFrame, styles: Styles, device: str, stem: Path) -> None
     handles, _ = axes[0].get_legend_handles_labels()
     handles.append(Line2D([], [], color="#999999", linewidth=0.8, linestyle=":", label="proportional"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
-    where = [*rows["dataset"].unique(), *rows["precision"].unique(), device]
+    tokens = rows.loc[rows["sweep"] != "tokens", "tokens"].mode()
+    texts = rows.loc[rows["sweep"].isin(["tokens", "layer"]), "n"].mode()
+    usual = [f"where not varied {tokens[0]:g} tokens"] if len(tokens) else []
+    usual += [f"{texts[0]:g} texts"] if len(texts) else []
+    where = [*rows["dataset"].unique(), *usual, *rows["precision"].unique(), device]
     figure.supxlabel(", ".join(where), x=1, ha="right", fontsize=7, color="0.4")
     # Type 42 keeps the text of the pdf selectable.
     with matplotlib.rc_context({"pdf.fonttype": 42}):

@@ -99,8 +99,7 @@ def grid(stored: Stored, rows: pd.DataFrame) -> Grid:
         ["kind", "dataset", "first", "second"], sort=False
     ):
         by_protocol = {row.protocol: row for row in cells.itertuples()}
-        names = stored.names.methods
-        pair = f"{names.get(first, first)} – {names.get(second, second)}"
+        pair = f"{_title(stored, first)} – {_title(stored, second)}"
         values = [
             f"{number(by_protocol[p].tau, 2)} {interval(by_protocol[p].ci_low, by_protocol[p].ci_high, 2)}"
             if p in by_protocol
@@ -111,8 +110,15 @@ def grid(stored: Stored, rows: pd.DataFrame) -> Grid:
             [str(kind), stored.names.datasets.get(dataset, dataset), pair, str(cells["n"].max()), *values]
         )
     heads = ["between", "data set", "pair", "n", *(stored.names.protocols[p] for p in stored.protocols)]
-    notes = ["Kendall's τ-b of the token scores, mean over instances: 1 the same order, 0 none in common."]
+    notes = [
+        "Kendall's τ-b of the token scores, mean over instances: 1 same order, 0 unrelated, −1 reversed."
+    ]
     return Grid("Rank agreement", heads, lines, notes)
+
+
+def _title(stored: Stored, name: str) -> str:
+    """A method's label, or a point of a study in words ("layer=1" is layer 1)."""
+    return stored.names.methods.get(name, name.replace("beta=", "β ").replace("=", " "))
 
 
 def report(stored: Stored) -> Table:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from itertools import combinations, product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from iba.report.rows import Stored
-from iba.report.text import write_csv
 from iba.stats import Resampling, effect_size, holm, percentiles, resampled_means, sign_flip_test
 
 #: What Table 1's methods are compared by; each is a Holm family of its own per data set and protocol.
@@ -94,8 +92,3 @@ def significantly_best(tests: pd.DataFrame, alpha: float) -> str | None:
         if all(row is not None and row["difference"] > 0 and row["p_holm"] < alpha for row in against):
             return str(method)
     return None
-
-
-def write(stored: Stored, tests: pd.DataFrame) -> Path:
-    """Store the tests as `tests.csv`."""
-    return write_csv(stored.folder / "tests.csv", tests)

@@ -21,9 +21,13 @@ MEASURES = {
 
 def table(stored: Stored) -> pd.DataFrame:
     """One row per cell, operator and measure: n, estimate, interval; what was not run is left out."""
-    rows = []
-    for (protocol, dataset, operator, method), scores in stored.scores.groupby(
-        ["protocol", "dataset", "operator", "method"], sort=False
+    names, rows = stored.names, []
+    ordered = stored.scores.assign(
+        dataset=pd.Categorical(stored.scores["dataset"], list(names.datasets)),
+        method=pd.Categorical(stored.scores["method"], list(names.methods)),
+    )
+    for (protocol, dataset, operator, method), scores in ordered.groupby(
+        ["protocol", "dataset", "operator", "method"], observed=True
     ):
         for measure in MEASURES:
             values = scores[measure].dropna().to_numpy(float)

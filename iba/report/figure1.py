@@ -95,6 +95,7 @@ def draw_panel(axes: Axes, found: Panel, style: dict[str, Mark], labels: dict[st
     axes.set_xlim(-0.02, 1.02)
     axes.set_xticks([0, 1 / 3, 2 / 3, 1], ["0", "33", "67", "100"])
     axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
+    axes.axvline(found.fractions[1], color="0.7", linewidth=0.5, linestyle=":", zorder=0)
 
 
 def limits(column: Sequence[Panel]) -> tuple[float, float]:
@@ -170,7 +171,10 @@ def caption_unscaled(stored: Stored) -> str:
 def _shading(stored: Stored) -> str:
     sizes = stored.scores.groupby("dataset")["instance_id"].nunique()
     each = ", ".join(f"{stored.names.datasets[d]} {sizes[d]}" for d in stored.datasets)
-    return f"shaded: {stored.how.percent} bootstrap intervals, wide ones cut at the frame; n: {each}"
+    return (
+        f"dotted: the first step, 11 % (Table 1); shaded: {stored.how.percent} bootstrap intervals, "
+        f"wide ones cut at the frame; n: {each}"
+    )
 
 
 def write(stored: Stored) -> list[Path]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -48,7 +49,12 @@ _QUANTITIES = {
     BITS: ("bits per token", "bits_per_token_start"),
 }
 _WITHOUT = "whole text, or before optimisation"
-_PAPERS, _SELECTED = "the paper's β", "selected β (corrected)"
+_PAPERS, _SELECTED = "the paper's β", "selected β (corrected, uncut texts)"
+#: The paper's β is one of the points: a pale band behind it, so that its interval can be seen.
+_LINES: dict[str, dict[str, Any]] = {
+    _PAPERS: {"linewidth": 5, "alpha": 0.25},
+    _SELECTED: {"linestyle": "--", "linewidth": 0.9},
+}
 
 
 def selected_layers(study: Sequence[StudyRows]) -> list[Value]:
@@ -90,8 +96,8 @@ def draw_betas(stored: Stored, study: Sequence[StudyRows]) -> Figure:
         for axes, quantity in zip(column[1:], _QUANTITIES, strict=True):
             _draw_quantity(axes, stored, rows, quantity, colour)
             _beta_axis(axes, list(colour))
-            for (label, beta), style in zip(marked_betas(stored, rows).items(), ("-", "--"), strict=False):
-                axes.axvline(beta, color="#b2182b", linestyle=style, linewidth=0.9, label=label, zorder=0)
+            for label, beta in marked_betas(stored, rows).items():
+                axes.axvline(beta, color="#b2182b", label=label, zorder=0, **_LINES[label])
         for axes in column[1:-1]:
             axes.tick_params(axis="x", labelbottom=False)
         column[-1].set_xlabel("β")

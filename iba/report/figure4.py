@@ -61,7 +61,7 @@ def draw(
     grid[-1, 0].set_xlabel(REMOVED)
     for panel in grid[-1, 1:]:
         panel.set_xlabel("bottleneck after layer")
-    colour_bar(figure, list(grid[:, 0]), colour, [str(layer) for layer in colour], "bottleneck after layer")
+    colour_bar(figure, list(grid[:, 0]), colour, [str(layer) for layer in colour], "layer")
     legend(figure)
     return figure
 

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from iba.report import examples
 from iba.report.captions import caption
 from iba.report.claims import Judged
-from iba.report.claims.verdict import rule
+from iba.report.claims.verdict import OUTCOMES, rule
 from iba.report.highlight import CSS
 from iba.report.reproduction import environment
 from iba.report.rows import Stored
@@ -58,6 +58,7 @@ def render(stored: Stored, claims: Sequence[Judged], tables: Sequence[Grid]) -> 
         dataset_titles=stored.names.datasets,
         method_titles=stored.names.methods,
         claims=claims,
+        outcomes=OUTCOMES,
         rule=rule(stored.how),
         tables=tables,
         figures=figures(stored),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
@@ -20,7 +19,7 @@ from iba.report import planted
 from iba.report.comparisons import pairs, significantly_best
 from iba.report.notes import chosen_betas, dataset_notes
 from iba.report.rows import Names, Stored, read
-from iba.report.text import Grid, Table, interval, number, write_csv
+from iba.report.text import Grid, Table, interval, number
 from iba.stats import Resampling, mean_interval
 
 #: Column of the per-instance scores → what the table calls it; the arrow says which way is better.
@@ -216,7 +215,9 @@ def _overview(found: Compared, best: dict[str, str | None]) -> Grid:
         whole = all(method in drops[d] for d in found.datasets if d not in found.beside)
         family = found.traits[str(method)].family
         lines.append([found.label(str(method)), family, *values, number(mean) if whole else "–"])
-    heads = ["method", "family", *(found.stored.names.datasets[d] for d in found.datasets), "mean"]
+    sizes = {d: found.cells(d, "drop_11")["n"].max() for d in found.datasets}
+    titles = [f"{found.stored.names.datasets[d]} (n = {n})" for d, n in sizes.items()]
+    heads = ["method", "family", *titles, "mean"]
     caption = f"All methods: drop of the target's probability after the top 11 % of tokens ({_under(found)})"
     return Grid(caption, heads, lines, notes(found))
 
@@ -292,10 +293,5 @@ def notes(found: Compared) -> list[str]:
 
 
 def report(found: Compared) -> Table:
-    """`methods.*`."""
-    return Table("methods", found.rows, grids(found), "methods")
-
-
-def write_tests(found: Compared) -> Path:
-    """Store the tests as `methods_tests.csv`."""
-    return write_csv(found.stored.folder / "methods_tests.csv", found.tests)
+    """`methods.*` and `methods_tests.csv`."""
+    return Table("methods", found.rows, grids(found), "methods", {"methods_tests": found.tests})

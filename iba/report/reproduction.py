@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from iba.report.claims import Judged
-from iba.report.claims.verdict import MIN_INSTANCES, rule
+from iba.report.claims.verdict import OUTCOMES, rule
 from iba.report.notes import calibration_rows, dataset_notes
 from iba.report.rows import Stored
 from iba.report.text import write_text
@@ -37,10 +37,10 @@ def render(stored: Stored, claims: Sequence[Judged]) -> str:
             protocols=stored.protocols,
             claims=claims,
             instances=[line for line in dataset_notes(stored) if line != stored.notes.get("")],
-            min_instances=MIN_INSTANCES,
+            outcomes=OUTCOMES,
             rule=rule(stored.how),
             calibration_rows=calibration_rows(stored),
-            confidence=f"{100 * stored.how.confidence:g}",
+            confidence=stored.how.percent,
         )
     )
 

@@ -165,7 +165,7 @@ def _grid(stored: Stored, study: str, rows: pd.DataFrame) -> Grid:
                 names.datasets[row.dataset],
                 names.protocols[row.protocol],
                 names.methods.get(row.method, row.method),
-                str(row.point),
+                _title(study, row.point),
                 str(row.n),
                 f"{number(row.drop_11)} {interval(row.ci_low, row.ci_high)}",
                 f"{number(row.area_over)} {interval(row.area_low, row.area_high)}",
@@ -185,8 +185,8 @@ def _grid(stored: Stored, study: str, rows: pd.DataFrame) -> Grid:
         *(["drop minus random's"] if beside_random else []),
     ]
     notes = [
-        f"“Drop changes by”: drop at 11 % minus that of “{base}” on the same instances (paired sign-flip "
-        "test, Holm-corrected within a method)."
+        f"“Drop changes by”: drop at 11 % minus that of “{_title(study, base)}” on the same instances "
+        "(paired sign-flip test, Holm-corrected within a method)."
     ]
     if beside_random:
         notes.append(
@@ -195,6 +195,13 @@ def _grid(stored: Stored, study: str, rows: pd.DataFrame) -> Grid:
             "left: the interval says how much may be."
         )
     return Grid(f"Sanity: {what}", heads, lines, notes)
+
+
+def _title(study: str, point: object) -> str:
+    """A point of a study in words."""
+    if study == "noise_seeds":
+        return f"seed {point}"
+    return "random weights" if (study, point) == ("classifiers", "random") else str(point)
 
 
 def _tested(row: Any, name: str, p_name: str) -> str:

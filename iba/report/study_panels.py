@@ -171,7 +171,7 @@ def colour_bar(
     bar.set_ticks([float(edge) + 0.5 for edge in edges[:-1]], labels=list(names))
     bar.ax.tick_params(length=0)
     bar.outline.set_visible(False)
-    bar.set_label(title)
+    bar.ax.set_title(title, fontsize="medium")
 
 
 def title(stored: Stored, rows: StudyRows) -> str:

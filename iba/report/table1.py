@@ -6,6 +6,8 @@ wherever the probability falls, and where it rises a reader must see that it ris
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from iba.report.comparisons import by_drop, significantly_best
@@ -13,6 +15,9 @@ from iba.report.notes import dataset_notes, method_notes
 from iba.report.rows import Stored
 from iba.report.text import Grid, Table, interval, number, share
 from iba.stats import mean_interval
+
+#: By protocol and data set.
+Winners = dict[tuple[str, str], str | None]
 
 
 def table(stored: Stored) -> pd.DataFrame:
@@ -41,17 +46,27 @@ def table(stored: Stored) -> pd.DataFrame:
     return found.astype({"paper_drop_11": float, "difference": float})
 
 
-def grids(stored: Stored, rows: pd.DataFrame, tests: pd.DataFrame) -> list[Grid]:
-    """The side-by-side table first, then one table per protocol with the difference from the paper."""
-    best = {
+def winners(stored: Stored, tests: pd.DataFrame) -> Winners:
+    """The significantly best method of every protocol and data set, where there is one."""
+    return {
         (protocol, dataset): significantly_best(family, 1 - stored.how.confidence)
         for (protocol, dataset), family in by_drop(tests).groupby(["protocol", "dataset"])
         if {*family["first"], *family["second"]} == set(stored.methods)  # no winner while one is missing
     }
-    return [_side_by_side(stored, rows, best), *(_one(stored, rows, best, p) for p in stored.protocols)]
 
 
-def _side_by_side(stored: Stored, rows: pd.DataFrame, best: dict) -> Grid:
+def grids(stored: Stored, rows: pd.DataFrame, tests: pd.DataFrame) -> list[Grid]:
+    """The side-by-side table first, then one table per protocol with the difference from the paper."""
+    best = winners(stored, tests)
+    caption = f"Table 1. Drop of the target's probability after the top 11 % of tokens ({stored.title})"
+    whole = side_by_side(stored, rows, best, caption, notes(stored))
+    return [whole, *(_one(stored, rows, best, p) for p in stored.protocols)]
+
+
+def side_by_side(
+    stored: Stored, rows: pd.DataFrame, best: Winners, caption: str, notes: Sequence[str]
+) -> Grid:
+    """Data set and method against the protocols, with the paper's number; winners in bold."""
     names = stored.names
     lines = []
     for dataset in stored.datasets:
@@ -60,11 +75,10 @@ def _side_by_side(stored: Stored, rows: pd.DataFrame, best: dict) -> Grid:
             theirs = number(stored.paper.drops.get((dataset, method)))
             lines.append([names.datasets[dataset], names.methods[method], theirs, *cells])
     heads = ["data set", "method", "paper", *(names.protocols[p] for p in stored.protocols)]
-    caption = f"Table 1. Drop of the target's probability after the top 11 % of tokens ({stored.title})"
-    return Grid(caption, heads, lines, notes(stored))
+    return Grid(caption, heads, lines, notes)
 
 
-def _one(stored: Stored, rows: pd.DataFrame, best: dict, protocol: str) -> Grid:
+def _one(stored: Stored, rows: pd.DataFrame, best: Winners, protocol: str) -> Grid:
     names = stored.names
     lines = [
         [
@@ -87,7 +101,7 @@ def _cell(rows: pd.DataFrame, protocol: str, dataset: str, method: str) -> pd.Se
     return found.iloc[0] if len(found) else None
 
 
-def _ours(row: pd.Series | None, best: dict) -> str:
+def _ours(row: pd.Series | None, best: Winners) -> str:
     if row is None:
         return "–"
     value = number(row["drop_11"])
@@ -114,6 +128,6 @@ def notes(stored: Stored) -> list[str]:
 
 
 def report(stored: Stored, tests: pd.DataFrame) -> Table:
-    """`table1.*`."""
+    """`table1.*` and `tests.csv`."""
     rows = table(stored)
-    return Table("table1", rows, grids(stored, rows, tests), "drop")
+    return Table("table1", rows, grids(stored, rows, tests), "drop", {"tests": tests})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,18 +33,21 @@ class Grid:
 @dataclass(frozen=True)
 class Table:
     """A table of the report: its rows, stored as `<name>.csv` (None: they are stored already), and the text
-    of them, stored as `<name>.md` and `.tex`; no grids where there is nothing to say."""
+    of them, stored as `<name>.md` and `.tex`; no grids where there is nothing to say. `beside`: rows that
+    belong to it, such as tests, by the name of their own CSV file."""
 
     name: str
     rows: pd.DataFrame | None
     grids: Sequence[Grid]
     label: str
+    beside: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     def write(self, folder: Path) -> list[Path]:
         """Store the files, if there is anything to store."""
         if not self.grids:
             return []
-        csv = [] if self.rows is None else [write_csv(folder / f"{self.name}.csv", self.rows)]
+        rows = ({} if self.rows is None else {self.name: self.rows}) | dict(self.beside)
+        csv = [write_csv(folder / f"{name}.csv", table) for name, table in rows.items()]
         return [*csv, *_write_grids(folder, self.name, self.grids, self.label)]
 
 

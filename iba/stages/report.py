@@ -24,6 +24,7 @@ from iba.report import (
     methods_figure,
     planted,
     reproduction,
+    right,
     sanity,
     seeds,
     study_collect,
@@ -55,7 +56,6 @@ def run(cfg: DictConfig) -> None:
     compared = _compared(cfg, stored) if {"methods", "html"} & set(wanted) else None
     overview = methods.report(compared) if compared else None
     if compared and overview and "methods" in wanted:
-        methods.write_tests(compared)
         overview.write(stored.folder)
         methods_figure.write(compared)
     if set(wanted) - {"figures", "methods"}:
@@ -93,7 +93,6 @@ def _write_texts(cfg: DictConfig, stored: Stored, overview: Table | None, wanted
     tests = comparisons.all_pairs(stored)
     tables = _tables(stored, tests) if {"tables", "html"} & set(wanted) else []
     if "tables" in wanted:
-        comparisons.write(stored, tests)
         for table in tables:
             table.write(stored.folder)
     if "verdicts" in wanted or "html" in wanted:
@@ -122,5 +121,5 @@ def _whole(stored: Stored) -> bool:
 
 def _tables(stored: Stored, tests: pd.DataFrame) -> list[Table]:
     """All tables of the run but that of all methods, in the order of the page."""
-    others = (planted, table2, faithfulness, seeds, agreement, sanity)
+    others = (right, planted, table2, faithfulness, seeds, agreement, sanity)
     return [table1.report(stored, tests), *(part.report(stored) for part in others)]

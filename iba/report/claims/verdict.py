@@ -4,8 +4,9 @@ A claim is a list of checks that must all hold. A check on "a is larger than b" 
 difference is positive with a Holm-corrected p below 1 − confidence; it *fails* when it is significantly
 negative, or else when its whole interval lies below `ALIKE`, too small a difference to matter; otherwise it
 is *open*. The paper's own difference, of another model on other texts, is printed beside ours and decides
-nothing. One failed check refutes the claim; with none failed, an open or missing one leaves "not enough
-data". Cells below `MIN_INSTANCES` count as missing. `rule` is the same in words for the reader.
+nothing. One failed check refutes the claim; with none failed, a missing one leaves "not enough data", else
+an open one "undecided". Cells below `MIN_INSTANCES` count as missing. `rule` is the same in words for the
+reader.
 """
 
 from __future__ import annotations
@@ -21,13 +22,22 @@ from iba.report.text import interval, number
 from iba.stats import Interval, Resampling
 
 State = Literal["holds", "fails", "open", "missing"]
-Outcome = Literal["reproduced", "not reproduced", "not enough data"]
+Outcome = Literal["reproduced", "not reproduced", "undecided", "not enough data", "does not apply"]
+
+#: Fewer instances than this are not a test of a claim.
+MIN_INSTANCES = 200
+#: What each outcome means, for the reader.
+OUTCOMES: dict[Outcome, str] = {
+    "reproduced": "every check holds",
+    "not reproduced": "a check fails",
+    "undecided": "none fails and all were run, but one is open",
+    "not enough data": f"none fails, but one was not run or has fewer than {MIN_INSTANCES} instances",
+    "does not apply": "the protocol leaves nothing to check",
+}
 
 PAPER_SETS = ("imdb", "mnli_matched", "mnli_mismatched", "agnews", "rte")
 PAPER_METHODS = ("iba", "ig", "lime", "random")
 PROTOCOLS = ("described", "released", "corrected")
-#: Fewer instances than this are not a test of a claim.
-MIN_INSTANCES = 200
 #: Two drops, or two areas over the curve (mean drops along it), are alike if they differ by less than this
 #: probability.
 ALIKE = 0.02
@@ -74,18 +84,18 @@ def rule(how: Resampling) -> str:
 
 
 def conclude(claim: str, protocol: str, checks: Sequence[Check]) -> Verdict:
-    """One failed check refutes; all must hold to reproduce; everything else is not enough data."""
+    """One failed check refutes; all must hold to reproduce; what is missing comes before what is open."""
     count = {
         state: sum(check.state == state for check in checks)
         for state in ("holds", "fails", "open", "missing")
     }
     if count["fails"]:
         outcome: Outcome = "not reproduced"
-    elif checks and count["holds"] == len(checks):
-        outcome = "reproduced"
-    else:
+    elif count["missing"] or not checks:
         outcome = "not enough data"
-    words = {"holds": "hold", "fails": "fail", "open": "undecided", "missing": "without data"}
+    else:
+        outcome = "undecided" if count["open"] else "reproduced"
+    words = {"holds": "hold", "fails": "fail", "open": "open", "missing": "without data"}
     parts = ", ".join(f"{word} {count[state]}" for state, word in words.items() if count[state])
     statement = f"{len(checks)} checks: {parts}" if checks else "nothing stored that could test it"
     return Verdict(claim, protocol, outcome, statement, tuple(checks))
@@ -93,18 +103,16 @@ def conclude(claim: str, protocol: str, checks: Sequence[Check]) -> Verdict:
 
 def overall(verdicts: Sequence[Verdict]) -> str:
     """One claim over its protocols, in the words of the protocol: reproduced, not, or only under some."""
-    won, lost, undecided = (
-        [v.protocol for v in verdicts if v.outcome == outcome]
-        for outcome in ("reproduced", "not reproduced", "not enough data")
-    )
-    if len(undecided) == len(verdicts):
-        return "not enough data"
-    open_under = f"; not enough data under {_listed(undecided)}" if undecided else ""
-    if won and (lost or undecided):
-        return f"reproduced {'only ' if lost else ''}under {_listed(won)}{open_under}"
-    if won:
-        return "reproduced"
-    return f"not reproduced{f' under {_listed(lost)}' if undecided else ''}{open_under}"
+    under = {outcome: [v.protocol for v in verdicts if v.outcome == outcome] for outcome in OUTCOMES}
+    applies: dict[str, list[str]] = {
+        outcome: found for outcome, found in under.items() if found and outcome != "does not apply"
+    }
+    if len(applies) < 2:
+        return next(iter(applies), "does not apply")
+    if {"reproduced", "not reproduced"} <= applies.keys():
+        del applies["not reproduced"]
+        applies = {"reproduced only": applies.pop("reproduced")} | applies
+    return "; ".join(f"{outcome} under {_listed(protocols)}" for outcome, protocols in applies.items())
 
 
 def _listed(protocols: Sequence[str]) -> str:
