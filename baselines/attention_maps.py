@@ -44,9 +44,9 @@ class LayerAttention:
 def attention_probabilities(
     block: Block, hidden: Hidden, attends: Tensor | None
 ) -> Float[Tensor, "batch heads tokens tokens"]:
-    """softmax(QKᵀ/√d) with the mask or bias that scaled-dot-product attention would take."""
-    query, key = block.heads(block.query(hidden)), block.heads(block.key(hidden))
-    logits = (query @ key.transpose(-1, -2)).float() / query.shape[-1] ** 0.5
+    """softmax(QKᵀ/√d), float32, with the mask or bias that scaled-dot-product attention would take."""
+    query, key = block.heads(block.query(hidden)).float(), block.heads(block.key(hidden)).float()
+    logits = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
     return masked(logits, attends).softmax(-1)
 
 

@@ -193,7 +193,8 @@ def transmit(
             block, hidden, attends, alpha[number], noise.mean[number], noise.std[number], drawn[number]
         )
         nats.append(layer_nats.mean(0))
-    log_p = classifier.logits_from(hidden, None, classifier.n_layers).log_softmax(-1)[:, target[0]]
+    logits = classifier.logits_from(hidden, None, classifier.n_layers)
+    log_p = logits.log_softmax(-1).index_select(-1, target)  # an index on the device: nothing waits for it
     return Transmission(torch.stack(nats), -log_p.mean(), log_p.detach().exp().mean())
 
 

@@ -145,10 +145,13 @@ class ReadoutBottleneck:
         for rows in tqdm(draws, "train the readout", self.n_training_steps, leave=False, unit="step"):
             optimiser.zero_grad(set_to_none=True)
             totals = dict.fromkeys(betas, 0.0)
+            # Drawn for all rows at once, so that it does not depend on how they are grouped.
+            width = (len(rows), max(map(len, rows)), classifier.hidden_size)
+            drawn = torch.randn(width, generator=generator)
             for group in buckets([len(r) for r in rows], classifier.token_budget):
                 batch = classifier.batch([rows[i] for i in group])
                 states = classifier.hidden_states(batch, layers)
-                standard = torch.randn(states[layer].shape, generator=generator).to(classifier.device)
+                standard = drawn[group, : batch.input_ids.shape[1]].to(classifier.device)
                 for beta, network in networks.items():
                     loss = readout_loss(network, classifier, batch, states, layer, noise, standard, beta)
                     (loss / len(rows)).backward()

@@ -14,7 +14,6 @@ from typing import Any
 
 from torch import Tensor
 
-from iba.attributor import State
 from iba.bottleneck import Bottleneck, Restriction
 from iba.method import InformationBottleneck
 
@@ -35,9 +34,3 @@ class TokenGate(InformationBottleneck):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.bottleneck = TokenBottleneck(**asdict(self.bottleneck))
-
-    def with_beta(self, beta: float, state: State) -> InformationBottleneck:
-        """A copy with a fixed β and the given noise statistics."""
-        copy = super().with_beta(beta, state)
-        copy.bottleneck = TokenBottleneck(**asdict(copy.bottleneck))
-        return copy

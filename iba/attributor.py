@@ -50,7 +50,6 @@ class FitData:
 
     train: Sequence[Instance]
     calibration: Sequence[Instance]
-    seed: int
     shared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 

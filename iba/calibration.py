@@ -25,9 +25,7 @@ from iba.degradation import Ranked, curve
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.parallel import Work, grouped, usable_workers
-from iba.ranking import removal_order
-
-FIRST_STEP = 1 / 9
+from iba.ranking import FIRST_STEP, removal_order
 
 
 def feature_statistics(classifier: Classifier, data: FitData, layer: int, n_instances: int) -> State:

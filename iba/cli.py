@@ -59,7 +59,7 @@ def _one_line() -> Iterator[None]:
     except KeyboardInterrupt:
         _stop("stopped; finished work is kept: run the same command again to go on.", status=130)
     except RuntimeError as error:
-        line = _line_of_job(error)
+        line = _line_of_job(error) or _line_of_memory(error)
         if line is None:
             raise
         _stop(line)
@@ -72,6 +72,17 @@ def _line_of_job(error: RuntimeError) -> str | None:
         return None
     said = [line for line in str(error).splitlines() if line.startswith(_ERROR)]
     return said[-1].removeprefix(_ERROR) if said else None
+
+
+def _line_of_memory(error: RuntimeError) -> str | None:
+    """What to do where even one text does not fit: a group of texts would have been halved."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(error, torch.cuda.OutOfMemoryError):
+        return None
+    return (
+        "one text alone does not fit in the GPU's memory; finished work is kept: cut texts with "
+        "dataset.NAME.max_length, or let IG hold less at a time with method.ig.settings.internal_batch_size."
+    )
 
 
 def _stop(message: str, status: int = 2) -> None:

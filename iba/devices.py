@@ -37,7 +37,8 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # torch asks the current one
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     # torch has no public question for this yet; without the answer, fp32 is always right.
     asked = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return bool(asked())

@@ -168,6 +168,9 @@ class Classifier:
             return self._hidden_states(batch, layers)
         key = tuple((i.input_ids, i.token_type_ids) for i in batch.instances)
         if key not in self._remembered:
+            # Texts that are grouped anew, by another method or for want of memory, are not kept twice.
+            for other in [known for known in self._remembered if not set(known).isdisjoint(key)]:
+                del self._remembered[other]
             self._remembered[key] = self._hidden_states(batch, list(range(self.n_layers + 1)))
         return {layer: self._remembered[key][layer] for layer in layers}
 

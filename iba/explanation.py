@@ -34,7 +34,7 @@ from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.experiment import method_settings, selected
 from iba.method import InformationBottleneck
-from iba.pretrained import load_classifier
+from iba.pretrained import load_classifier, n_positions
 from iba.variants import Variant, class_probabilities
 
 _TEXT, _PROTOCOL = "text", "explain"
@@ -167,8 +167,7 @@ def explain_with(
 
 
 def _limit(cfg: DictConfig, classifier: Classifier) -> int:
-    positions = int(getattr(classifier.model.config, "max_position_embeddings", cfg.max_length))
-    return min(int(cfg.max_length), int(classifier.tokenizer.model_max_length), positions)
+    return min(int(cfg.max_length), int(classifier.tokenizer.model_max_length), n_positions(classifier.model))
 
 
 def _fit_data(
@@ -192,7 +191,7 @@ def _fit_data(
         replace(row, example=replace(row.example, label=int(label)))
         for row, label in zip(rows, labels, strict=True)
     ]
-    return FitData(labelled, [], cfg.seed)
+    return FitData(labelled, [])
 
 
 def _templates(paired: bool, seed: int) -> list[tuple[str, str | None]]:

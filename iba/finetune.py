@@ -125,7 +125,6 @@ def arguments_on(device: torch.device, recipe: Recipe, output: Path) -> Training
         warmup_steps=settings["warmup"],
         lr_scheduler_type=settings["schedule"],
         train_sampling_strategy="group_by_length",
-        length_column_name="length",
         save_strategy="steps",
         save_steps=settings["save_every"],
         save_total_limit=2,
@@ -155,7 +154,6 @@ def _rows(instances: Sequence[Instance]) -> Dataset:
             "token_type_ids": [list(i.token_type_ids) for i in instances],
             "attention_mask": [[1] * len(i) for i in instances],
             "labels": [i.example.label for i in instances],
-            "length": [len(i) for i in instances],
         }
     )
 

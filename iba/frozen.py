@@ -19,10 +19,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.activations import GELUActivation
 
 #: Attention scores that a CPU works on at a time: about what its caches hold.
 _SCORES = 1 << 20
+#: On a GPU, attention by any kernel but cuDNN's, which is planned anew, at the price of a pass, for every
+#: shape that it has not met: and here nearly every group of texts has a shape of its own.
+_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 #: Set by `exact_forward`, for the calling thread and those it gives its context to: whether TF32 will do.
 _EXACT: ContextVar[bool | None] = ContextVar("exact_forward", default=None)
 
@@ -186,7 +190,8 @@ def attend(
     if query.device.type != "cpu":
         if attends is not None and attends.dtype != torch.bool:
             attends = attends.to(query.dtype)  # the fused kernels refuse a bias of another type
-        return F.scaled_dot_product_attention(query, key, value, attends)
+        with sdpa_kernel(_KERNELS):
+            return F.scaled_dot_product_attention(query, key, value, attends)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value)):
         context: Tensor = _Attend.apply(query, key, value, attends, products.backward)
         return context

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Int
@@ -16,7 +17,10 @@ from iba.bottleneck import Bottleneck, Noise, Restriction, noise_bank
 from iba.calibration import feature_statistics, select_beta
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
+from iba.errors import UserError
 
+Noises = Literal["features", "layer_input"]
+Readouts = Literal["final", "last_forward"]
 #: The released code's constant: variance 1e-5.
 RELEASED_STD = math.sqrt(1e-5)
 
@@ -38,8 +42,8 @@ class InformationBottleneck:
         self,
         layer: int | float,
         beta: float | Literal["calibrated"],
-        noise: Literal["features", "layer_input"] = "features",
-        readout: Literal["final", "last_forward"] = "final",
+        noise: Noises = "features",
+        readout: Readouts = "final",
         n_steps: int = 10,
         n_copies: int = 10,
         learning_rate: float = 1.0,
@@ -49,6 +53,11 @@ class InformationBottleneck:
         n_statistics: int = 1000,
         beta_grid: Sequence[float] = (),
     ) -> None:
+        for setting, value, known in (("noise", noise, Noises), ("readout", readout, Readouts)):
+            if value not in get_args(known):
+                raise UserError(
+                    f"IBA's {setting}={value} is unknown; choose from {', '.join(get_args(known))}."
+                )
         self.layer, self.beta, self.noise, self.readout = layer, beta, noise, readout
         self.seed, self.max_tokens, self.n_statistics = seed, max_tokens, n_statistics
         self.beta_grid = tuple(beta_grid)
@@ -81,21 +90,10 @@ class InformationBottleneck:
 
     def with_beta(self, beta: float, state: State) -> InformationBottleneck:
         """A copy of this method with a fixed β and the given noise statistics."""
-        b = self.bottleneck
-        copy = InformationBottleneck(
-            self.layer,
-            beta,
-            self.noise,
-            self.readout,
-            b.n_steps,
-            b.n_copies,
-            b.learning_rate,
-            b.alpha_init,
-            self.seed,
-            self.max_tokens,
-        )
-        copy.restore(state)
-        return copy
+        other = copy(self)
+        other.beta, other.bottleneck = beta, replace(self.bottleneck, beta=beta)
+        other.restore(state)
+        return other
 
     def attribute(
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]

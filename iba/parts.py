@@ -81,14 +81,14 @@ class StageTable:
             write_json(self.record, {"settings": plain(self.settings)})
 
     def finish(self, table: pd.DataFrame, provenance: dict[str, Any]) -> None:
-        """Store the whole table with its provenance."""
-        write_parquet(self.path, table)
+        """Store the whole table with its provenance. The table comes last: it says that all is done."""
         write_json(self.record, {"settings": plain(self.settings), "n": len(table), "provenance": provenance})
+        write_parquet(self.path, table)
 
     def adopt(self, twin: StageTable, same_as: str, **columns: Any) -> None:
         """Take over a finished table made from the same settings elsewhere, with `columns` changed."""
-        write_parquet(self.path, twin.read().assign(**columns))
         write_json(self.record, read_json(twin.record) | {"same_as": same_as})
+        write_parquet(self.path, twin.read().assign(**columns))
         self.clear_parts()
 
     @property

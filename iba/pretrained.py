@@ -42,8 +42,20 @@ def encoder_identity(model: DictConfig, model_dir: str | None) -> dict[str, Any]
     weights = Path(source) / "model.safetensors"
     if not weights.is_file():
         return {"name": model.name, "hub": source}
-    with weights.open("rb") as file:
-        return {"name": model.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"name": model.name, "sha256": file_digest(weights)}
+
+
+def n_positions(model: PreTrainedModel) -> int:
+    """How many tokens the encoder can number."""
+    # RoBERTa and MPNet count from behind the padding id on.
+    padding = getattr(model.base_model.embeddings, "padding_idx", None)
+    return int(model.config.max_position_embeddings) - (0 if padding is None else padding + 1)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def new_classifier(

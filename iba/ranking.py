@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 Order = Literal["most", "least"]
+#: Share of all tokens after whose removal Table 1 reads the drop: the first of the paper's steps, "11 %".
+FIRST_STEP = 1 / 9
 
 
 def removal_order(scores: Sequence[float], special: Sequence[bool], order: Order) -> list[int]:

@@ -23,6 +23,8 @@ from scipy import stats
 from scipy.special import logit
 from statsmodels.stats.multitest import multipletests
 
+from iba.errors import UserError
+
 #: Probabilities are kept this far from 0 and 1 before their log-odds are taken.
 ODDS_EPSILON = 1e-6
 #: Fewer fine-tuning seeds say too little of their own spread for an interval.
@@ -65,7 +67,9 @@ class Resampling:
 
 
 def resampling(cfg: DictConfig) -> Resampling:
-    """As `cfg.stats` says."""
+    """As `cfg.stats` says; `UserError` for a confidence that is none."""
+    if not 0 < float(cfg.stats.confidence) < 1:
+        raise UserError(f"stats.confidence={cfg.stats.confidence}: give a share, such as 0.95.")
     return Resampling(float(cfg.stats.confidence), int(cfg.stats.n_resamples), int(cfg.stats.seed))
 
 

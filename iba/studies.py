@@ -17,9 +17,6 @@ from iba.experiment import Cell, Point, datasets, method_settings, selected
 from iba.stages.bench import WEIGHTS, Bench
 from iba.store import plain
 
-#: What a study may vary besides a method's settings: fields of the cell.
-CELL_FIELDS = ("weights", "target")
-
 
 def open_bench(cfg: DictConfig, study: DictConfig, dataset: str) -> Bench:
     """The data set with the rows, the cut and the degradation that the study asks for."""

@@ -104,4 +104,4 @@ def batch(classifier: Classifier, instances: list[Instance]) -> TokenBatch:
 @pytest.fixture
 def data(instances: list[Instance]) -> FitData:
     """The instances as what a method learns from."""
-    return FitData(instances, instances, 0)
+    return FitData(instances, instances)

@@ -144,7 +144,7 @@ def test_scaling_plot_is_drawn_from_stored_rows(tmp_path: Path) -> None:
             for sweep in ("tokens", "instances", "batch", "layer")
             for v in (1, 2, 4)
         ]
-    ).assign(dataset="rte", precision="bf16")
+    ).assign(dataset="rte", precision="bf16", tokens=32, n=2)
     plots.scaling(rows, {"iba": ("IBA", "#0072B2")}, "a CPU", tmp_path / "here_scaling")
     assert (tmp_path / "here_scaling.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "here_scaling.pdf").read_bytes().startswith(b"%PDF")

@@ -15,17 +15,18 @@ from baselines.lime_tokens import LimeTokens
 from baselines.occlusion import Occlusion
 from baselines.token_gate import TokenGate
 from iba.attributor import Attribution, Attributor, FitData
-from iba.calibration import FIRST_STEP, attribute_rows, feature_statistics, select_beta
+from iba.calibration import attribute_rows, feature_statistics, select_beta
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.method import InformationBottleneck
+from iba.ranking import FIRST_STEP
 
 CLS, SEP = 2, 3
 
 
 def data(train: list[Instance], calibration: list[Instance] | None = None) -> FitData:
-    return FitData(train, calibration or [], 0)
+    return FitData(train, calibration or [])
 
 
 def test_statistics_are_numpys_over_real_tokens(classifier: Classifier, instances: list[Instance]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from submitit.core.utils import UncompletedJobError
@@ -41,6 +42,15 @@ def said(
     assert printed.startswith("error: ")
     assert "\n" not in printed
     return printed
+
+
+def test_a_text_too_large_for_the_gpu_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def job(_: DictConfig) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    assert "one text alone does not fit" in said(capsys, monkeypatch, tmp_path, job=job)
 
 
 @pytest.mark.parametrize("group", ["dataset", "model", "method", "protocol", "preset"])
@@ -116,6 +126,14 @@ def test_damaged_parquet_is_one_line(
         ("dataset.planted.n_test=many", "dataset.planted.n_test=many"),
         ("+method.ig.n_test.planted=0", "method.ig.n_test.planted=0"),
         ("study.betas.n_test.imdb=0", "study.betas.n_test.imdb=0"),
+        ("degradation.n_points=5", r"n_points=5: no step is at 1/9"),
+        ("degradation.n_points=1", r"n_points=1: no step is at 1/9"),
+        ("part_size=0", "part_size=0: give a whole number from 1 on"),
+        ("seed=-1", "seed=-1: give a whole number from 0 on"),
+        ("token_budget=lots", "token_budget=lots"),
+        ("dataset.planted.n_train=0", r"dataset.planted.n_train=0: give .* from 1 on"),
+        ("finetune.save_every=0", "finetune.save_every=0"),
+        ("shard=1/2", "reproduce runs stage after stage"),
     ],
 )
 def test_mistakes_of_later_stages_are_named_before_data_are_read(

@@ -10,10 +10,17 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
 
+from baselines.attattr import AttentionAttribution
+from baselines.attention_rollout import AttentionRollout
+from baselines.attention_write_bottleneck import AttentionWriteBottleneck
+from baselines.globenc import GlobEnc
 from baselines.grad_x_input import GradientTimesInput
+from baselines.hidden_norm import HiddenNorm
+from baselines.information_flow_routes import InformationFlowRoutes
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.lime_tokens import LimeTokens
 from baselines.saliency import Saliency
+from baselines.token_gate import TokenGate
 from iba import frozen
 from iba.attributor import Attributor, FitData, State
 from iba.benchmark.operations import Attribute, Degrade
@@ -52,7 +59,7 @@ def there(classifier: Classifier, plain: ReferenceModel, device: str) -> Classif
 
 def fitted(name: str, classifier: Classifier, instances: list[Instance]) -> Attribute:
     method = METHODS[name]
-    return Attribute(name, method, method.fit(classifier, FitData(instances, instances, 0)))
+    return Attribute(name, method, method.fit(classifier, FitData(instances, instances)))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -123,6 +130,13 @@ def test_a_group_too_large_for_the_gpu_is_halved() -> None:
         *(METHODS[name] for name in ("iba_features", "iba_layer_input", "ig")),
         Saliency(),
         GradientTimesInput(),
+        TokenGate(2, beta=0.1, n_steps=2, n_copies=3),
+        HiddenNorm(2),
+        AttentionAttribution(n_steps=2),
+        AttentionRollout(),
+        AttentionWriteBottleneck(beta=0.1, n_steps=2),
+        GlobEnc(),
+        InformationFlowRoutes(),
     ],
     ids=lambda method: type(method).__name__,
 )
@@ -136,9 +150,13 @@ def test_everything_happens_on_the_classifiers_device(
 
     An operand left on the CPU fails, and so does every question that a GPU would have to be waited for.
     """
+    width, n_layers = classifier.hidden_size, classifier.n_layers
     state: State = {
-        "noise_mean": torch.zeros(classifier.hidden_size),
-        "noise_std": torch.ones(classifier.hidden_size),
+        "noise_mean": torch.zeros(width),
+        "noise_std": torch.ones(width),
+        "message_mean": torch.zeros(n_layers, width),
+        "message_std": torch.ones(n_layers, width),
+        "beta": torch.tensor(0.1),
     }
     method.restore(state)
     elsewhere = Classifier(classifier.model, classifier.tokenizer, "meta", precision)

@@ -147,6 +147,20 @@ def test_padding_changes_nothing(adapted: Classifier, padded: TokenBatch) -> Non
         close(ours[0], full[row])
 
 
+def test_texts_that_are_grouped_anew_are_not_remembered_twice(
+    classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed, plainly = [], classifier._hidden_states
+    monkeypatch.setattr(
+        classifier, "_hidden_states", lambda batch, _: computed.append(len(batch)) or plainly(batch, [0, 1])
+    )
+    pair, one, other = (classifier.batch(instances[rows]) for rows in (slice(2), slice(1), slice(2, 3)))
+    with classifier.remembering():
+        for batch in (pair, other, pair, one, other, one, pair):
+            classifier.hidden_states(batch, [1])
+    assert computed == [2, 1, 1, 2], "the pair was forgotten for its first text, and the other text never"
+
+
 def test_no_mask_is_a_mask_of_all_tokens(adapted: Classifier, padded: TokenBatch) -> None:
     same = padded.input_ids[:, : min(map(len, padded.instances))]
     segments = torch.zeros_like(same)

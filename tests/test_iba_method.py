@@ -13,6 +13,7 @@ from iba.attributor import Attribution, FitData
 from iba.bottleneck import Noise
 from iba.data.tokens import Instance
 from iba.encoder import Classifier
+from iba.errors import UserError
 from iba.method import RELEASED_STD, InformationBottleneck, min_max
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
@@ -26,7 +27,7 @@ def made(
     protocol: str, classifier: Classifier, instances: list[Instance], **change: Any
 ) -> InformationBottleneck:
     method = InformationBottleneck(0.5, **(PROTOCOLS[protocol] | change))
-    method.restore(method.fit(classifier, FitData(instances, instances, 0)))
+    method.restore(method.fit(classifier, FitData(instances, instances)))
     return method
 
 
@@ -257,3 +258,9 @@ def test_the_model_is_untouched_after_an_exception(
     unchanged(before, snapshot(classifier.model))
     assert torch.equal(classifier.probabilities(classifier.batch(instances)), logits)
     assert torch.equal(attributed(method, classifier, instances).scores, expected.scores)
+
+
+@pytest.mark.parametrize("setting", ["noise", "readout"])
+def test_an_unknown_setting_is_named(setting: str) -> None:
+    with pytest.raises(UserError, match=f"IBA's {setting}=last is unknown; choose from"):
+        InformationBottleneck(2, beta=1.0, **{setting: "last"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from baselines.token_gate import TokenBottleneck, TokenGate
 from iba.attributor import Attribution, Attributor, FitData, Unfitted, pad_scores
 from iba.bottleneck import Bottleneck, Noise, NoiseBank, kl_nats, restrict
 from iba.calibration import attribute_rows, first_step_drops, select_beta
-from iba.data.tokens import Instance, TokenBatch
+from iba.data.tokens import Instance, TokenBatch, buckets
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.method import InformationBottleneck
@@ -138,6 +139,19 @@ def test_readout_state_survives_a_restart(classifier: Classifier, batch: TokenBa
     assert torch.equal(
         first.attribute(classifier, batch, TARGET).scores, second.attribute(classifier, batch, TARGET).scores
     )
+
+
+def test_the_readout_learns_the_same_in_groups_of_any_size(
+    classifier: Classifier, data: FitData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = []
+    for budget in (8192, 16):
+        monkeypatch.setattr(classifier, "token_budget", budget)
+        method = ReadoutBottleneck(0.5, beta=1.0, n_training_steps=5, learning_rate=1e-2, n_statistics=5)
+        learned.append(method.fit(classifier, replace(data, shared={})))
+    assert len(list(buckets([len(row) for row in data.train], 16))) > 1
+    for name, value in learned[0].items():
+        torch.testing.assert_close(value, learned[1][name], rtol=1e-3, atol=1e-4)
 
 
 def test_networks_of_a_grid_are_what_each_beta_trains_alone(classifier: Classifier, data: FitData) -> None:
@@ -323,7 +337,7 @@ def test_beta_is_chosen_on_held_out_rows_alone(
         monkeypatch.setattr(f"baselines.{user}.select_beta", selecting)
     monkeypatch.setattr("baselines.iba_readout.readout_loss", learning)
     train, held_out = instances[:3], instances[3:]
-    method.fit(classifier, FitData(train, held_out, 0))
+    method.fit(classifier, FitData(train, held_out))
     assert chosen == [[one.id for one in held_out][: getattr(method, "n_calibration", None)]]
     assert set(trained) <= {one.id for one in train}
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
 from iba.attributor import Attribution, FitData, State, Unfitted
@@ -123,6 +124,7 @@ def test_methods_that_a_protocol_does_not_change_are_computed_once(finished: Dic
 )
 def test_results_do_not_depend_on_batching(finished: DictConfig, tmp_path: Path, change: str) -> None:
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
+    shutil.rmtree(tmp_path / "cache" / "fitted")
     cfg = configured(tmp_path, change)
     run_all(cfg)
     left, right = stored(finished), stored(cfg)
@@ -273,6 +275,51 @@ def test_other_settings_are_refused_before_training(
     folder = Path(finished.paths.results).parent
     with pytest.raises(UserError, match=r"classifier made with other settings.*run=NAME"):
         finetune.run(configured(folder, "finetune.seed=4"))
+
+
+def test_other_weights_of_the_same_recipe_are_refused(finished: DictConfig, tmp_path: Path) -> None:
+    """As trained again on another machine: no rows of theirs may stand beside the stored ones."""
+    for part in ("cache", "results"):
+        shutil.copytree(Path(finished.paths.results).parent / part, tmp_path / part)
+    cfg = configured(tmp_path)
+    (weights,) = (tmp_path / "cache").rglob("model.safetensors")
+    kept = load_file(weights)
+    save_file({name: value + 0.01 for name, value in kept.items()}, weights, {"format": "pt"})
+    shutil.rmtree(tmp_path / "results/smoke/planted/corrected")
+    for stage in (finetune, attribute, degrade):
+        with pytest.raises(UserError, match=r"made with other fine-tuned weights .* run=NAME"):
+            stage.run(cfg)
+    save_file(kept, weights, {"format": "pt"})
+    run_all(cfg)
+    assert_same(stored(finished), stored(cfg), 2e-3)
+
+
+def test_texts_longer_than_the_encoder_reads_are_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="max_length=513: this encoder has 512 positions"):
+        finetune.run(configured(tmp_path, "dataset.planted.max_length=513"))
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_a_table_counts_as_finished_only_with_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two files that a stage ends with, it has to be run again."""
+    rows = pd.DataFrame({"row": [1]})
+    for killed in ("json", "parquet"):
+        table = StageTable(tmp_path / killed, "rows", {"a": 1})
+        table.claim()
+        with monkeypatch.context() as patched:
+            patched.setattr(f"iba.parts.write_{killed}", raise_interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                table.finish(rows, {"seconds": 2})
+        assert not table.is_finished()
+        table.finish(rows, {"seconds": 2})
+        assert table.is_finished()
+        assert read_json(table.record)["provenance"] == {"seconds": 2}
+
+
+def raise_interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_weak_classifier_is_refused_until_the_floor_is_lowered(

@@ -84,7 +84,7 @@ def trained() -> Trained:
 
 
 def attributed(trained: Trained, method: Attributor) -> Attribution:
-    method.restore(method.fit(trained.classifier, FitData(trained.train[:100], trained.train[100:116], 0)))
+    method.restore(method.fit(trained.classifier, FitData(trained.train[:100], trained.train[100:116])))
     return method.attribute(trained.classifier, trained.batch, trained.target)
 
 

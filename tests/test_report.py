@@ -90,6 +90,14 @@ def test_per_instance_scores_by_hand() -> None:
     assert one["sufficiency"] == pytest.approx((0.99 + 0.95 + 0.9 + 0.8 + 0.5) / 5)
 
 
+def test_the_drop_at_11_percent_is_read_at_that_step_of_a_finer_curve() -> None:
+    rows = degradation("corrected", "imdb", "iba", np.linspace(1, 0, 10)[None])
+    finer = rows[(rows["grid"] == "curve") & (rows["order"] == "most")].iloc[np.repeat(np.arange(10), 2)[:-1]]
+    fractions = np.linspace(0, 1, 19)
+    finer = finer.assign(step=range(19), fraction=fractions, prob_target=1 - fractions**2)
+    assert per_instance(finer).iloc[0]["drop_11"] == pytest.approx((1 / 9) ** 2)
+
+
 def test_scores_of_an_order_that_was_not_run_are_missing_not_zero() -> None:
     rows = degradation("corrected", "imdb", "iba", np.linspace(1, 0, 10)[None], orders=("most",))
     one = per_instance(rows).iloc[0]

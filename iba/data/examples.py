@@ -76,9 +76,10 @@ def read_split(dataset: DictConfig, split: str) -> list[Example]:
             f"Name the columns with dataset.{dataset.name}.text, .text_pair and .label."
         )
     labels = _label_ids(table, dataset, split)
-    texts = table[dataset.text]
-    pairs = table[dataset.text_pair] if dataset.text_pair else [None] * len(table)
-    evidence = table["evidence"] if "evidence" in table.column_names else [None] * len(table)
+    nothing = [None] * len(table)
+    texts = table[dataset.text][:]  # a slice is read at once, a column row by row
+    pairs = table[dataset.text_pair][:] if dataset.text_pair else nothing
+    evidence = table["evidence"][:] if "evidence" in table.column_names else nothing
     examples = []
     for row, (text, pair, label, spans) in enumerate(zip(texts, pairs, labels, evidence, strict=True)):
         for column, value in ((dataset.text, text), (dataset.text_pair, pair)):
@@ -110,7 +111,7 @@ def _label_ids(table: Dataset, dataset: DictConfig, split: str) -> list[int]:
     """Labels as positions in `dataset.labels`, matched by name where the source names its classes."""
     names = list(dataset.labels)
     feature = table.features[dataset.label]
-    values = table[dataset.label]
+    values = table[dataset.label][:]
     if isinstance(feature, ClassLabel):
         unknown = set(feature.names) - set(names)
         if unknown:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from iba.ranking import FIRST_STEP
 from iba.report.drawing import PAGE_WIDTH, Mark, legend, look, marks, save
 from iba.report.rows import DELETE, Stored
 from iba.stats import Resampling, percentiles, resampled_means
@@ -95,7 +96,7 @@ def draw_panel(axes: Axes, found: Panel, style: dict[str, Mark], labels: dict[st
     axes.set_xlim(-0.02, 1.02)
     axes.set_xticks([0, 1 / 3, 2 / 3, 1], ["0", "33", "67", "100"])
     axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
-    axes.axvline(found.fractions[1], color="0.7", linewidth=0.5, linestyle=":", zorder=0)
+    axes.axvline(FIRST_STEP, color="0.7", linewidth=0.5, linestyle=":", zorder=0)
 
 
 def limits(column: Sequence[Panel]) -> tuple[float, float]:

@@ -67,8 +67,12 @@ def read_reference(path: Path) -> list[tuple[str, str | None]]:
     """Texts, one a line; a tab parts the two texts of a pair."""
     if not path.is_file():
         raise UserError(f"no file {path}; reference must be a text file with one text a line.")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines:
         if line.strip():
             first, tab, second = line.partition("\t")
             rows.append((first, second if tab else None))

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from iba.errors import UserError
 from iba.experiment import datasets, run_folder, selected
+from iba.ranking import FIRST_STEP
 from iba.report.paper import Paper
 from iba.report.timed import Timed, read_timed
 from iba.stats import Resampling, areas, log_odds_drop, mean_drop, resampling
@@ -169,7 +170,7 @@ def _refuse_unequal_samples(scores: pd.DataFrame) -> None:
 def per_instance(rows: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame:
     """Degradation rows as one row per cell, operator and instance.
 
-    Columns, probabilities unless said: prob_start p(0); prob_11 after the first step; drop_11 their signed
+    Columns, probabilities unless said: prob_start p(0); prob_11 after the step at 1/9; drop_11 their signed
     difference; log_odds_11 the same in nats; area_under and area_over of the most-first curve;
     area_over_least of the least-first curve; comprehensiveness and sufficiency (NaN where their order was
     not run).
@@ -179,12 +180,13 @@ def per_instance(rows: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame
     curve = most.to_numpy(float)
     fractions = _fractions(rows, "curve", "most")
     both = areas(fractions, curve)
+    first = curve[:, np.abs(fractions - FIRST_STEP).argmin()]
     found = pd.DataFrame(
         {
             "prob_start": curve[:, 0],
-            "prob_11": curve[:, 1],
-            "drop_11": curve[:, 0] - curve[:, 1],
-            "log_odds_11": log_odds_drop(curve[:, 0], curve[:, 1]),
+            "prob_11": first,
+            "drop_11": curve[:, 0] - first,
+            "log_odds_11": log_odds_drop(curve[:, 0], first),
             "area_under": both.under,
             "area_over": both.over,
         },

@@ -12,6 +12,7 @@ import pandas as pd
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from iba.attributor import Attribution, Attributor, State, attribute_grouped
@@ -20,7 +21,7 @@ from iba.errors import UserError
 from iba.experiment import Cell, cells, datasets, twins
 from iba.parts import StageTable, Work, compute_in_parts
 from iba.stages.bench import Bench
-from iba.stages.finetune import predictions
+from iba.stages.finetune import predictions, refuse_other_weights
 from iba.store import atomic, fingerprint, provenance, read_json
 
 
@@ -29,6 +30,7 @@ def run(cfg: DictConfig) -> None:
     for name in datasets(cfg):
         bench = Bench.open(cfg, name)
         refuse_weak_classifier(bench)
+        refuse_other_weights(bench)
         first = cache(bench.first)  # one classifier for all cells of a size
         for cell in cells(cfg, name):
             attribute_cell(first(cell.n_test), cell)
@@ -95,6 +97,7 @@ def _fit(bench: Bench, cell: Cell, method: Attributor) -> State:
     depends = {
         "classifier": bench.inputs["classifier"],
         "weights": bench.weights,
+        "weights_digest": bench.weights_digest,
         "max_length": bench.max_length,
         "calibration": bench.samples.digests["calibration"],
         "precision": bench.precision,
@@ -104,7 +107,10 @@ def _fit(bench: Bench, cell: Cell, method: Attributor) -> State:
     if not path.is_file():
         with atomic(path) as temporary:
             save_file(dict(method.fit(bench.classifier, bench.fit_data)), temporary)
-    return load_file(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged: delete it and run the same command again.") from error
 
 
 def part_groups(bench: Bench) -> list[list[int]]:
@@ -133,6 +139,11 @@ def explained_classes(bench: Bench, target: str, instances: Sequence[Instance]) 
     if target == "gold":
         return gold
     predicted = predictions(bench).read(["instance_id", "predicted"]).set_index("instance_id")["predicted"]
+    if unknown := [i.id for i in instances if i.id not in predicted.index]:
+        raise UserError(
+            f"target=predicted knows no prediction for {unknown[0]}, which is no row of the test set; "
+            "use target=gold."
+        )
     return [int(predicted[i.id]) for i in instances]
 
 

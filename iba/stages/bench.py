@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from omegaconf import DictConfig
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from transformers import PreTrainedModel
 
 from iba.attributor import FitData
 from iba.data.examples import Samples, draw_samples
@@ -20,12 +22,23 @@ from iba.errors import UserError
 from iba.experiment import TARGETS, datasets, run_folder, selected
 from iba.finetune import Recipe, is_finished
 from iba.parts import Shard
-from iba.pretrained import encoder_identity, load_classifier, new_classifier
-from iba.ranking import Order
+from iba.pretrained import encoder_identity, file_digest, load_classifier, n_positions, new_classifier
+from iba.ranking import FIRST_STEP, Order
 from iba.store import fingerprint, plain
 
 #: Of which classifier the prediction is explained; the degradation test always asks the fine-tuned one.
 WEIGHTS = ("fine-tuned", "pretrained", "random")
+#: Whole numbers of the configuration, and of every data set, with the smallest that makes sense.
+_SMALLEST = {
+    "seed": 0,
+    "token_budget": 1,
+    "part_size": 1,
+    "finetune.seed": 0,
+    "finetune.save_every": 1,
+    "stats.seed": 0,
+    "stats.n_resamples": 1,
+}
+_SMALLEST_OF_DATA = {"max_length": 4, "n_train": 1, "n_calibration": 0, "n_accuracy": 1, "n_test": 1}
 
 
 @dataclass(frozen=True)
@@ -102,7 +115,13 @@ class Bench:
             )
             if self.weights == "random":
                 model = type(model)(model.config)
+        refuse_long_texts(model, self.max_length)
         return Classifier(model, tokenizer, device, self.precision, self.cfg.token_budget)
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 of the fine-tuned weights; the same recipe may give others on another machine."""
+        return file_digest(self.checkpoint / "model.safetensors")
 
     @property
     def precision(self) -> str:
@@ -132,7 +151,7 @@ class Bench:
     def fit_data(self) -> FitData:
         """The training rows that methods may learn from."""
         train = Tokenised(self.samples.train, self.classifier.tokenizer, self.max_length)
-        return FitData(train, self.tokenised(self.samples.calibration), self.cfg.seed)
+        return FitData(train, self.tokenised(self.samples.calibration))
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -152,6 +171,12 @@ class Bench:
         return Shard.parse(str(self.cfg.shard))
 
 
+def refuse_long_texts(model: PreTrainedModel, max_length: int) -> None:
+    """Raise `UserError` where texts may be longer than the encoder has positions for."""
+    if max_length > n_positions(model):
+        raise UserError(f"max_length={max_length}: this encoder has {n_positions(model)} positions.")
+
+
 def check(cfg: DictConfig) -> None:
     """Raise `UserError` for settings that would otherwise fail only after expensive work; reads no data."""
     if cfg.target not in TARGETS:
@@ -159,8 +184,10 @@ def check(cfg: DictConfig) -> None:
     resolve_precision(cfg.precision, resolve_device(str(cfg.device)))
     Shard.parse(str(cfg.shard))
     studies = selected(cfg.get("study") or DictConfig({}))
+    _check_numbers("", cfg, _SMALLEST)
+    for name, dataset in datasets(cfg).items():
+        _check_numbers(f"dataset.{name}.", dataset, _SMALLEST_OF_DATA)
     _check_degradation("degradation", cfg.degradation)
-    _check_sizes("dataset.{}.n_test", {name: dataset.n_test for name, dataset in datasets(cfg).items()})
     for name, method in selected(cfg.method).items():
         _check_sizes(f"method.{name}.n_test.{{}}", method.get("n_test") or {})
     for name, study in studies.items():
@@ -169,7 +196,16 @@ def check(cfg: DictConfig) -> None:
 
 
 def _check_degradation(setting: str, chosen: DictConfig) -> None:
-    """Known names only, and with them what Table 1 is made of: deletion, most important first."""
+    """Known names only, and with them what Table 1 is made of: deletion, most important first, 1/9."""
+    points = chosen.get("n_points", 10)
+    if (
+        not isinstance(points, int)
+        or points < 2
+        or not np.isclose(np.linspace(0, 1, points), FIRST_STEP).any()
+    ):
+        raise UserError(
+            f"{setting}.n_points={points}: no step is at 1/9 (11 %), Table 1's; take 10, 19, 28, …"
+        )
     for part, known, needed in (
         ("operators", tuple(OPERATORS), "delete"),
         ("orders", get_args(Order), "most"),
@@ -180,6 +216,13 @@ def _check_degradation(setting: str, chosen: DictConfig) -> None:
             raise UserError(f"{setting}.{part}: {unknown[0]!r} is unknown; {choice}.")
         if needed not in chosen[part]:
             raise UserError(f"{setting}.{part} must hold {needed!r}, which Table 1 is made of.")
+
+
+def _check_numbers(prefix: str, cfg: DictConfig, smallest: Mapping[str, int]) -> None:
+    for setting, least in smallest.items():
+        value = OmegaConf.select(cfg, setting)
+        if value is not None and not (isinstance(value, int) and value >= least):
+            raise UserError(f"{prefix}{setting}={value}: give a whole number from {least} on.")
 
 
 def _check_sizes(setting: str, sizes: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from iba.parts import StageTable, Work, compute_in_parts
 from iba.ranking import Order, removal_order
 from iba.stages.attribute import attributions, part_groups, settled
 from iba.stages.bench import Bench
+from iba.stages.finetune import refuse_other_weights
 from iba.store import fingerprint, plain, provenance
 
 #: `grid` of the paper's steps, and of the shares that comprehensiveness and sufficiency need.
@@ -27,6 +28,7 @@ def run(cfg: DictConfig) -> None:
     """Degrade what is not degraded yet."""
     for name in datasets(cfg):
         bench = Bench.open(cfg, name)
+        refuse_other_weights(bench)
         first = cache(bench.first)  # one classifier for all cells of a size
         for cell in cells(cfg, name):
             degrade_cell(first(cell.n_test), cell)

@@ -13,12 +13,13 @@ from omegaconf import DictConfig
 from iba.data.examples import Example
 from iba.data.tokens import tokenise
 from iba.devices import resolve_device
+from iba.errors import UserError
 from iba.experiment import datasets
 from iba.finetune import finetune, is_finished
 from iba.parts import StageTable
 from iba.pretrained import new_classifier
-from iba.stages.bench import Bench
-from iba.store import provenance
+from iba.stages.bench import Bench, refuse_long_texts
+from iba.store import provenance, read_json
 from iba.variants import Variant, class_probabilities
 
 
@@ -28,6 +29,7 @@ def run(cfg: DictConfig) -> None:
         bench = Bench.open(cfg, name)
         predictions(bench).is_finished()  # refuses a folder made with other settings before any training
         train(bench)
+        refuse_other_weights(bench)
         classify(bench)
 
 
@@ -41,6 +43,7 @@ def train(bench: Bench) -> None:
     model, tokenizer = new_classifier(
         cfg.model, cfg.paths.model_dir, dataset.labels, cfg.finetune.seed, config
     )
+    refuse_long_texts(model, bench.max_length)
     instances = tokenise(bench.samples.train, tokenizer, dataset.max_length)
     finetune(model, tokenizer, instances, bench.recipe, bench.checkpoint, resolve_device(cfg.device))
 
@@ -52,6 +55,24 @@ def predictions(bench: Bench) -> StageTable:
         "scored_digest": bench.samples.digests["scored"],
     }
     return StageTable(bench.run / bench.dataset.name, "classifier", settings)
+
+
+def refuse_other_weights(bench: Bench) -> None:
+    """Raise `UserError` where the run's predictions are of other weights than the cache holds now.
+
+    Training again need not give the same ones (another device, another number of threads), and rows of two
+    classifiers must not stand side by side. Older records do not name the weights.
+    """
+    table = predictions(bench)
+    if not (table.holds_the_same() and is_finished(bench.checkpoint, bench.recipe)):
+        return
+    known = read_json(table.record)["provenance"].get("weights_sha256")
+    if known not in (None, bench.weights_digest):
+        raise UserError(
+            f"{bench.dataset.name}: {table.folder} was made with other fine-tuned weights than "
+            f"{bench.checkpoint} now holds: put those back, choose another folder with run=NAME, or delete "
+            f"{table.folder}."
+        )
 
 
 def classify(bench: Bench) -> None:
@@ -68,6 +89,7 @@ def classify(bench: Bench) -> None:
         rows,
         provenance(bench.classifier.device, seconds=round(time.monotonic() - started, 2))
         | {
+            "weights_sha256": bench.weights_digest,
             "accuracy": float(correct.mean()),
             "n_accuracy": len(rows),
             "accuracy_attributed": float(correct[rows["attributed"]].mean()),

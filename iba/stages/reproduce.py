@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from iba.errors import UserError
 from iba.stages import attribute, degrade, finetune, report, study
 
 
 def run(cfg: DictConfig) -> None:
     """Fine-tune, attribute, degrade, vary layer and β, and report (unless the run holds more than `cfg`)."""
+    if str(cfg.shard) != "0/1":
+        raise UserError(
+            "reproduce runs stage after stage, which shards cannot: run scripts/finetune.py once, then "
+            "attribute.py and degrade.py with shard=i/n."
+        )
     for stage in (finetune, attribute, degrade, study):
         stage.run(cfg)
     if lost := report.left_out(cfg):

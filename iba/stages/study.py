@@ -15,6 +15,7 @@ from iba.stages.attribute import (
 )
 from iba.stages.bench import Bench
 from iba.stages.degrade import degrade_cell
+from iba.stages.finetune import refuse_other_weights
 from iba.studies import open_bench, study_cells, study_datasets
 
 
@@ -22,7 +23,9 @@ def run(cfg: DictConfig) -> None:
     """Compute what is not there yet."""
     for study in selected(cfg.get("study") or DictConfig({})).values():
         for dataset in study_datasets(cfg, study):
-            refuse_weak_classifier(Bench.open(cfg, dataset))
+            bench = Bench.open(cfg, dataset)
+            refuse_weak_classifier(bench)
+            refuse_other_weights(bench)
             run_study(open_bench(cfg, study, dataset), cfg, study)
 
 
