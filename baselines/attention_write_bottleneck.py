@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +34,7 @@ from torch import Tensor
 from baselines.attention_maps import attention_probabilities, layer_attentions
 from iba.attributor import Attribution, FitData, State, learned, pad_scores
 from iba.block import Block
-from iba.bottleneck import NoiseBank
+from iba.bottleneck import noise_bank
 from iba.calibration import pooled, select_beta
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
@@ -86,7 +87,6 @@ class AttentionWriteBottleneck:
         self.seed, self.max_tokens = seed, max_tokens
         self.n_statistics, self.n_calibration = n_statistics, n_calibration
         self._state: State = {}
-        self._bank: NoiseBank | None = None
 
     def fit(self, classifier: Classifier, data: FitData) -> State:
         """Message statistics from training rows and, if asked, β from held-out training rows."""
@@ -149,17 +149,9 @@ class AttentionWriteBottleneck:
             )
 
     def _with(self, statistics: State, beta: float) -> AttentionWriteBottleneck:
-        copy = AttentionWriteBottleneck(
-            beta,
-            n_steps=self.n_steps,
-            n_copies=self.copies,
-            learning_rate=self.learning_rate,
-            alpha_init=self.alpha_init,
-            seed=self.seed,
-            max_tokens=self.max_tokens,
-        )
-        copy.restore(statistics | {"beta": torch.tensor(beta, dtype=torch.float64)})
-        return copy
+        other = copy(self)
+        other.restore(statistics | {"beta": torch.tensor(beta, dtype=torch.float64)})
+        return other
 
     def _noise(self, classifier: Classifier) -> MessageNoise:
         mean, std = self._state["message_mean"], self._state["message_std"]
@@ -169,11 +161,8 @@ class AttentionWriteBottleneck:
         self, classifier: Classifier, step: int, tokens: int
     ) -> Float[Tensor, "layers copies tokens hidden"]:
         width = (classifier.n_layers, classifier.hidden_size)
-        if self._bank is None or self._bank.hidden_size != math.prod(width):
-            self._bank = NoiseBank(
-                self.seed, self.copies, self.max_tokens, math.prod(width), classifier.device
-            )
-        return self._bank.step(step, tokens).unflatten(-1, width).movedim(2, 0)
+        bank = noise_bank(self.seed, self.copies, self.max_tokens, math.prod(width), classifier.device)
+        return bank.step(step, tokens).unflatten(-1, width).movedim(2, 0)
 
 
 def transmit(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import Literal
 
 import numpy as np
@@ -100,9 +101,9 @@ class ReadoutBottleneck:
         )
 
     def _with(self, state: State) -> ReadoutBottleneck:
-        copy = ReadoutBottleneck(self.layer, depths=self.depths, alpha_init=self.alpha_init, seed=self.seed)
-        copy.restore(state)
-        return copy
+        other = copy(self)
+        other.restore(state)
+        return other
 
     def _layers(self, classifier: Classifier) -> list[int]:
         asked = [classifier.resolve_layer(depth) for depth in (*self.depths, self.layer)]
