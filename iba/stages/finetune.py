@@ -66,7 +66,7 @@ def refuse_other_weights(bench: Bench) -> None:
     table = predictions(bench)
     if not (table.holds_the_same() and is_finished(bench.checkpoint, bench.recipe)):
         return
-    known = read_json(table.record)["provenance"].get("weights_sha256")
+    known = read_json(table.record).get("provenance", {}).get("weights_sha256")
     if known not in (None, bench.weights_digest):
         raise UserError(
             f"{bench.dataset.name}: {table.folder} was made with other fine-tuned weights than "
