@@ -91,6 +91,13 @@ def test_the_results_are_the_stored_ones() -> None:
     assert rows((ROOT / "README.md").read_text(), heads) == rows(stored, heads)
 
 
+def test_the_verdicts_are_the_stored_ones() -> None:
+    stored = (ROOT / "results" / "bge_small" / "REPRODUCTION.md").read_text()
+    assert (ROOT / "REPRODUCTION.md").read_text() == stored
+    shown = rows((ROOT / "README.md").read_text(), "| claim | `described` |")
+    assert shown == [[claim, *verdicts] for claim, _, *verdicts in rows(stored, "| claim | over all")]
+
+
 def test_the_speed_is_the_stored_one() -> None:
     stored = pd.read_csv(ROOT / "results" / "benchmark" / "amd_epyc_2_threads.csv")
     table = stored.set_index(["operation", "dataset", "precision"])
