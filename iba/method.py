@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Int
@@ -19,8 +19,8 @@ from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
 from iba.errors import UserError
 
-Noises = Literal["features", "layer_input"]
-Readouts = Literal["final", "last_forward"]
+#: Where the noise comes from, and what is read out; the first of each is the default.
+NOISES, READOUTS = ("features", "layer_input"), ("final", "last_forward")
 #: The released code's constant: variance 1e-5.
 RELEASED_STD = math.sqrt(1e-5)
 
@@ -42,8 +42,8 @@ class InformationBottleneck:
         self,
         layer: int | float,
         beta: float | Literal["calibrated"],
-        noise: Noises = "features",
-        readout: Readouts = "final",
+        noise: str = "features",
+        readout: str = "final",
         n_steps: int = 10,
         n_copies: int = 10,
         learning_rate: float = 1.0,
@@ -53,11 +53,9 @@ class InformationBottleneck:
         n_statistics: int = 1000,
         beta_grid: Sequence[float] = (),
     ) -> None:
-        for setting, value, known in (("noise", noise, Noises), ("readout", readout, Readouts)):
-            if value not in get_args(known):
-                raise UserError(
-                    f"IBA's {setting}={value} is unknown; choose from {', '.join(get_args(known))}."
-                )
+        for setting, value, known in (("noise", noise, NOISES), ("readout", readout, READOUTS)):
+            if value not in known:
+                raise UserError(f"IBA's {setting}={value} is unknown; choose from {', '.join(known)}.")
         self.layer, self.beta, self.noise, self.readout = layer, beta, noise, readout
         self.seed, self.max_tokens, self.n_statistics = seed, max_tokens, n_statistics
         self.beta_grid = tuple(beta_grid)
