@@ -337,6 +337,13 @@ def test_a_redraw_without_attributions_changes_nothing(folder: Path, tmp_path: P
         assert left.read_bytes() == right.read_bytes(), name
 
 
+def test_every_table_says_what_the_run_is(folder: Path) -> None:
+    """A quick run's numbers must not be taken for the paper's, whatever table they are met in."""
+    note = str(configured(folder, *SMALL).note)
+    for path in (folder / "bge_small").glob("*.md"):
+        assert path.read_text().count(note) >= 1, path.name
+
+
 # --- verdicts -----------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -41,6 +41,13 @@ class Table:
     grids: Sequence[Grid]
     label: str
     beside: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    def noted(self, note: str) -> Table:
+        """The table with the run's note under its first grid, unless one of its grids has it already."""
+        if not note or not self.grids or any(note in grid.notes for grid in self.grids):
+            return self
+        first, *others = self.grids
+        return replace(self, grids=[replace(first, notes=[*first.notes, note]), *others])
 
     def write(self, folder: Path) -> list[Path]:
         """Store the files, if there is anything to store."""

@@ -122,4 +122,5 @@ def _whole(stored: Stored) -> bool:
 def _tables(stored: Stored, tests: pd.DataFrame) -> list[Table]:
     """All tables of the run but that of all methods, in the order of the page."""
     others = (right, planted, table2, faithfulness, seeds, agreement, sanity)
-    return [table1.report(stored, tests), *(part.report(stored) for part in others)]
+    tables = [table1.report(stored, tests), *(part.report(stored) for part in others)]
+    return [table.noted(stored.notes.get("", "")) for table in tables]
