@@ -54,17 +54,21 @@ def scaling(rows: pd.DataFrame, styles: Styles, device: str, stem: Path) -> None
     handles, _ = axes[0].get_legend_handles_labels()
     handles.append(Line2D([], [], color="#999999", linewidth=0.8, linestyle=":", label="proportional"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
-    tokens = rows.loc[rows["sweep"] != "tokens", "tokens"].mode()
-    texts = rows.loc[rows["sweep"].isin(["tokens", "layer"]), "n"].mode()
-    usual = [f"where not varied {tokens[0]:g} tokens"] if len(tokens) else []
-    usual += [f"{texts[0]:g} texts"] if len(texts) else []
-    where = [*rows["dataset"].unique(), *usual, *rows["precision"].unique(), device]
+    where = [*rows["dataset"].unique(), *_usual(rows), *rows["precision"].unique(), device]
     figure.supxlabel(", ".join(where), x=1, ha="right", fontsize=7, color="0.4")
     # Type 42 keeps the text of the pdf selectable.
     with matplotlib.rc_context({"pdf.fonttype": 42}):
         for suffix in (".png", ".pdf"):
             with atomic(stem.with_name(stem.name + suffix)) as temporary:
                 figure.savefig(temporary, dpi=200)
+
+
+def _usual(rows: pd.DataFrame) -> list[str]:
+    """What the sweeps hold fixed."""
+    tokens = rows.loc[rows["sweep"] != "tokens", "tokens"].mode()
+    texts = rows.loc[rows["sweep"].isin(["tokens", "layer"]), "n"].mode()
+    usual = [f"where not varied {tokens[0]:g} tokens"] if len(tokens) else []
+    return usual + ([f"{texts[0]:g} texts"] if len(texts) else [])
 
 
 def _decade(values: pd.Series) -> tuple[float, float]:
