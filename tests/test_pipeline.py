@@ -294,6 +294,17 @@ def test_other_weights_of_the_same_recipe_are_refused(finished: DictConfig, tmp_
     assert_same(stored(finished), stored(cfg), 2e-3)
 
 
+def test_results_that_came_without_their_classifier_ask_for_it(finished: DictConfig, tmp_path: Path) -> None:
+    """A fresh clone holds the stored tables and no checkpoint."""
+    shutil.copytree(Path(finished.paths.results), tmp_path / "results")
+    cfg = configured(tmp_path)
+    for stage, table in ((degrade, "degradation"), (attribute, "attributions")):
+        stage.run(cfg)  # nothing is missing, so that no classifier is needed
+        (tmp_path / f"results/smoke/planted/described/iba/{table}.parquet").unlink()
+        with pytest.raises(UserError, match="no fine-tuned classifier in .*; run scripts/finetune.py first"):
+            stage.run(cfg)
+
+
 def test_texts_longer_than_the_encoder_reads_are_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="max_length=513: this encoder has 512 positions"):
         finetune.run(configured(tmp_path, "dataset.planted.max_length=513"))

@@ -21,8 +21,8 @@ from iba.errors import UserError
 from iba.experiment import Cell, cells, datasets, twins
 from iba.parts import StageTable, Work, compute_in_parts
 from iba.stages.bench import Bench
-from iba.stages.finetune import predictions, refuse_other_weights
-from iba.store import atomic, fingerprint, provenance, read_json
+from iba.stages.finetune import predictions, refuse_other_weights, refuse_weak_classifier
+from iba.store import atomic, fingerprint, provenance
 
 
 def run(cfg: DictConfig) -> None:
@@ -47,21 +47,6 @@ def _calibrated_on(bench: Bench, cell: Cell) -> dict[str, str]:
     """The held-out rows, where a setting of the method is chosen on them."""
     calibrated = "calibrated" in cell.settings.values()
     return {"calibration_digest": bench.samples.digests["calibration"]} if calibrated else {}
-
-
-def refuse_weak_classifier(bench: Bench) -> None:
-    """Raise `UserError` for a classifier below the data set's accuracy floor."""
-    table = predictions(bench)
-    if not table.is_finished():
-        raise UserError(f"{bench.dataset.name}: no predictions yet; run scripts/finetune.py first.")
-    record = read_json(table.record)["provenance"]
-    floor = float(bench.dataset.accuracy_floor)
-    if record["accuracy"] < floor:
-        name, accuracy, n = bench.dataset.name, record["accuracy"], record["n_accuracy"]
-        raise UserError(
-            f"{name}: accuracy {accuracy:.3f} on {n} rows is below the floor {floor:g}: attributions would "
-            f"explain noise. Train longer or on more rows, or lower dataset.{name}.accuracy_floor."
-        )
 
 
 def attribute_cell(bench: Bench, cell: Cell) -> None:

@@ -99,16 +99,23 @@ class Bench:
         """The fine-tuned classifier's folder in the cache."""
         return self.recipe.folder(Path(self.cfg.paths.cache))
 
+    @property
+    def trained(self) -> Path:
+        """The checkpoint, which must be there; `UserError` where nothing was fine-tuned on this machine."""
+        if not is_finished(self.checkpoint, self.recipe):
+            raise UserError(
+                f"{self.dataset.name}: no fine-tuned classifier in {self.cfg.paths.cache}; "
+                "run scripts/finetune.py first."
+            )
+        return self.checkpoint
+
     @cached_property
     def classifier(self) -> Classifier:
         """The fine-tuned classifier, on the configured device and in the configured precision."""
-        if not is_finished(self.checkpoint, self.recipe):
-            raise UserError(
-                f"{self.dataset.name}: no fine-tuned classifier yet; run scripts/finetune.py first."
-            )
+        trained = self.trained  # needed by the weights of a control too: they are compared with its own
         device = resolve_device(self.cfg.device)
         if self.weights == "fine-tuned":
-            model, tokenizer = load_classifier(self.checkpoint)
+            model, tokenizer = load_classifier(trained)
         else:
             model, tokenizer = new_classifier(
                 self.cfg.model, self.cfg.paths.model_dir, self.dataset.labels, self.recipe.seed
@@ -121,7 +128,7 @@ class Bench:
     @property
     def weights_digest(self) -> str:
         """SHA-256 of the fine-tuned weights; the same recipe may give others on another machine."""
-        return file_digest(self.checkpoint / "model.safetensors")
+        return file_digest(self.trained / "model.safetensors")
 
     @property
     def precision(self) -> str:
@@ -190,10 +197,10 @@ def check(cfg: DictConfig) -> None:
     _check_degradation("degradation", cfg.degradation)
     _check_steps(cfg.degradation.n_points)
     for name, method in selected(cfg.method).items():
-        _check_sizes(f"method.{name}.n_test.{{}}", method.get("n_test") or {})
+        _check_sizes(f"method.{name}.n_test.", method.get("n_test") or {})
     for name, study in studies.items():
         _check_degradation(f"study.{name}.degradation", study.degradation)
-        _check_sizes(f"study.{name}.n_test.{{}}", study.n_test)
+        _check_sizes(f"study.{name}.n_test.", study.n_test)
 
 
 def _check_degradation(setting: str, chosen: DictConfig) -> None:
@@ -221,12 +228,14 @@ def _check_steps(points: Any) -> None:
 
 def _check_numbers(prefix: str, cfg: DictConfig, smallest: Mapping[str, int]) -> None:
     for setting, least in smallest.items():
-        value = OmegaConf.select(cfg, setting)
-        if value is not None and not (isinstance(value, int) and value >= least):
-            raise UserError(f"{prefix}{setting}={value}: give a whole number from {least} on.")
+        _check_whole(prefix + setting, OmegaConf.select(cfg, setting), least)
 
 
-def _check_sizes(setting: str, sizes: Mapping[str, Any]) -> None:
+def _check_sizes(prefix: str, sizes: Mapping[str, Any]) -> None:
     for name, n in sizes.items():
-        if n is not None and not (isinstance(n, int) and n > 0):
-            raise UserError(f"{setting.format(name)}={n}: give a number of rows from 1 on, or null for all.")
+        _check_whole(prefix + name, n, 1, ", or null for all rows")
+
+
+def _check_whole(setting: str, value: Any, least: int, otherwise: str = "") -> None:
+    if value is not None and not (isinstance(value, int) and value >= least):
+        raise UserError(f"{setting}={value}: give a whole number from {least} on{otherwise}.")

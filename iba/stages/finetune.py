@@ -57,6 +57,21 @@ def predictions(bench: Bench) -> StageTable:
     return StageTable(bench.run / bench.dataset.name, "classifier", settings)
 
 
+def refuse_weak_classifier(bench: Bench) -> None:
+    """Raise `UserError` for a classifier below the data set's accuracy floor."""
+    table = predictions(bench)
+    if not table.is_finished():
+        raise UserError(f"{bench.dataset.name}: no predictions yet; run scripts/finetune.py first.")
+    record = read_json(table.record)["provenance"]
+    floor = float(bench.dataset.accuracy_floor)
+    if record["accuracy"] < floor:
+        name, accuracy, n = bench.dataset.name, record["accuracy"], record["n_accuracy"]
+        raise UserError(
+            f"{name}: accuracy {accuracy:.3f} on {n} rows is below the floor {floor:g}: attributions would "
+            f"explain noise. Train longer or on more rows, or lower dataset.{name}.accuracy_floor."
+        )
+
+
 def refuse_other_weights(bench: Bench) -> None:
     """Raise `UserError` where the run's predictions are of other weights than the cache holds now.
 

@@ -10,12 +10,11 @@ from iba.stages.attribute import (
     attribution_work,
     attributions,
     part_groups,
-    refuse_weak_classifier,
     settled,
 )
 from iba.stages.bench import Bench
 from iba.stages.degrade import degrade_cell
-from iba.stages.finetune import refuse_other_weights
+from iba.stages.finetune import refuse_other_weights, refuse_weak_classifier
 from iba.studies import open_bench, study_cells, study_datasets
 
 
