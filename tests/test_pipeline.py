@@ -301,7 +301,7 @@ def test_results_that_came_without_their_classifier_ask_for_it(finished: DictCon
     for stage, table in ((degrade, "degradation"), (attribute, "attributions")):
         stage.run(cfg)  # nothing is missing, so that no classifier is needed
         (tmp_path / f"results/smoke/planted/described/iba/{table}.parquet").unlink()
-        with pytest.raises(UserError, match="no fine-tuned classifier in .*; run scripts/finetune.py first"):
+        with pytest.raises(UserError, match=r"no fine-tuned classifier in .*; run scripts/finetune.py first"):
             stage.run(cfg)
 
 

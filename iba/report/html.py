@@ -52,7 +52,7 @@ def render(stored: Stored, claims: Sequence[Judged], tables: Sequence[Grid]) -> 
     return env.get_template("report.html.j2").render(
         run=stored.folder.name,
         model=stored.title,
-        note=stored.notes.get(""),
+        note=stored.note,
         protocols=stored.protocols,
         protocol_titles=stored.names.protocols,
         dataset_titles=stored.names.datasets,

@@ -12,8 +12,7 @@ from iba.store import read_json
 
 def dataset_notes(stored: Stored) -> list[str]:
     """The precision, then a line per data set: rows, training rows, accuracy, truncation, its own note."""
-    lines = [stored.notes[""]] if "" in stored.notes else []
-    lines += _precision(stored)
+    lines = _precision(stored)
     for dataset in stored.datasets:
         record = stored.classifiers[dataset]
         settings, measured = record["settings"], record["provenance"]

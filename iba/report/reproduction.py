@@ -33,10 +33,10 @@ def render(stored: Stored, claims: Sequence[Judged]) -> str:
         .render(
             run=stored.folder.name,
             model=stored.title,
-            note=stored.notes.get(""),
+            note=stored.note,
             protocols=stored.protocols,
             claims=claims,
-            instances=[line for line in dataset_notes(stored) if line != stored.notes.get("")],
+            instances=dataset_notes(stored),
             outcomes=OUTCOMES,
             rule=rule(stored.how),
             calibration_rows=calibration_rows(stored),

@@ -51,8 +51,9 @@ class Stored:
     """What the report reads of one run.
 
     `curves`: the degradation rows. `scores`: one row per cell, operator and instance (see `per_instance`).
-    `classifiers`: the record of every data set. `cells`: the attribution record of every cell. `timed`: the
-    benchmarks of the run's model. `made_with`: encoder and preset, for the foot of the figures.
+    `classifiers`: the record of every data set. `cells`: the attribution record of every cell. `note`:
+    what the run is, in its preset's words. `notes`: the same of a data set. `timed`: the benchmarks of the
+    run's model. `made_with`: encoder and preset, for the foot of the figures.
     """
 
     folder: Path
@@ -63,6 +64,7 @@ class Stored:
     scores: pd.DataFrame
     classifiers: dict[str, dict[str, Any]]
     cells: dict[tuple[str, str, str], dict[str, Any]]
+    note: str
     notes: dict[str, str]
     title: str
     timed: list[Timed]
@@ -136,7 +138,8 @@ def read(cfg: DictConfig, names: Names) -> Stored:
         scores,
         classifiers,
         records,
-        notes | ({"": str(cfg.note)} if cfg.get("note") else {}),
+        str(cfg.get("note") or ""),
+        notes,
         str(cfg.model.title),
         read_timed(Path(cfg.paths.results) / "benchmark", plain(cfg.model)),
         _made_with(cfg),

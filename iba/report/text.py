@@ -43,8 +43,8 @@ class Table:
     beside: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     def noted(self, note: str) -> Table:
-        """The table with the run's note under its first grid, unless one of its grids has it already."""
-        if not note or not self.grids or any(note in grid.notes for grid in self.grids):
+        """The table with the run's note under its first grid."""
+        if not note or not self.grids:
             return self
         first, *others = self.grids
         return replace(self, grids=[replace(first, notes=[*first.notes, note]), *others])

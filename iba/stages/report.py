@@ -54,7 +54,7 @@ def run(cfg: DictConfig) -> None:
         for figure in (figure1, figure2, figure3, figure4, figure5):
             figure.write(stored)
     compared = _compared(cfg, stored) if {"methods", "html"} & set(wanted) else None
-    overview = methods.report(compared) if compared else None
+    overview = methods.report(compared).noted(stored.note) if compared else None
     if compared and overview and "methods" in wanted:
         overview.write(stored.folder)
         methods_figure.write(compared)
@@ -123,4 +123,4 @@ def _tables(stored: Stored, tests: pd.DataFrame) -> list[Table]:
     """All tables of the run but that of all methods, in the order of the page."""
     others = (right, planted, table2, faithfulness, seeds, agreement, sanity)
     tables = [table1.report(stored, tests), *(part.report(stored) for part in others)]
-    return [table.noted(stored.notes.get("", "")) for table in tables]
+    return [table.noted(stored.note) for table in tables]
