@@ -1,4 +1,8 @@
-"""Class probabilities as a function of word embeddings: what gradient methods differentiate."""
+"""Class probabilities as a function of embeddings: what gradient methods differentiate.
+
+The first two thirds of the layers are float32 (on a GPU TF32) also where the classifier computes in bfloat16:
+rounded there, tokens of small gradient would change places; rounded later, they hardly do.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +16,23 @@ from iba.frozen import exact_forward
 
 
 def probabilities_from_words(classifier: Classifier) -> Callable[..., Tensor]:
-    """f(word embeddings, ids, attention mask or None, segments) → class probabilities, in Captum's form.
-
-    The first two thirds of the layers are float32 (on a GPU TF32) also where the classifier computes in
-    bfloat16: rounded there, tokens of small gradient would change places; rounded later, they hardly do.
-    """
-    exact = classifier.resolve_layer(2 / 3)
+    """f(word embeddings, ids, attention mask or None, segments) → class probabilities, in Captum's form."""
+    of_hidden = probabilities_from_hidden(classifier)
 
     def probabilities(words: Tensor, input_ids: Tensor, mask: Tensor | None, segments: Tensor) -> Tensor:
         with exact_forward(tf32=True):
             hidden = classifier.embed(input_ids, segments, words=words)
+        return of_hidden(hidden, mask)
+
+    return probabilities
+
+
+def probabilities_from_hidden(classifier: Classifier) -> Callable[..., Tensor]:
+    """f(what the first block reads, attention mask or None) → class probabilities, in Captum's form."""
+    exact = classifier.resolve_layer(2 / 3)
+
+    def probabilities(hidden: Tensor, mask: Tensor | None) -> Tensor:
+        with exact_forward(tf32=True):
             hidden = classifier.advance(hidden, classifier.attends(mask, hidden.shape[1]), 0, exact)
         return classifier.logits_from(hidden, mask, exact).softmax(-1)
 

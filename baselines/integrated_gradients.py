@@ -1,9 +1,14 @@
 """Integrated gradients (Sundararajan et al. 2017) on the word embeddings, by Captum.
 
-Baseline: the embedding of [PAD] in place of every token, [CLS] and [SEP] kept (the released code's).
+Baseline: the embedding of [PAD] in place of every token, [CLS] and [SEP] kept. The released code has the same
+baseline but another path to it: `integrated_gradients_released.py`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
@@ -14,6 +19,17 @@ from baselines.embedding_forward import forward_arguments, probabilities_from_wo
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
+
+
+@dataclass(frozen=True)
+class IntegrationPath:
+    """A straight line from `start` to `end`, both (batch, tokens, hidden), and the probabilities along it:
+    `probabilities(point, *arguments)`."""
+
+    start: Tensor
+    end: Tensor
+    probabilities: Callable[..., Tensor]
+    arguments: tuple[Any, ...]
 
 
 class IntegratedGradients(Unfitted):
@@ -49,21 +65,20 @@ class IntegratedGradients(Unfitted):
         """Signed scores; per_instance, on request: `completeness_gap`, their sum less the probability won."""
         if self.explained_class is not None:
             target = torch.full_like(target, classifier.label_id(self.explained_class))
-        words = classifier.word_embeddings(batch.input_ids)
         blank = torch.where(
             batch.removable,
             torch.full_like(batch.input_ids, classifier.tokenizer.pad_token_id),
             batch.input_ids,
         )
-
-        found = CaptumIntegratedGradients(probabilities_from_words(classifier)).attribute(
-            words,
-            baselines=classifier.word_embeddings(blank),
+        path = self.path(classifier, batch, blank)
+        found = CaptumIntegratedGradients(path.probabilities).attribute(
+            path.end,
+            baselines=path.start,
             target=target,
-            additional_forward_args=forward_arguments(batch),
+            additional_forward_args=path.arguments,
             n_steps=self.n_steps,
             internal_batch_size=max(
-                self.internal_batch_size, len(batch), classifier.token_budget // words.shape[1]
+                self.internal_batch_size, len(batch), classifier.token_budget // blank.shape[1]
             ),
             return_convergence_delta=self.completeness,
         )
@@ -72,3 +87,14 @@ class IntegratedGradients(Unfitted):
         if self.normalise:
             scores = scores / scores.norm(dim=1, keepdim=True).clamp_min(1e-12)
         return Attribution(scores, per_instance={"completeness_gap": gap[0].float()} if gap else {})
+
+    def path(
+        self, classifier: Classifier, batch: TokenBatch, blank: Int[Tensor, "batch tokens"]
+    ) -> IntegrationPath:
+        """From the word embeddings of the ids `blank` to those of the text."""
+        return IntegrationPath(
+            classifier.word_embeddings(blank),
+            classifier.word_embeddings(batch.input_ids),
+            probabilities_from_words(classifier),
+            forward_arguments(batch),
+        )

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
+from captum.attr import LayerIntegratedGradients
 from torch import Tensor
 from toys import ToyClassifier, instance
 
 from baselines.integrated_gradients import IntegratedGradients
+from baselines.integrated_gradients_released import IntegratedGradientsReleased
 from baselines.lime_released import LimeReleased, word_scores
 from baselines.lime_tokens import LimeTokens
 from baselines.random_scores import RandomScores
@@ -26,7 +28,7 @@ CLS, SEP = 2, 3
 TARGET = torch.tensor([2, 0, 1, 0, 2])
 METHODS: dict[str, Attributor] = {
     "ig": IntegratedGradients(n_steps=8),
-    "ig released": IntegratedGradients(explained_class="contradiction", normalise=True),
+    "ig released": IntegratedGradientsReleased(explained_class="contradiction", normalise=True),
     "lime": LimeTokens(n_samples=60),
     "lime released": LimeReleased("neutral", pad_to=48, n_samples=60),
     "random": RandomScores(),
@@ -85,6 +87,36 @@ def test_ig_is_captum_on_the_plain_model(classifier: Classifier, instances: list
     for row, one in enumerate(instances):
         theirs = captum_on_the_plain_model(classifier, one, int(TARGET[row]), 10)
         torch.testing.assert_close(ours[row, : len(one)], theirs.float(), rtol=1e-3, atol=1e-5)
+
+
+def test_released_ig_is_captum_on_the_output_of_the_embedding_layer(
+    classifier: Classifier, instances: list[Instance]
+) -> None:
+    """Captum's own layer method on the Hugging Face model; the first [SEP] of a pair is in segment 1."""
+    method = IntegratedGradientsReleased(n_steps=10)
+    ours = method.attribute(classifier, classifier.batch(instances), TARGET).scores
+    plain = IntegratedGradients(n_steps=10).attribute(classifier, classifier.batch(instances), TARGET).scores
+    model, pairs = classifier.model, 0
+    for row, one in enumerate(instances):
+        ids, special = torch.tensor([one.input_ids]), torch.tensor([one.special])
+        segments = torch.tensor([one.token_type_ids])
+        if segments.any():
+            pairs += 1
+            segments[0, one.input_ids.index(SEP)] = 1
+
+        def probability(ids: Tensor, segments: Tensor, target: int = int(TARGET[row])) -> Tensor:
+            return model(input_ids=ids, token_type_ids=segments).logits.softmax(-1)[:, target]
+
+        theirs = LayerIntegratedGradients(probability, model.base_model.embeddings).attribute(
+            ids,
+            baselines=torch.where(special, ids, classifier.tokenizer.pad_token_id),
+            additional_forward_args=segments,
+            n_steps=10,
+        )
+        torch.testing.assert_close(ours[row, : len(one)], theirs.sum(-1)[0].float(), rtol=1e-3, atol=1e-5)
+    assert pairs
+    assert pairs < len(instances)
+    assert not torch.allclose(ours, plain, rtol=0.1)
 
 
 def test_ig_is_complete(classifier: Classifier, instances: list[Instance]) -> None:
