@@ -1,4 +1,4 @@
-"""LIME as the authors' released code runs it, bug for bug (see REPRODUCTION.md).
+"""LIME as the authors' released code runs it, bugs included (REPRODUCTION.md names two details not followed).
 
 Words are split by `\\W+` and repeated words are one feature; class 1 of the authors' label order is
 explained whatever the target is; a pair becomes one sentence with asterisks in the middle and no segment

@@ -3,9 +3,10 @@
 Everything here works on plain arrays with one row per instance. Intervals are percentile bootstrap
 intervals (they never leave the range of the data, they exist for constant data, and their cost is linear
 in the number of instances); the few fine-tuning seeds have a t interval. Pairs of methods are compared by a
-sign-flip permutation test of the mean difference: it tests the very number that the tables print, makes no
-assumption about its distribution and, unlike Wilcoxon's test of ranks, is not disturbed by the many
-instances that do not change at all.
+sign-flip permutation test of the mean difference: it tests the very number that the tables print and,
+unlike Wilcoxon's test of ranks, is not disturbed by the many instances that do not change at all. It is exact
+where the differences are symmetric about 0 if the methods do not differ, else an approximation for many
+instances.
 """
 
 from __future__ import annotations

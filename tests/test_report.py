@@ -22,6 +22,8 @@ from fake_results import (
 )
 from matplotlib.figure import Figure
 
+from baselines.integrated_gradients import IntegratedGradients
+from baselines.integrated_gradients_released import IntegratedGradientsReleased
 from iba.errors import UserError
 from iba.report import (
     claims,
@@ -488,8 +490,19 @@ def test_c6_needs_the_order_on_one_device(
 def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
     stored: Stored, tmp_path: Path, iba_ms: float, n_samples: int, layer: int, n_sets: int, outcome: str
 ) -> None:
-    timed = {"iba": {"n_steps": 10, "beta": 1.0}, "ig": {}, "lime": {"n_samples": 100}}
-    run = {"iba": {"n_steps": 10, "beta": 1e-5}, "ig": {}, "lime": {"n_samples": n_samples}}
+    ig, released = (
+        f"{c.__module__}.{c.__name__}" for c in (IntegratedGradients, IntegratedGradientsReleased)
+    )
+    timed = {
+        "iba": {"n_steps": 10, "beta": 1.0, "noise": "statistics"},
+        "ig": {"_target_": ig, "normalise": False},
+        "lime": {"n_samples": 100},
+    }
+    run = {  # the same work, of a released kind
+        "iba": {"n_steps": 10, "beta": 1e-5, "noise": "layer_input"},
+        "ig": {"_target_": released, "normalise": True},
+        "lime": {"n_samples": n_samples},
+    }
     rows = [
         {"operation": method, "dataset": dataset, "layer": at, "precision": precision, "ours_ms": ms * slower}
         | {

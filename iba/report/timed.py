@@ -12,7 +12,13 @@ import pandas as pd
 from iba.store import read_json
 
 #: Settings of a method that do not change the work it does; the layer is compared by its number.
-FREE = ("beta", "beta_grid", "layer", "seed")
+FREE = ("beta", "beta_grid", "layer", "seed", "noise", "readout", "explained_class", "normalise")
+#: Classes that do another's work: as many passes, from another point of the network.
+SAME_WORK = {
+    "baselines.integrated_gradients_released.IntegratedGradientsReleased": (
+        "baselines.integrated_gradients.IntegratedGradients"
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ class Timed:
 
 
 def _work(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name not in FREE}
+    work = {name: value for name, value in settings.items() if name not in FREE}
+    return work | {"_target_": SAME_WORK.get(str(work.get("_target_")), work.get("_target_"))}
 
 
 def read_timed(folder: Path, model: Any) -> list[Timed]:

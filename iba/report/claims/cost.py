@@ -73,7 +73,7 @@ def _time_ratios(stored: Stored, protocol: str, fast: str, slow: str) -> tuple[d
     precisions = sorted({str(cell.get("settings", {}).get("precision", "unknown precision")) for cell in ran})
     sizes = [cell["n"] for cell in ran if "n" in cell]
     texts = f", {span(sizes)} texts per data set" if sizes else ""
-    return found, f"the run's own clock in {' and '.join(precisions)}{texts}"
+    return found, f"the run's own clock, whatever ran beside it, in {' and '.join(precisions)}{texts}"
 
 
 def _cell_ratio(fast: dict[str, Any], slow: dict[str, Any]) -> float | None:

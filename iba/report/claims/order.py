@@ -75,7 +75,9 @@ CLAIMS = (
         "Paired sign-flip permutation test of the mean difference, Holm-corrected over the six pairs of "
         "methods of a data set and protocol; 8 comparisons, all must hold. The paper's sentence (Section "
         "4.2) names IMDB and the two MNLI sets; RTE is from its Table 1. The same pairs by the area over the "
-        "curve: `measure` in `tests.csv`; on the texts that the classifier gets right: `tests_right.csv`.",
+        "curve: `measure` in `tests.csv`; on the texts that the classifier gets right, where it errs on "
+        "some: `tests_right.csv`. The paper's own lead over IG on RTE is below the "
+        f"{ALIKE} under which differences count as too small to matter here.",
         iba_wins,
     ),
     Claim(
@@ -86,5 +88,11 @@ CLAIMS = (
         "significant difference says that IG leads by less than that, not that another method does.",
         agnews_exception,
     ),
-    Claim("C3", "Every method beats random", "The same test, 3 methods on 5 data sets.", all_beat_random),
+    Claim(
+        "C3",
+        "Every method beats random",
+        "The same test, 3 methods on 5 data sets. The paper's own lead of LIME over random on RTE is below "
+        f"{ALIKE} too.",
+        all_beat_random,
+    ),
 )
