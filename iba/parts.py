@@ -1,7 +1,7 @@
 """Long work in small finished pieces: what makes a stage resumable, shardable and safe to kill.
 
 A stage's table is computed in parts of a few instances. Every part is written atomically the moment it is
-done; when all are there they become one table and vanish. `settings.json` beside them records what the
+done; when all are there they become one table and vanish. `<name>.json` beside them records what the
 table depends on: the same settings continue or skip, other settings are refused.
 """
 

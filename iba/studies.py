@@ -55,12 +55,18 @@ def chosen(study: DictConfig, dataset: str, bench: Bench) -> list[Example] | Non
     return [*(known[name] for name in ids or []), *own]
 
 
+def refuse_without_methods(cfg: DictConfig, study: DictConfig) -> None:
+    """Raise `UserError` where a method of the study is not selected."""
+    if missing := [name for name in study.methods if name not in selected(cfg.method)]:
+        raise UserError(
+            f"study {study.name} needs method {missing[0]}, which is not selected: add it, or leave the "
+            "study out ('study=[]' leaves out all)."
+        )
+
+
 def study_cells(cfg: DictConfig, study: DictConfig, dataset: str, n_layers: int) -> Iterator[Cell]:
     """Every point of every method and protocol, the references first."""
-    methods = selected(cfg.method)
-    unknown = [name for name in study.methods if name not in methods]
-    if unknown:
-        raise UserError(f"study {study.name} needs method {unknown[0]}, which is not selected.")
+    refuse_without_methods(cfg, study)
     for protocol in selected(cfg.protocol):
         if study.protocols is not None and protocol not in study.protocols:
             continue

@@ -134,6 +134,9 @@ def test_damaged_parquet_is_one_line(
         ("dataset.planted.n_train=0", r"dataset.planted.n_train=0: give .* from 1 on"),
         ("finetune.save_every=0", "finetune.save_every=0"),
         ("shard=1/2", "reproduce runs stage after stage"),
+        ("stats.confidence=95", "stats.confidence=95: give a share"),
+        ("only=[tabels]", "report section 'tabels' is unknown"),
+        ("method=[random]", "study betas needs method iba, which is not selected: add it, or leave"),
     ],
 )
 def test_mistakes_of_later_stages_are_named_before_data_are_read(

@@ -22,7 +22,7 @@ CAPTIONS: dict[str, Callable[[Stored], str]] = {
 
 
 def caption(stored: Stored, stem: str) -> str:
-    """The caption of the figure in `<stem>.png`; its name alone where nothing more is known."""
+    """The caption of the figure in `<stem>.png`; its name where no more is known."""
     if stem in CAPTIONS:
         return CAPTIONS[stem](stored)
     return f"{stem.replace('_', ', ').capitalize()}; with intervals."

@@ -24,6 +24,7 @@ from iba.finetune import Recipe, is_finished
 from iba.parts import Shard
 from iba.pretrained import encoder_identity, file_digest, load_classifier, n_positions, new_classifier
 from iba.ranking import FIRST_STEP, Order
+from iba.stats import resampling
 from iba.store import fingerprint, plain
 
 #: Of which classifier the prediction is explained; the degradation test always asks the fine-tuned one.
@@ -190,6 +191,7 @@ def check(cfg: DictConfig) -> None:
         raise UserError(f"target={cfg.target} is unknown; choose from {', '.join(TARGETS)}.")
     resolve_precision(cfg.precision, resolve_device(str(cfg.device)))
     Shard.parse(str(cfg.shard))
+    resampling(cfg)
     studies = selected(cfg.get("study") or DictConfig({}))
     _check_numbers("", cfg, _SMALLEST)
     for name, dataset in datasets(cfg).items():

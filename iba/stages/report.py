@@ -41,10 +41,7 @@ SECTIONS = ("tables", "methods", "figures", "verdicts", "html")
 
 def run(cfg: DictConfig) -> None:
     """Redraw what `cfg.only` names (all by default)."""
-    wanted = list(cfg.only or SECTIONS)
-    unknown = [name for name in wanted if name not in SECTIONS]
-    if unknown:
-        raise UserError(f"report section {unknown[0]!r} is unknown; choose from {', '.join(SECTIONS)}.")
+    wanted = sections(cfg)
     if lost := left_out(cfg):
         raise UserError(lost)
     stored = load(cfg)
@@ -53,7 +50,7 @@ def run(cfg: DictConfig) -> None:
     if "figures" in wanted:
         for figure in (figure1, figure2, figure3, figure4, figure5):
             figure.write(stored)
-    compared = _compared(cfg, stored) if {"methods", "html"} & set(wanted) else None
+    compared = _compared(cfg) if {"methods", "html"} & set(wanted) else None
     overview = methods.report(compared).noted(stored.note) if compared else None
     if compared and overview and "methods" in wanted:
         overview.write(stored.folder)
@@ -61,6 +58,14 @@ def run(cfg: DictConfig) -> None:
     if set(wanted) - {"figures", "methods"}:
         _write_texts(cfg, stored, overview, wanted)
     print(f"{stored.folder}: redrew {', '.join(wanted)}")
+
+
+def sections(cfg: DictConfig) -> list[str]:
+    """What `cfg.only` names, or all; `UserError` for a name that is none."""
+    wanted = list(cfg.only or SECTIONS)
+    if unknown := [name for name in wanted if name not in SECTIONS]:
+        raise UserError(f"report section {unknown[0]!r} is unknown; choose from {', '.join(SECTIONS)}.")
+    return wanted
 
 
 def left_out(cfg: DictConfig) -> str:
@@ -80,7 +85,7 @@ def left_out(cfg: DictConfig) -> str:
     )
 
 
-def _compared(cfg: DictConfig, stored: Stored) -> methods.Compared:
+def _compared(cfg: DictConfig) -> methods.Compared:
     """All known methods on the instances that they share; what is refused is said."""
     known, traits, beside = methods.everything(cfg)
     compared = methods.compare(known, traits, beside)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from iba.errors import UserError
+from iba.experiment import selected
 from iba.stages import attribute, degrade, finetune, report, study
+from iba.studies import refuse_without_methods, study_datasets
 
 
 def run(cfg: DictConfig) -> None:
@@ -15,6 +17,10 @@ def run(cfg: DictConfig) -> None:
             "reproduce runs stage after stage, which shards cannot: run scripts/finetune.py once, then "
             "attribute.py and degrade.py with shard=i/n."
         )
+    report.sections(cfg)
+    for each in selected(cfg.get("study") or DictConfig({})).values():
+        if study_datasets(cfg, each):
+            refuse_without_methods(cfg, each)
     for stage in (finetune, attribute, degrade, study):
         stage.run(cfg)
     if lost := report.left_out(cfg):
