@@ -52,20 +52,27 @@ def _one_line() -> Iterator[None]:
         yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
         _stop(str(error))
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _stop("the disk is full; finished work is kept: make room and run the same command again.")
     except KeyboardInterrupt:
         _stop("stopped; finished work is kept: run the same command again to go on.", status=130)
-    except RuntimeError as error:
-        line = _line_of_job(error) or _line_of_memory(error)
+    except Exception as error:
+        line = _line_of_disk(error) or _line_of_job(error) or _line_of_memory(error)
         if line is None:
             raise
         _stop(line)
 
 
-def _line_of_job(error: RuntimeError) -> str | None:
+def _line_of_disk(error: Exception) -> str | None:
+    """What to do about a full disk or a folder that cannot be written; safetensors has its own exception."""
+    code = error.errno if isinstance(error, OSError) else None
+    full = (errno.ENOSPC, errno.EDQUOT)
+    if code in full or any(os.strerror(number) in str(error) for number in full):
+        return "the disk is full; finished work is kept: make room and run the same command again."
+    if isinstance(error, OSError) and code in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
+        return f"{error.filename or 'a file'}: {error.strerror}; choose other folders with paths.*=FOLDER."
+    return None
+
+
+def _line_of_job(error: Exception) -> str | None:
     """What a user's mistake made a submitted job say last: submitit hands on the job's whole log instead."""
     submitit = sys.modules.get("submitit.core.utils")
     if submitit is None or not isinstance(error, submitit.UncompletedJobError):
@@ -74,7 +81,7 @@ def _line_of_job(error: RuntimeError) -> str | None:
     return said[-1].removeprefix(_ERROR) if said else None
 
 
-def _line_of_memory(error: RuntimeError) -> str | None:
+def _line_of_memory(error: Exception) -> str | None:
     """What to do where even one text does not fit: a group of texts would have been halved."""
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(error, torch.cuda.OutOfMemoryError):

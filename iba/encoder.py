@@ -43,16 +43,7 @@ class Classifier:
         precision: str = "fp32",
         token_budget: int = 8192,
     ) -> None:
-        kind = model.config.model_type
-        if kind not in FAMILIES:
-            raise UserError(
-                f"model type {kind!r} is not one the adapter knows ({', '.join(FAMILIES)}); "
-                "add its module names to FAMILIES in iba/block.py."
-            )
-        if not hasattr(model, "classifier"):
-            raise UserError(
-                f"{type(model).__name__} is no sequence classifier: it has no classification head."
-            )
+        refuse_unknown(model)
         self.model = model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
         self.tokenizer = tokenizer
         self.device = torch.device(device)
@@ -61,7 +52,7 @@ class Classifier:
         self.token_budget = token_budget
         #: By the kind of work, what `grouped` learned of the device's memory.
         self.fitting: defaultdict[str, dict[int, int]] = defaultdict(dict)
-        self.family = FAMILIES[kind]
+        self.family = FAMILIES[model.config.model_type]
         self.base: Any = model.base_model
         self._parts: Any = self.model
         self._remembered: dict[Any, dict[int, Hidden]] | None = None
@@ -229,3 +220,15 @@ class Classifier:
     def probabilities(self, batch: TokenBatch) -> Float[Tensor, "batch classes"]:
         """Class probabilities of a batch."""
         return self.logits(batch.input_ids, batch.key_mask, batch.token_type_ids).softmax(-1)
+
+
+def refuse_unknown(model: PreTrainedModel) -> None:
+    """Raise `UserError` for a model that is no sequence classifier, or one whose modules are not known."""
+    kind = model.config.model_type
+    if kind not in FAMILIES:
+        raise UserError(
+            f"model type {kind!r} is not one the adapter knows ({', '.join(FAMILIES)}); "
+            "add its module names to FAMILIES in iba/block.py."
+        )
+    if not hasattr(model, "classifier"):
+        raise UserError(f"{type(model).__name__} is no sequence classifier: it has no classification head.")

@@ -31,7 +31,7 @@ from iba.data.examples import Example
 from iba.data.tokens import Instance, TokenBatch, tokenise
 from iba.devices import resolve_device, resolve_precision
 from iba.encoder import Classifier
-from iba.errors import UserError
+from iba.errors import UserError, refuse_unless_whole
 from iba.experiment import method_settings, selected
 from iba.method import InformationBottleneck
 from iba.pretrained import load_classifier, n_positions
@@ -101,6 +101,8 @@ def explain(
 
 def open_classifier(cfg: DictConfig, source: str) -> Classifier:
     """A trained sequence classifier from a folder or the hub; `UserError` for anything else."""
+    for setting, least in (("max_length", 4), ("seed", 0), ("token_budget", 1)):
+        refuse_unless_whole(setting, cfg[setting], least)
     try:
         model, tokenizer = load_classifier(source)
     except UserError as error:
@@ -116,7 +118,7 @@ def open_classifier(cfg: DictConfig, source: str) -> Classifier:
         )
     if int(model.config.num_labels or 0) < 2:
         raise UserError(f"{source} predicts a number, not a class: there is no class to explain.")
-    device = resolve_device(cfg.device)
+    device = resolve_device(str(cfg.device))
     return Classifier(model, tokenizer, device, resolve_precision(cfg.precision, device), cfg.token_budget)
 
 

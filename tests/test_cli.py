@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Callable
@@ -12,8 +13,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
 from submitit.core.utils import UncompletedJobError
 
+from iba.benchmark import run as benchmark
 from iba.cli import _one_line, main
 from iba.experiment import cells, datasets, method_settings
 from iba.stages import attribute, finetune, reproduce
@@ -30,13 +33,14 @@ def said(
     folder: Path,
     *arguments: str,
     job: object = finetune.run,
+    config: str = "config",
 ) -> str:
     """The one line that a failing command prints."""
     paths = [f"paths.results={folder}/results", f"paths.cache={folder}/cache"]
     monkeypatch.setattr(sys, "argv", ["script.py", "preset=smoke", *paths, *arguments])
     monkeypatch.setattr("iba.cli._quiet", lambda: None)
     with pytest.raises(SystemExit) as ended:
-        main(job)  # type: ignore[arg-type]
+        main(job, config)  # type: ignore[arg-type]
     assert ended.value.code == 2
     printed = capsys.readouterr().err.strip()
     assert printed.startswith("error: ")
@@ -74,6 +78,8 @@ def test_unknown_choice_is_named_with_what_there_is(
         (["dataset=planted", "device=xpu"], "device=xpu cannot be used"),
         (["dataset=planted", "device=0"], "device=0 cannot be used"),
         (["dataset=planted", "precision=fp8"], "precision=fp8 is unknown"),
+        (["dataset=planted", "seed=null"], "seed=None: give a whole number"),
+        (["dataset=[planted,imdb]", "paths.data_dir=/nowhere"], "no file /nowhere/imdb/train.parquet"),
         (["dataset=planted", "dataset.planted.n_tset=3"], "n_tset"),
     ],
     ids=lambda value: "_".join(value)[-30:] if isinstance(value, list) else "",
@@ -85,7 +91,49 @@ def test_mistakes_are_one_line(
     arguments: list[str],
     expected: str,
 ) -> None:
+    monkeypatch.setattr("iba.stages.finetune.train", lambda _: pytest.fail("trained"))
     assert re.search(expected, said(capsys, monkeypatch, tmp_path, *arguments))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: Permission denied; choose other"),
+    ],
+)
+def test_a_folder_that_takes_no_files_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    error: Exception,
+    expected: str,
+) -> None:
+    def fails(_: object) -> None:
+        raise error
+
+    assert expected in said(capsys, monkeypatch, tmp_path, job=fails)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("benchmark.precisions=[fp16]", "benchmark.precisions=fp16: choose from fp32, bf16"),
+        ("benchmark.precisions=[]", "benchmark.precisions=None: choose from"),
+        ("benchmark.classifier=fine-tuned", "benchmark.classifier=fine-tuned: choose from finetuned, fresh"),
+        ("device=0", "device=0 cannot be used"),
+    ],
+)
+def test_mistakes_of_the_benchmark_are_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    change: str,
+    expected: str,
+) -> None:
+    assert expected in said(capsys, monkeypatch, tmp_path, change, job=benchmark.run, config="benchmark")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +184,6 @@ def test_damaged_parquet_is_one_line(
         ("shard=1/2", "reproduce runs stage after stage"),
         ("stats.confidence=95", "stats.confidence=95: give a share"),
         ("only=[tabels]", "report section 'tabels' is unknown"),
-        ("method=[random]", "study betas needs method iba, which is not selected: add it, or leave"),
     ],
 )
 def test_mistakes_of_later_stages_are_named_before_data_are_read(
@@ -148,6 +195,15 @@ def test_mistakes_of_later_stages_are_named_before_data_are_read(
 ) -> None:
     monkeypatch.setattr("iba.stages.bench.draw_samples", lambda *_: pytest.fail("data were read"))
     assert re.search(expected, said(capsys, monkeypatch, tmp_path, change, job=reproduce.run))
+
+
+def test_a_study_without_its_method_is_named_before_data_are_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("iba.stages.bench.draw_samples", lambda *_: pytest.fail("data were read"))
+    chosen = ("dataset=planted", "method=random", "study=betas", "study.betas.datasets=[planted]")
+    line = said(capsys, monkeypatch, tmp_path, *chosen, job=reproduce.run)
+    assert "study betas needs method iba, which is not selected: add it, or leave the study out" in line
 
 
 def test_no_network_names_the_way_out(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,15 @@ def test_reference_texts_set_the_noise(folder: Path, monkeypatch: pytest.MonkeyP
     assert any("2 given reference texts" in note for note in explained.notes)
 
 
+def test_a_folder_without_a_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
+    """transformers would make one that knows no word, and explain a text of unknown words."""
+    shutil.copytree(folder, tmp_path / "model")
+    for file in (*(tmp_path / "model").glob("*token*"), *(tmp_path / "model").glob("vocab*")):
+        file.unlink()
+    with pytest.raises(UserError, match="holds no tokenizer"):
+        explain(TEXT, tmp_path / "model", methods=["ig"])
+
+
 def test_long_text_is_cut_and_said(folder: Path) -> None:
     explained = explain("good " * 50, folder, methods=["ig"], overrides=["max_length=12"])
     assert len(explained.tokens) == 12
@@ -120,6 +130,9 @@ def test_long_text_is_cut_and_said(folder: Path) -> None:
         ({"model": "/nowhere/at/all"}, "cannot be loaded"),
         ({"methods": ["astrology"]}, "astrology"),
         ({"reference": [PAIR]}, "reference texts must be single"),
+        ({"overrides": ["device=0"]}, "device=0 cannot be used"),
+        ({"overrides": ["max_length=1"]}, "max_length=1: give a whole number from 4 on"),
+        ({"overrides": ["seed=x"]}, "seed=x: give a whole number"),
         ({"methods": ["iba_readout"]}, "method.iba_readout.settings.beta=0.1"),
     ],
 )

@@ -18,7 +18,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedTokenizerFast
+from transformers import ElectraConfig, ElectraForSequenceClassification, PreTrainedTokenizerFast
 
 from iba.attributor import Attribution, FitData, State, Unfitted
 from iba.data.examples import Example
@@ -303,6 +303,29 @@ def test_results_that_came_without_their_classifier_ask_for_it(finished: DictCon
         (tmp_path / f"results/smoke/planted/described/iba/{table}.parquet").unlink()
         with pytest.raises(UserError, match=r"no fine-tuned classifier in .*; run scripts/finetune.py first"):
             stage.run(cfg)
+
+
+def test_a_checkpoint_without_its_weights_is_trained_again(finished: DictConfig, tmp_path: Path) -> None:
+    for part in ("cache", "results"):
+        shutil.copytree(Path(finished.paths.results).parent / part, tmp_path / part)
+    cfg = configured(tmp_path)
+    (weights,) = (tmp_path / "cache").rglob("model.safetensors")
+    weights.unlink()
+    (tmp_path / "results/smoke/planted/described/iba/attributions.parquet").unlink()
+    with pytest.raises(UserError, match=r"run scripts/finetune.py first"):
+        attribute.run(cfg)
+    finetune.run(cfg)
+    assert weights.is_file()
+
+
+def test_an_encoder_of_unknown_modules_is_refused_before_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    electra = ElectraForSequenceClassification(ElectraConfig(hidden_size=8, num_hidden_layers=1))
+    monkeypatch.setattr("iba.stages.finetune.new_classifier", lambda *_: (electra, None))
+    monkeypatch.setattr("iba.stages.finetune.tokenise", lambda *_: pytest.fail("went on"))
+    with pytest.raises(UserError, match="model type 'electra' is not one the adapter knows"):
+        finetune.run(configured(tmp_path))
 
 
 def test_texts_longer_than_the_encoder_reads_are_refused_before_training(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,29 @@ def test_the_drop_at_11_percent_is_read_at_that_step_of_a_finer_curve() -> None:
     fractions = np.linspace(0, 1, 19)
     finer = finer.assign(step=range(19), fraction=fractions, prob_target=1 - fractions**2)
     assert per_instance(finer).iloc[0]["drop_11"] == pytest.approx((1 / 9) ** 2)
+
+
+def test_cells_of_different_steps_are_refused() -> None:
+    """Read at the steps of another cell, a curve would give a wrong drop without a sign of it."""
+    ten = degradation("corrected", "imdb", "iba", np.linspace(1, 0, 10)[None])
+    ten = ten[(ten["grid"] == "curve") & (ten["order"] == "most")]
+    finer = ten.iloc[np.repeat(np.arange(10), 2)[:-1]].assign(step=range(19), method="ig")
+    for other in (
+        finer.assign(fraction=np.linspace(0, 1, 19)),
+        ten.assign(method="ig", fraction=ten["fraction"] / 2),
+    ):
+        with pytest.raises(UserError, match="degraded at different steps"):
+            per_instance(pd.concat([ten, other]))
+
+
+def test_rows_of_another_model_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path, datasets=("imdb",), protocols=("corrected",))
+    record = tmp_path / "bge_small/imdb/classifier.json"
+    stored = json.loads(record.read_text())
+    stored["settings"]["recipe"]["model"] = {"name": "tiny"}
+    write_json(record, stored)
+    with pytest.raises(UserError, match="made with model=tiny, not with bge_small"):
+        load(configured(tmp_path, "dataset=imdb"))
 
 
 def test_scores_of_an_order_that_was_not_run_are_missing_not_zero() -> None:

@@ -237,6 +237,19 @@ def test_unknown_weights(finished: DictConfig) -> None:
         study.run(cfg)
 
 
+def test_unknown_target(finished: DictConfig) -> None:
+    """Any other word would be explained as the predicted class."""
+    cfg = configured(run_folder(finished).parent.parent, "study.targets.values=[othr]", only="targets")
+    with pytest.raises(UserError, match="target 'othr' is none of gold, predicted"):
+        study.run(cfg)
+
+
+def test_a_study_of_other_data_sets_says_so(finished: DictConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    cfg = configured(run_folder(finished).parent.parent, "study.layers.datasets=[imdb]", only="layers")
+    study.run(cfg)
+    assert "study layers: none of its data sets (imdb) is selected" in capsys.readouterr().out
+
+
 def test_a_bench_explains_other_weights_of_the_same_shape(finished: DictConfig) -> None:
     bench = Bench.open(finished, "planted")
     models = [bench.explaining(w).classifier.model for w in ("fine-tuned", "pretrained", "random")]

@@ -30,6 +30,7 @@ from iba.benchmark.subject import PROTOCOL, Subject
 from iba.calibration import first_step_drops
 from iba.data.tokens import Instance
 from iba.devices import resolve_device
+from iba.errors import UserError
 from iba.experiment import datasets, method_settings, selected
 from iba.stats import Resampling, mean_interval, resampling
 from iba.store import device_name, plain, provenance
@@ -37,7 +38,8 @@ from iba.store import device_name, plain, provenance
 
 def run(cfg: DictConfig) -> None:
     """Measure what is not measured yet, print it and draw it."""
-    device = resolve_device(cfg.device)
+    _check(cfg)
+    device = resolve_device(str(cfg.device))
     cfg = sized(cfg, device)
     folder = Path(cfg.paths.results) / "benchmark"
     name = cfg.benchmark.name or _slug(device_name(device))
@@ -77,6 +79,16 @@ def sized(cfg: DictConfig, device: torch.device) -> DictConfig:
     larger = OmegaConf.merge(cfg, cfg.cuda)
     assert isinstance(larger, DictConfig)
     return larger
+
+
+def _check(cfg: DictConfig) -> None:
+    """Raise `UserError` for names that would be taken for something else."""
+    for setting, given, known in (
+        ("precisions", list(cfg.benchmark.precisions), ("fp32", "bf16")),
+        ("classifier", [cfg.benchmark.classifier], ("finetuned", "fresh")),
+    ):
+        if unknown := [name for name in given or [None] if name not in known]:
+            raise UserError(f"benchmark.{setting}={unknown[0]}: choose from {', '.join(known)}.")
 
 
 def _ledger(

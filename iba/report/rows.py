@@ -111,6 +111,16 @@ def load(cfg: DictConfig) -> Stored:
     return stored
 
 
+def _refuse_other_model(classifiers: dict[str, dict[str, Any]], name: str, folder: Path) -> None:
+    for dataset, record in classifiers.items():
+        made_with = record.get("settings", {}).get("recipe", {}).get("model", {}).get("name", name)
+        if made_with != name:
+            raise UserError(
+                f"{folder / dataset} was made with model={made_with}, not with {name}: give the model "
+                "(or the preset) that the run was made with."
+            )
+
+
 def read(cfg: DictConfig, names: Names) -> Stored:
     """Read what the cells of `names` have stored, on whatever instances."""
     folder = run_folder(cfg)
@@ -128,6 +138,7 @@ def read(cfg: DictConfig, names: Names) -> Stored:
     curves = pd.concat(tables, ignore_index=True)
     scores = per_instance(curves)
     classifiers = {d: _record(folder / d / "classifier.json") for d in curves["dataset"].unique()}
+    _refuse_other_model(classifiers, str(cfg.model.name), folder)
     notes = {d: str(c.note) for d, c in datasets(cfg).items() if c.get("note")}
     return Stored(
         folder,
@@ -210,4 +221,10 @@ def _wide(rows: pd.DataFrame, keys: list[str], grid: str, order: str) -> pd.Data
 
 def _fractions(rows: pd.DataFrame, grid: str, order: str) -> np.ndarray:
     chosen = rows[(rows["grid"] == grid) & (rows["order"] == order)]
-    return chosen.groupby("step")["fraction"].first().to_numpy(float)
+    steps = chosen.groupby("step")["fraction"].agg(["first", "nunique", "size"])
+    if (steps["nunique"] > 1).any() or steps["size"].nunique() > 1:
+        raise UserError(
+            "the stored cells were degraded at different steps: run scripts/degrade.py for all of them "
+            "with one degradation.n_points, in a folder of its own (run=NAME)."
+        )
+    return steps["first"].to_numpy(float)

@@ -18,21 +18,18 @@ from safetensors.torch import load_file, save_file
 from iba.attributor import Attribution, Attributor, State, attribute_grouped
 from iba.data.tokens import Instance
 from iba.errors import UserError
-from iba.experiment import Cell, cells, datasets, twins
+from iba.experiment import Cell, cells, twins
 from iba.parts import StageTable, Work, compute_in_parts
-from iba.stages.bench import Bench
+from iba.stages.bench import Bench, benches
 from iba.stages.finetune import predictions, refuse_other_weights, refuse_weak_classifier
 from iba.store import atomic, fingerprint, provenance
 
 
 def run(cfg: DictConfig) -> None:
     """Attribute what is not attributed yet."""
-    for name in datasets(cfg):
-        bench = Bench.open(cfg, name)
-        refuse_weak_classifier(bench)
-        refuse_other_weights(bench)
+    for bench in benches(cfg, refuse_weak_classifier, refuse_other_weights):
         first = cache(bench.first)  # one classifier for all cells of a size
-        for cell in cells(cfg, name):
+        for cell in cells(cfg, bench.dataset.name):
             attribute_cell(first(cell.n_test), cell)
 
 

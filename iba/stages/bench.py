@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +18,18 @@ from iba.data.tokens import Instance, Tokenised, tokenise
 from iba.degradation import OPERATORS
 from iba.devices import resolve_device, resolve_precision
 from iba.encoder import Classifier
-from iba.errors import UserError
+from iba.errors import UserError, refuse_unless_whole
 from iba.experiment import TARGETS, datasets, run_folder, selected
 from iba.finetune import Recipe, is_finished
 from iba.parts import Shard
-from iba.pretrained import encoder_identity, file_digest, load_classifier, n_positions, new_classifier
+from iba.pretrained import (
+    WEIGHTS_FILE,
+    encoder_identity,
+    file_digest,
+    load_classifier,
+    n_positions,
+    new_classifier,
+)
 from iba.ranking import FIRST_STEP, Order
 from iba.stats import resampling
 from iba.store import fingerprint, plain
@@ -90,7 +97,7 @@ class Bench:
             labels=tuple(dataset.labels),
             max_length=dataset.max_length,
             seed=cfg.finetune.seed,
-            precision=resolve_precision(cfg.finetune.precision, resolve_device(cfg.device)),
+            precision=resolve_precision(cfg.finetune.precision, resolve_device(str(cfg.device))),
             n_train=len(self.samples.train),
             train_digest=self.samples.digests["train"],
         )
@@ -114,7 +121,7 @@ class Bench:
     def classifier(self) -> Classifier:
         """The fine-tuned classifier, on the configured device and in the configured precision."""
         trained = self.trained  # needed by the weights of a control too: they are compared with its own
-        device = resolve_device(self.cfg.device)
+        device = resolve_device(str(self.cfg.device))
         if self.weights == "fine-tuned":
             model, tokenizer = load_classifier(trained)
         else:
@@ -129,12 +136,12 @@ class Bench:
     @property
     def weights_digest(self) -> str:
         """SHA-256 of the fine-tuned weights; the same recipe may give others on another machine."""
-        return file_digest(self.trained / "model.safetensors")
+        return file_digest(self.trained / WEIGHTS_FILE)
 
     @property
     def precision(self) -> str:
         """fp32 or bf16, for running the classifier."""
-        return resolve_precision(self.cfg.precision, resolve_device(self.cfg.device))
+        return resolve_precision(self.cfg.precision, resolve_device(str(self.cfg.device)))
 
     @cached_property
     def scored(self) -> list[Instance]:
@@ -177,6 +184,20 @@ class Bench:
     def shard(self) -> Shard:
         """This process's share of the work."""
         return Shard.parse(str(self.cfg.shard))
+
+
+def benches(cfg: DictConfig, *checks: Callable[[Bench], object]) -> Iterator[Bench]:
+    """The selected data sets, one after the other.
+
+    All are read and pass `checks` before the first is handed out, so that a mistake in the last does not
+    wait until the others are done.
+    """
+    waiting = [Bench.open(cfg, name) for name in datasets(cfg)]
+    for bench in waiting:
+        for check in checks:
+            check(bench)
+    while waiting:
+        yield waiting.pop(0)
 
 
 def refuse_long_texts(model: PreTrainedModel, max_length: int) -> None:
@@ -230,14 +251,10 @@ def _check_steps(points: Any) -> None:
 
 def _check_numbers(prefix: str, cfg: DictConfig, smallest: Mapping[str, int]) -> None:
     for setting, least in smallest.items():
-        _check_whole(prefix + setting, OmegaConf.select(cfg, setting), least)
+        of_rows = setting in ("n_train", "n_accuracy", "n_test")
+        refuse_unless_whole(prefix + setting, OmegaConf.select(cfg, setting), least, of_rows)
 
 
 def _check_sizes(prefix: str, sizes: Mapping[str, Any]) -> None:
     for name, n in sizes.items():
-        _check_whole(prefix + name, n, 1, ", or null for all rows")
-
-
-def _check_whole(setting: str, value: Any, least: int, otherwise: str = "") -> None:
-    if value is not None and not (isinstance(value, int) and value >= least):
-        raise UserError(f"{setting}={value}: give a whole number from {least} on{otherwise}.")
+        refuse_unless_whole(prefix + name, n, 1, of_rows=True)

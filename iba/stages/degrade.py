@@ -12,11 +12,11 @@ from omegaconf import DictConfig
 
 from iba.degradation import Ranked, after_removing, n_removed
 from iba.errors import UserError
-from iba.experiment import Cell, cells, datasets
+from iba.experiment import Cell, cells
 from iba.parts import StageTable, Work, compute_in_parts
 from iba.ranking import Order, removal_order
 from iba.stages.attribute import attributions, part_groups, settled
-from iba.stages.bench import Bench
+from iba.stages.bench import Bench, benches
 from iba.stages.finetune import refuse_other_weights
 from iba.store import fingerprint, plain, provenance
 
@@ -26,11 +26,9 @@ CURVE, ERASER = "curve", "eraser"
 
 def run(cfg: DictConfig) -> None:
     """Degrade what is not degraded yet."""
-    for name in datasets(cfg):
-        bench = Bench.open(cfg, name)
-        refuse_other_weights(bench)
+    for bench in benches(cfg, refuse_other_weights):
         first = cache(bench.first)  # one classifier for all cells of a size
-        for cell in cells(cfg, name):
+        for cell in cells(cfg, bench.dataset.name):
             degrade_cell(first(cell.n_test), cell)
 
 

@@ -13,21 +13,20 @@ from omegaconf import DictConfig
 from iba.data.examples import Example
 from iba.data.tokens import tokenise
 from iba.devices import resolve_device
+from iba.encoder import refuse_unknown
 from iba.errors import UserError
-from iba.experiment import datasets
 from iba.finetune import finetune, is_finished
 from iba.parts import StageTable
 from iba.pretrained import new_classifier
-from iba.stages.bench import Bench, refuse_long_texts
+from iba.stages.bench import Bench, benches, refuse_long_texts
 from iba.store import provenance, read_json
 from iba.variants import Variant, class_probabilities
 
 
 def run(cfg: DictConfig) -> None:
     """Fine-tune what is not fine-tuned yet, then store predictions, accuracy and label distributions."""
-    for name in datasets(cfg):
-        bench = Bench.open(cfg, name)
-        predictions(bench).is_finished()  # refuses a folder made with other settings before any training
+    # A folder made with other settings is refused before any training.
+    for bench in benches(cfg, lambda bench: predictions(bench).is_finished()):
         train(bench)
         refuse_other_weights(bench)
         classify(bench)
@@ -43,9 +42,10 @@ def train(bench: Bench) -> None:
     model, tokenizer = new_classifier(
         cfg.model, cfg.paths.model_dir, dataset.labels, cfg.finetune.seed, config
     )
+    refuse_unknown(model)
     refuse_long_texts(model, bench.max_length)
     instances = tokenise(bench.samples.train, tokenizer, dataset.max_length)
-    finetune(model, tokenizer, instances, bench.recipe, bench.checkpoint, resolve_device(cfg.device))
+    finetune(model, tokenizer, instances, bench.recipe, bench.checkpoint, resolve_device(str(cfg.device)))
 
 
 def predictions(bench: Bench) -> StageTable:

@@ -21,7 +21,10 @@ from iba.studies import open_bench, study_cells, study_datasets
 def run(cfg: DictConfig) -> None:
     """Compute what is not there yet."""
     for study in selected(cfg.get("study") or DictConfig({})).values():
-        for dataset in study_datasets(cfg, study):
+        chosen = study_datasets(cfg, study)
+        if not chosen:
+            print(f"study {study.name}: none of its data sets ({', '.join(study.datasets)}) is selected")
+        for dataset in chosen:
             bench = Bench.open(cfg, dataset)
             refuse_weak_classifier(bench)
             refuse_other_weights(bench)
