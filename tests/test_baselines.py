@@ -191,6 +191,16 @@ def test_internal_batches_change_nothing(
     assert (len(rows), sum(rows)) == (passes, 50)
 
 
+def test_on_a_gpu_the_token_budget_bounds_a_pass(classifier: Classifier, instances: list[Instance]) -> None:
+    batch, method = classifier.batch(instances), IntegratedGradients()
+    classifier.token_budget = 40 * batch.input_ids.shape[1]
+    assert method.rows_of_a_pass(classifier, batch) == 256
+    classifier.device = torch.device("cuda")
+    assert method.rows_of_a_pass(classifier, batch) == 10
+    classifier.token_budget = 1
+    assert method.rows_of_a_pass(classifier, batch) == len(batch), "a whole step"
+
+
 # --- LIME -------------------------------------------------------------------------------------------------
 
 #: Probability of class 1 as a sum over the tokens present; "20" occurs twice, with a weight each time.
