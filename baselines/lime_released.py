@@ -61,10 +61,12 @@ class LimeReleased(Unfitted):
         def predict(texts: list[str]) -> np.ndarray:
             rows = classifier.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
             length = max(self.pad_to, *map(len, rows))
-            padding = [classifier.tokenizer.pad_token_id] * length
+            input_ids = np.full((len(rows), length), classifier.tokenizer.pad_token_id)
+            for padded, ids in zip(input_ids, rows, strict=True):
+                padded[: len(ids)] = ids
             # Only as the released code: no attention mask, so padding is read as text.
-            variants = [Variant.whole([*ids, *padding][:length], [0] * length) for ids in rows]
-            return class_probabilities(classifier, variants)
+            segments, visible = np.zeros(length, dtype=int), np.ones(length, dtype=bool)
+            return class_probabilities(classifier, [Variant(ids, segments, visible) for ids in input_ids])
 
         explainer = LimeTextExplainer(random_state=instance_seed(self.seed, instance.id))
         explanation = explainer.explain_instance(

@@ -1,21 +1,20 @@
-"""LIME (Ribeiro et al. 2016) by the lime package, one feature per word piece.
+"""LIME (Ribeiro et al. 2016) with the lime package's kernel and regression, one feature per word piece.
 
-The package explains the string of positions "1 2 3 …"; what it leaves of that string says which tokens
-stay. Perturbation thus happens in token ids: pieces never change, pairs stay pairs, separators and
-segments are untouched, and repeated words are separate features.
+Which samples are drawn, and how far from the text they lie, is restated here line by line from the package's
+`LimeTextExplainer`, so that the samples of many texts can be answered together; a test asks both for equal
+weights. Perturbation happens in token ids: pieces never change, pairs stay pairs, separators and segments are
+untouched, and repeated words are separate features.
 """
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
-import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from lime.lime_text import LimeTextExplainer
+from sklearn.metrics.pairwise import cosine_distances
 from torch import Tensor
 
-from baselines.presence import explain_each, probabilities_keeping, removable_positions
+from baselines.presence import Presence, explain_together
 from iba.attributor import Attribution, Unfitted, instance_seed
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
@@ -24,7 +23,7 @@ from iba.encoder import Classifier
 class LimeTokens(Unfitted):
     """Weights of a local ridge regression on `n_samples` random deletions (the first is the whole text).
 
-    A new explainer is seeded for every instance, so results depend on no other instance.
+    Deletions are drawn anew for every instance from (seed, instance id), so results depend on no other.
     Cost: `n_samples` forward passes.
     """
 
@@ -35,34 +34,35 @@ class LimeTokens(Unfitted):
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Signed weights for the target class; special tokens get 0."""
-        return explain_each(partial(self._explain, classifier), batch, target)
+        return explain_together(classifier, batch, target, self._samples, local_weights)
 
-    def _explain(self, classifier: Classifier, instance: Instance, target: int) -> Tensor:
-        removable = removable_positions(instance)
-        if not removable:  # a text of which the tokenizer left nothing; lime cannot sample from no words
-            return torch.zeros(len(instance))
+    def _samples(self, instance: Instance, n: int) -> Presence:
+        return samples(n, self.n_samples, instance_seed(self.seed, instance.id))
 
-        def predict(texts: list[str]) -> np.ndarray:
-            kept = np.tile(instance.special, (len(texts), 1))
-            for row, text in zip(kept, texts, strict=True):
-                row[list(map(int, text.split()))] = True
-            return probabilities_keeping(classifier, instance, kept)
 
-        explainer = LimeTextExplainer(
-            split_expression=r"\s+",
-            bow=False,
-            mask_string="",
-            feature_selection="none",  # all features are asked for: lime need not fit twice to choose them
-            random_state=instance_seed(self.seed, instance.id),
-        )
-        explanation = explainer.explain_instance(
-            " ".join(map(str, removable)),
-            predict,
-            labels=(target,),
-            num_features=len(removable),
-            num_samples=self.n_samples,
-        )
-        scores = torch.zeros(len(instance))
-        for feature, weight in explanation.as_map()[target]:
-            scores[removable[int(feature)]] = float(weight)
-        return scores
+def samples(n: int, n_samples: int, seed: int) -> Presence:
+    """lime's samples of `n` words: the whole text, then texts without 1 to `n` words drawn at random."""
+    random = np.random.RandomState(seed)  # lime's generator; its draws must come in lime's order
+    presence = np.ones((n_samples, n), dtype=bool)
+    for row, n_absent in enumerate(random.randint(1, n + 1, n_samples - 1), start=1):
+        presence[row, random.choice(n, n_absent, replace=False)] = False
+    return presence
+
+
+def local_weights(
+    presence: Presence, probabilities: Float[np.ndarray, " rows"]
+) -> Float[np.ndarray, " features"]:
+    """lime's ridge regression of `probabilities`, in which samples near the whole text (row 0) count more."""
+    data = presence.astype(float)
+    _, weights, *_ = LimeTextExplainer().base.explain_instance_with_data(
+        data,
+        probabilities[:, None],
+        100 * cosine_distances(data, data[:1]).ravel(),
+        label=0,
+        num_features=data.shape[1],
+        feature_selection="none",  # all features are asked for: lime need not fit twice to choose them
+    )
+    found = np.zeros(data.shape[1])
+    for feature, weight in weights:
+        found[feature] = weight
+    return found

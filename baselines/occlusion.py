@@ -1,4 +1,4 @@
-"""Occlusion, or leave one out (Zeiler & Fergus 2014; Li et al. 2016b for text), by Captum.
+"""Occlusion, or leave one out (Zeiler & Fergus 2014; Li et al. 2016b for text).
 
 A token's score is the fall of the target's probability when that token alone is deleted.
 Cost: n + 1 forward passes for n removable tokens.
@@ -6,14 +6,11 @@ Cost: n + 1 forward passes for n removable tokens.
 
 from __future__ import annotations
 
-from functools import partial
-
-import torch
-from captum.attr import Occlusion as CaptumOcclusion
-from jaxtyping import Int
+import numpy as np
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from baselines.presence import explain_each, removable_positions, spread, target_probability
+from baselines.presence import Presence, explain_together
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
@@ -28,13 +25,15 @@ class Occlusion(Unfitted):
     ) -> Attribution:
         """Signed scores; special tokens get 0."""
         with exact_forward():  # one token seldom moves the answer by more than bf16 rounds it
-            return explain_each(partial(self._explain, classifier), batch, target)
+            return explain_together(classifier, batch, target, all_and_all_but_one, falls)
 
-    def _explain(self, classifier: Classifier, instance: Instance, target: int) -> Tensor:
-        n = len(removable_positions(instance))
-        if n == 0:
-            return torch.zeros(len(instance))
-        falls = CaptumOcclusion(target_probability(classifier, instance, target)).attribute(
-            torch.ones(1, n), sliding_window_shapes=(1,), perturbations_per_eval=n
-        )
-        return spread(falls[0].float(), instance)
+
+def all_and_all_but_one(instance: Instance, n: int) -> Presence:
+    """All `n` tokens, then all but the first, all but the second, …"""
+    return np.vstack([np.ones(n, dtype=bool), ~np.eye(n, dtype=bool)])
+
+
+def falls(presence: Presence, probabilities: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " features"]:
+    """How much is lost in every row from the second on."""
+    lost: np.ndarray = probabilities[0] - probabilities[1:]
+    return lost

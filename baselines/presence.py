@@ -6,7 +6,7 @@ change, special tokens stay, segment ids follow their tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +19,13 @@ from iba.encoder import Classifier
 from iba.variants import Variant, class_probabilities
 
 Predict = Callable[[Tensor], Tensor]
+#: One row a variant of the text, one column a removable token: whether it is there.
+Presence = Bool[np.ndarray, "rows features"]
+Asked = tuple[Instance, Bool[np.ndarray, "_ _"]]
+
+#: Token budgets that the changed texts held at a time may fill: enough that a GPU seldom waits for Python
+#: to ask again, and no more than some tens of megabytes.
+_HELD = 16
 
 
 def removable_positions(instance: Instance) -> list[int]:
@@ -26,22 +33,28 @@ def removable_positions(instance: Instance) -> list[int]:
     return [i for i, special in enumerate(instance.special) if not special]
 
 
-def probabilities_keeping(
-    classifier: Classifier, instance: Instance, kept: Bool[np.ndarray, "rows tokens"]
-) -> Float[np.ndarray, "rows classes"]:
-    """Class probabilities of the instance with, row by row, only the tokens that are `kept`."""
+def probabilities_given(
+    classifier: Classifier, asked: Sequence[Asked]
+) -> list[Float[np.ndarray, "_ classes"]]:
+    """Class probabilities of every instance's variants; those of all instances run together."""
+    variants = [variant for instance, presence in asked for variant in _variants(instance, presence)]
+    ends = np.cumsum([len(presence) for _, presence in asked])
+    return np.split(class_probabilities(classifier, variants), ends[:-1])
+
+
+def _variants(instance: Instance, presence: Presence) -> list[Variant]:
     input_ids, token_type_ids = np.array(instance.input_ids), np.array(instance.token_type_ids)
-    return class_probabilities(classifier, [Variant.keeping(input_ids, token_type_ids, row) for row in kept])
+    kept = np.ones((len(presence), len(instance)), dtype=bool)
+    kept[:, removable_positions(instance)] = presence
+    return [Variant.keeping(input_ids, token_type_ids, row) for row in kept]
 
 
 def target_probability(classifier: Classifier, instance: Instance, target: int) -> Predict:
     """f(presence, one row a variant and one column a removable token, 1 or 0) → the target's probability."""
-    removable = removable_positions(instance)
 
     def predict(presence: Float[Tensor, "rows features"]) -> Float[Tensor, " rows"]:
-        kept = np.ones((len(presence), len(instance)), dtype=bool)
-        kept[:, removable] = presence.bool().numpy()
-        return torch.from_numpy(probabilities_keeping(classifier, instance, kept)[:, target])
+        (answers,) = probabilities_given(classifier, [(instance, presence.bool().numpy())])
+        return torch.from_numpy(answers[:, target])
 
     return predict
 
@@ -52,6 +65,52 @@ def explain_each(
     """The scores that `explain` gives every instance for its target class, padded."""
     pairs = zip(batch.instances, target.tolist(), strict=True)
     return Attribution(pad_scores([explain(instance, t) for instance, t in pairs], batch))
+
+
+def explain_together(
+    classifier: Classifier,
+    batch: TokenBatch,
+    target: Tensor,
+    ask: Callable[[Instance, int], Presence],
+    explain: Callable[[Presence, Float[np.ndarray, " rows"]], Float[np.ndarray, " features"]],
+) -> Attribution:
+    """Scores that `explain` makes of the variants `ask(instance, features)` and their target's probabilities.
+
+    The variants of many texts run together, so that a GPU's passes are full also where texts are short.
+    Nothing is asked about a text without a removable token.
+    """
+    sizes = [len(removable_positions(instance)) for instance in batch.instances]
+    nothing = np.ones((0, 0), dtype=bool)
+    asked = ((i, ask(i, n) if n else nothing) for i, n in zip(batch.instances, sizes, strict=True))
+    answered = (
+        (instance, presence, probabilities)
+        for pool in pools(asked, _HELD * classifier.token_budget)
+        for (instance, presence), probabilities in zip(
+            pool, probabilities_given(classifier, pool), strict=True
+        )
+    )
+    scores = [
+        spread(torch.from_numpy(explain(presence, probabilities[:, of])).float(), instance)
+        if len(presence)
+        else torch.zeros(len(instance))
+        for (instance, presence, probabilities), of in zip(answered, target.tolist(), strict=True)
+    ]
+    return Attribution(pad_scores(scores, batch))
+
+
+def pools(asked: Iterable[Asked], most: int) -> Iterator[list[Asked]]:
+    """`asked` in its order, in lists whose variants have at most `most` tokens, or one text alone."""
+    pool: list[Asked] = []
+    held = 0
+    for instance, presence in asked:
+        tokens = len(presence) * len(instance)
+        if pool and held + tokens > most:
+            yield pool
+            pool, held = [], 0
+        pool.append((instance, presence))
+        held += tokens
+    if pool:
+        yield pool
 
 
 def spread(values: Float[Tensor, " features"], instance: Instance) -> Float[Tensor, " tokens"]:

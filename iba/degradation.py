@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
+from iba.data.tokens import Row
 from iba.encoder import Classifier
 from iba.variants import Variant, class_probabilities
 
@@ -20,10 +21,15 @@ from iba.variants import Variant, class_probabilities
 class Ranked:
     """An instance with its ranking: token ids and the positions in the order in which they are removed."""
 
-    input_ids: Sequence[int]
-    token_type_ids: Sequence[int]
-    removal: Sequence[int]
+    input_ids: Row
+    token_type_ids: Row
+    removal: Row
     target: int
+
+    def arrays(self) -> Ranked:
+        """The same as arrays, of which variants are made faster."""
+        ids, segments = np.asarray(self.input_ids), np.asarray(self.token_type_ids)
+        return Ranked(ids, segments, np.asarray(self.removal, dtype=int), self.target)
 
 
 Removed = Bool[np.ndarray, " tokens"]
@@ -77,8 +83,9 @@ def after_removing(
     """
     wanted = [(row, k) for row, ks in enumerate(counts) for k in sorted(set(ks))]
     mask_token_id = classifier.tokenizer.mask_token_id
+    arrays = [instance.arrays() for instance in instances]
     variants = [
-        OPERATORS[operator](instances[row], _removed(instances[row], k), mask_token_id) for row, k in wanted
+        OPERATORS[operator](arrays[row], _removed(arrays[row], k), mask_token_id) for row, k in wanted
     ]
     probabilities = class_probabilities(classifier, variants)
     known = {
@@ -89,5 +96,5 @@ def after_removing(
 
 def _removed(instance: Ranked, count: int) -> Removed:
     removed = np.zeros(len(instance.input_ids), dtype=bool)
-    removed[list(instance.removal[:count])] = True
+    removed[np.asarray(instance.removal[:count], dtype=int)] = True
     return removed

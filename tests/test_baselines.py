@@ -11,13 +11,14 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 from captum.attr import LayerIntegratedGradients
+from lime.lime_text import LimeTextExplainer
 from torch import Tensor
 from toys import ToyClassifier, instance
 
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.integrated_gradients_released import IntegratedGradientsReleased
 from baselines.lime_released import LimeReleased, word_scores
-from baselines.lime_tokens import LimeTokens
+from baselines.lime_tokens import LimeTokens, local_weights, samples
 from baselines.random_scores import RandomScores
 from iba.attributor import Attributor, instance_seed
 from iba.data.examples import Example
@@ -190,6 +191,16 @@ def test_internal_batches_change_nothing(
     assert (len(rows), sum(rows)) == (passes, 50)
 
 
+def test_on_a_gpu_the_token_budget_bounds_a_pass(classifier: Classifier, instances: list[Instance]) -> None:
+    batch, method = classifier.batch(instances), IntegratedGradients()
+    classifier.token_budget = 40 * batch.input_ids.shape[1]
+    assert method.rows_of_a_pass(classifier, batch) == 256
+    classifier.device = torch.device("cuda")
+    assert method.rows_of_a_pass(classifier, batch) == 10
+    classifier.token_budget = 1
+    assert method.rows_of_a_pass(classifier, batch) == len(batch), "a whole step"
+
+
 # --- LIME -------------------------------------------------------------------------------------------------
 
 #: Probability of class 1 as a sum over the tokens present; "20" occurs twice, with a weight each time.
@@ -219,6 +230,41 @@ def test_lime_recovers_a_linear_model() -> None:
     assert scores == pytest.approx(truth, abs=0.01)
     against = explained(LimeTokens(n_samples=1000), one, target=0)
     assert against == pytest.approx([-w for w in truth], abs=0.01)
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 60])
+def test_samples_and_weights_are_those_of_limes_own_explainer(n: int) -> None:
+    asked: list[np.ndarray] = []
+
+    def predict(texts: list[str]) -> np.ndarray:
+        present = np.zeros((len(texts), n), dtype=bool)
+        for row, text in zip(present, texts, strict=True):
+            row[list(map(int, text.split()))] = True
+        asked.append(present)
+        p = 1 / (1 + np.exp(-(present @ np.linspace(-2, 1, n) + 0.5 * present[:, 0] * present[:, -1])))
+        return np.stack([1 - p, p], 1).astype(np.float32)
+
+    theirs = LimeTextExplainer(
+        split_expression=r"\s+", bow=False, mask_string="", feature_selection="none", random_state=7
+    ).explain_instance(" ".join(map(str, range(n))), predict, labels=(1,), num_features=n, num_samples=80)
+    presence = samples(n, 80, 7)
+    assert np.array_equal(presence, asked[0])
+    text = " ".join(map(str, range(n)))
+    answers = predict([" ".join(word for word in text.split() if row[int(word)]) for row in presence])
+    expected = [dict(theirs.as_map()[1])[i] for i in range(n)]
+    np.testing.assert_allclose(local_weights(presence, answers[:, 1]), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_lime_asks_about_many_texts_at_a_time_within_bounds() -> None:
+    many = [linear_instance(f"test:{i}") for i in range(6)]
+    target = torch.tensor([1, 0, 1, 1, 0, 1])
+    alone = [explained(LimeTokens(n_samples=10), one, int(of)) for one, of in zip(many, target, strict=True)]
+    for budget, together in ((1000, True), (20, False)):
+        toy = ToyClassifier(linear, budget)
+        found = LimeTokens(n_samples=10).attribute(toy, toy.batch(many), target).scores
+        np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-6)
+        assert (max(toy.passes) > 10) == together, "a pass holds more than one text's ten samples"
+        assert sum(toy.passes) == 60
 
 
 def test_lime_ranks_a_linear_model_with_the_papers_hundred_samples() -> None:

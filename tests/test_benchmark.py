@@ -62,7 +62,7 @@ def test_a_gpu_gets_larger_batches_and_a_cpu_what_it_got(repository: Path) -> No
         cfg = compose("benchmark", ["preset=cpu", "dataset=rte"])
     assert run.sized(cfg, torch.device("cpu")) is cfg
     larger = run.sized(cfg, torch.device("cuda"))
-    assert (larger.token_budget, larger.benchmark.n, larger.benchmark.repeats) == (65536, 16, 64)
+    assert (larger.token_budget, larger.benchmark.n, larger.benchmark.repeats) == (65536, 16, 16)
     assert larger.benchmark.scaling.tokens == cfg.benchmark.scaling.tokens
     assert set(larger.benchmark) == set(cfg.benchmark)
     assert (cfg.token_budget, cfg.benchmark.n) == (2048, 2)
@@ -158,6 +158,10 @@ def test_both_sides_are_counted_per_instance(
     with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
         cfg = compose("benchmark", asked)
     subject = Subject.open(cfg, "planted")
+    assert subject.instances(2)[0] is subject.instances(2)[0], "tokenised once"
+    words = " ".join(e.text for e in subject.bench.samples.test).split()
+    second = subject.of_length(len(words) + 2, 2)[1].example.text.split()
+    assert second == (words[len(words) // 2 :] + words * 2)[: len(words) + 2], "from the half on, then anew"
     monkeypatch.setattr(measure, "seconds", lambda work, device: (work(), 6.0)[1])
     monkeypatch.setattr(measure, "flops", lambda work: 600)
     monkeypatch.setattr(measure, "peak_memory", lambda work, device: 1.0)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
+from captum.attr import Occlusion as CaptumOcclusion
 from torch import Tensor
 from toys import ToyClassifier, instance
 
 from baselines.kernel_shap import KernelShap, shapley_values
 from baselines.occlusion import Occlusion
+from baselines.presence import pools, target_probability
 from iba.attributor import Attributor
 
 WEIGHTS = {10: 0.2, 11: -0.1, 12: 0.05, 13: 0.15}
@@ -40,6 +43,36 @@ def test_occlusion_of_a_conjunction_and_its_cost() -> None:
     scores = Occlusion().attribute(toy, toy.batch([row]), torch.tensor([1])).scores[0]
     torch.testing.assert_close(scores, torch.tensor([0, 0.7, 0, 0.7, 0]), rtol=1e-4, atol=1e-5)
     assert len(toy.seen) == 4
+
+
+def test_occlusion_is_captums() -> None:
+    def answer(ids: Sequence[int], segments: Sequence[int]) -> float:
+        return 0.1 + 0.8 * (hash(tuple(ids)) % 1000) / 1000
+
+    toy = ToyClassifier(answer)
+    rows = [instance([CLS, *range(10, 10 + n), SEP], [True, *[False] * n, True]) for n in (5, 1, 9)]
+    found = Occlusion().attribute(toy, toy.batch(rows), torch.tensor([1, 0, 1])).scores
+    for row, target, ours in zip(rows, (1, 0, 1), found, strict=True):
+        n = len(row) - 2
+        theirs = CaptumOcclusion(target_probability(toy, row, target)).attribute(
+            torch.ones(1, n), sliding_window_shapes=(1,), perturbations_per_eval=n
+        )
+        torch.testing.assert_close(ours[1 : n + 1], theirs[0].float())
+
+
+def test_variants_of_many_texts_run_together() -> None:
+    toy = ToyClassifier(linear, token_budget=1000)
+    rows = [instance([CLS, *range(10, 14), SEP], [True, *[False] * 4, True]) for _ in range(3)]
+    Occlusion().attribute(toy, toy.batch(rows), torch.tensor([1, 0, 1]))
+    assert toy.passes == [15]
+
+
+def test_variants_are_held_for_so_many_tokens_at_a_time() -> None:
+    rows = [instance([CLS, *[9] * n, SEP], [True, *[False] * n, True]) for n in (8, 6, 4, 2, 1)]
+    asked = [(row, np.ones((3, len(row) - 2), dtype=bool)) for row in rows]
+    assert [[len(row) for row, _ in pool] for pool in pools(iter(asked), 42)] == [[10], [8, 6], [4, 3]]
+    assert [len(pool) for pool in pools(asked, 1)] == [1] * 5
+    assert list(pools([], 1)) == []
 
 
 def test_shapley_values_of_a_game_with_interactions() -> None:

@@ -143,6 +143,12 @@ def test_buckets_by_hand() -> None:
     assert list(buckets([30, 29, 28], 60)) == [[0, 1], [2]]
 
 
+def test_a_large_budget_is_no_reason_to_pad_short_texts() -> None:
+    # An eighth of 65,536 tokens are 8,192: 32 texts of 64 tokens are only 2,048, but enough.
+    assert list(map(len, buckets([64] * 32 + [16] * 100, 65536))) == [32, 100]
+    assert list(map(len, buckets([64] * 31 + [16] * 100, 65536))) == [32, 99]
+
+
 @pytest.mark.parametrize(("make", "words"), [("sentences", planted.WORDS), ("pairs", (planted.COLOURS,))])
 def test_planted_evidence_lands_on_its_tokens(
     tokenizer: PreTrainedTokenizerFast, make: str, words: tuple[tuple[str, ...], ...]

@@ -41,6 +41,10 @@ def comparison(rows: pd.DataFrame, machine: pd.DataFrame, full_rows: Mapping[str
     if seconds is not None:
         what = f"Table 1 on all {sum(full_rows.values()):,} instances, one protocol"
         console.print(f"{what}: {seconds / 60:,.0f} min (projected)")
+        console.print(
+            "There the degradation test is the curve of one order; the stage also walks the other order and "
+            "the ERASER shares, so it takes longer."
+        )
 
 
 def table_1_seconds(rows: pd.DataFrame, full_rows: Mapping[str, int]) -> float | None:

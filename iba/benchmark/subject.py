@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from hydra.utils import instantiate
@@ -51,10 +52,15 @@ class Subject:
         """The data set's name."""
         return str(self.bench.dataset.name)
 
+    @cached_property
+    def by_length(self) -> list[Instance]:
+        """The test instances, shortest first."""
+        rows = tokenise(self.bench.samples.test, self.classifier.tokenizer, self.bench.dataset.max_length)
+        return sorted(rows, key=len)
+
     def instances(self, n: int) -> list[Instance]:
         """`n` test instances at evenly spaced quantiles of length, so that their mean cost is the set's."""
-        rows = tokenise(self.bench.samples.test, self.classifier.tokenizer, self.bench.dataset.max_length)
-        rows.sort(key=len)
+        rows = self.by_length
         return [rows[int((i + 0.5) * len(rows) / n)] for i in range(n)]
 
     def of_length(self, tokens: int, n: int) -> list[Instance]:
@@ -62,7 +68,7 @@ class Subject:
         words = " ".join(e.text for e in self.bench.samples.test).split()
         share = len(words) // n
         texts = [
-            " ".join((words[i * share :] + words * (1 + tokens // len(words)))[:tokens]) for i in range(n)
+            " ".join(words[k % len(words)] for k in range(i * share, i * share + tokens)) for i in range(n)
         ]
         examples = [Example(f"made:{i}", text, None, 0) for i, text in enumerate(texts)]
         return tokenise(examples, self.classifier.tokenizer, tokens)

@@ -146,8 +146,9 @@ def padded(rows: Sequence[Row], fill: int | bool, device: torch.device | str) ->
 
 
 #: A group is closed before a text that would be padded to more than so many times its length,
-#: once the group holds this share of the budget: smaller passes do not use the device well.
-_PADDING, _ENOUGH = 1.2, 1 / 8
+#: once the group holds this share of the budget or this many tokens: smaller passes do not use the device
+#: well, and a large budget is no reason to pad short texts.
+_PADDING, _ENOUGH, _ENOUGH_TOKENS = 1.2, 1 / 8, 2048
 
 
 def buckets(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
@@ -158,10 +159,11 @@ def buckets(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     group: list[int] = []
+    enough = min(_ENOUGH * token_budget, _ENOUGH_TOKENS)
     for position in order:
         longest = lengths[group[0]] if group else 0
         full = (len(group) + 1) * longest > token_budget
-        wasteful = longest > _PADDING * lengths[position] and len(group) * longest >= _ENOUGH * token_budget
+        wasteful = longest > _PADDING * lengths[position] and len(group) * longest >= enough
         if group and (full or wasteful):
             yield group
             group = []
