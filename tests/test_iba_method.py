@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from iba.attributor import Attribution, FitData
+from iba.attributor import Attribution, FitData, attribute_grouped
 from iba.bottleneck import Noise
 from iba.data.tokens import Instance
 from iba.encoder import Classifier
@@ -77,6 +77,25 @@ def test_no_pass_asks_the_device_for_a_number(
     monkeypatch.setattr(Classifier, "logits_from", watched)
     assert torch.equal(attributed(method, classifier, chosen).scores, expected.scores)
     assert passes == [rows == [1, 1]] * 11
+
+
+def test_copies_share_the_token_budget(
+    classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No pass holds more tokens than the budget, noise copies counted; here twice the longest text's."""
+    logits_from, passes = Classifier.logits_from, set()
+    longest = max(map(len, instances))
+
+    def watched(self: Classifier, hidden: Tensor, *others: Any) -> Tensor:
+        passes.add((len(hidden), hidden.shape[1]))
+        return logits_from(self, hidden, *others)
+
+    method = made("corrected", classifier, instances, n_copies=4, n_steps=1)
+    monkeypatch.setattr(Classifier, "logits_from", watched)
+    classifier.token_budget = 4 * 2 * longest
+    list(attribute_grouped(method, classifier, instances * 4, targets(instances * 4).tolist()))
+    assert (4 * 2, longest) in passes
+    assert max(rows * tokens for rows, tokens in passes) <= classifier.token_budget
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
