@@ -165,7 +165,7 @@ def test_files_hold_the_explanation(found: Explanation, tmp_path: Path) -> None:
     assert "http" not in html, "the page must load nothing"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1))
 @example("it's, {a} \"test\": $5 = \\ [x](y) ${seed} \\${seed} \\' \\")
 @example("null and void, true")
