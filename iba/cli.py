@@ -88,7 +88,7 @@ def _line_of_memory(error: Exception) -> str | None:
         return None
     return (
         "one text alone does not fit in the GPU's memory; finished work is kept: cut texts with "
-        "dataset.NAME.max_length, or let IG hold less at a time with method.ig.settings.internal_batch_size."
+        "dataset.NAME.max_length, or let less be held at a time with token_budget=1024."
     )
 
 

@@ -32,6 +32,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from iba.attributor import FitData
 from iba.data.examples import Example
@@ -40,6 +41,15 @@ from iba.encoder import Classifier
 from iba.tiny import tiny_bert, tiny_tokenizer
 
 torch.set_num_threads(1)
+# The same examples every time, however slow the machine is, and nothing kept of a failure.
+settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 #: Warnings are errors, but for these: each with its reason and the date it was last seen.
 EXPECTED_WARNINGS = (

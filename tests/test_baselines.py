@@ -367,6 +367,13 @@ def test_released_lime_attends_to_padding_and_loses_the_pair() -> None:
     assert len(single.seen) == 100
 
 
+def test_released_lime_reads_all_of_a_text_longer_than_its_padding() -> None:
+    method = LimeReleased("one", pad_to=4, n_samples=20)
+    toy, one, _ = recorded("The lecture was wonderful and awful", None, method)
+    assert one.input_ids in {ids for ids, _ in toy.seen}
+    assert {len(ids) for ids, _ in toy.seen} == {len(one)}, "the others are padded to the longest"
+
+
 def test_released_lime_bears_a_text_without_words() -> None:
     _, one, scores = recorded("!!", None, LimeReleased("one", pad_to=8, n_samples=20))
     assert scores.tolist() == [0.0] * len(one)

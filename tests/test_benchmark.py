@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,12 +16,15 @@ from omegaconf import OmegaConf
 from toys import instance
 from transformers import BertConfig
 
+from iba.attributor import Attribution
 from iba.benchmark import measure, plots, run
 from iba.benchmark.ledger import Ledger
 from iba.benchmark.show import table_1_seconds
 from iba.benchmark.subject import Subject
+from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
 from iba.errors import UserError
+from iba.method import InformationBottleneck
 from iba.pretrained import encoder_identity, new_classifier
 from iba.stats import Resampling
 from iba.tiny import tiny_bert, tiny_tokenizer
@@ -169,3 +175,95 @@ def test_both_sides_are_counted_per_instance(
     assert (row["reference_ms"], row["ours_ms"], row["ratio"]) == pytest.approx((3000.0, 1000.0, 3.0))
     assert (row["flops"], row["flops_per_s"], row["peak_share"]) == pytest.approx((100, 100.0, 0.1))
     assert row["score_correlation"] == pytest.approx(1.0)
+
+
+def test_everything_is_measured_once_in_the_precision_that_it_is_stored_under(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From one end to the other, with a method that says the opposite in bf16 and a clock that tells who ran:
+    a call takes 8 s of the reference, 4 s of ours in fp32 and 2 s in bf16.
+    """
+    tiny = ["n=1", "repeats=2", "n_fit=4", "n_precision.default=2", "matmul_size.cpu=16"]
+    tiny += ["scaling.base_tokens=8", "scaling.base_n=1", "scaling.tokens=[8,16,512]", "scaling.batch=[1,2]"]
+    asked = [f"benchmark.{one}" for one in ("name=here", "classifier=fresh", "scaling.instances=[3]", *tiny)]
+    asked += ["preset=smoke", "dataset=planted", "method=iba", "method.iba.settings.n_copies=2"]
+    asked += ["method.iba.settings.n_steps=1", f"paths.root={repository}", f"paths.cache={tmp_path}/cache"]
+    with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
+        cfg = compose("benchmark", [*asked, f"paths.results={tmp_path}", "dataset.planted.max_length=64"])
+    ran: list[str] = []
+    made: set[tuple[int, int, int]] = set()
+    logits_from, attribute = Classifier.logits_from, InformationBottleneck.attribute
+
+    def noted(self: Classifier, *others: Any) -> torch.Tensor:
+        ran.append(self.precision)
+        return logits_from(self, *others)
+
+    def opposite(
+        self: InformationBottleneck, classifier: Classifier, batch: TokenBatch, target: torch.Tensor
+    ) -> Attribution:
+        found = attribute(self, classifier, batch, target)
+        if batch.instances[0].id.startswith("made"):
+            made.add((classifier.resolve_layer(self.layer), batch.input_ids.shape[1], len(batch)))
+        return Attribution(-found.scores) if classifier.precision == "bf16" else found
+
+    def clock(work: Any, device: torch.device) -> float:
+        ran.clear()
+        work()
+        assert len(set(ran)) <= 1
+        return {"fp32": 4.0, "bf16": 2.0}[ran[0]] if ran else 8.0
+
+    def dropped(found: Sequence[Any], classifier: Classifier, instances: Sequence[Any]) -> np.ndarray:
+        return np.full(len(instances), {"fp32": 0.5, "bf16": 0.25}[classifier.precision])
+
+    monkeypatch.setattr(Classifier, "logits_from", noted)
+    monkeypatch.setattr(InformationBottleneck, "attribute", opposite)
+    monkeypatch.setattr(measure, "seconds", clock)
+    monkeypatch.setattr(run, "first_step_drops", dropped)
+    run.run(cfg)
+
+    folder = tmp_path / "benchmark"
+    machine, compared, scaling, precision, instances = (
+        pd.read_csv(folder / f"here{part}.csv")
+        for part in ("_machine", "", "_scaling", "_precision", "_precision_instances")
+    )
+    assert machine[["precision", "matmul_size"]].to_numpy().tolist() == [["fp32", 16], ["bf16", 16]]
+    assert (machine["matmul_flops_per_s"] == 2 * 16**3 / 8).all()
+    known = [
+        [operation, kind, 2, 1, 8000, *times]
+        for operation in ("iba", "degradation")
+        for kind, *times in (("fp32", 2000, 4), ("bf16", 1000, 8))
+    ]
+    columns = ["operation", "precision", "repeats", "n", "reference_ms", "ours_ms", "ratio"]
+    assert compared[columns].to_numpy().tolist() == known
+    assert compared["layer"].tolist()[:2] == [3, 3]
+    assert compared["score_correlation"].tolist() == pytest.approx([1, -1, 1, 1], abs=0.05)
+    np.testing.assert_allclose(compared["flops_per_s"], compared["flops"] / compared["ours_ms"] * 1e3)
+    np.testing.assert_allclose(compared["peak_share"], compared["flops_per_s"] / 1024)
+    assert (compared["peak_memory_mb"] > 1).all()
+    assert instances.columns.tolist() == [
+        "method", "dataset", "instance_id", "rank_correlation", "drop_fp32", "drop_bf16"
+    ]  # fmt: skip
+    assert instances["rank_correlation"].tolist() == pytest.approx([-1, -1], abs=0.05)
+    columns = ["method", "dataset", "n", "mean_drop_fp32", "mean_drop_bf16"]
+    assert precision[columns].to_numpy().tolist() == [["iba", "planted", 2, 0.5, 0.25]]
+    assert precision["mean_drop_difference"].item() == -0.25
+
+    sweeps = [("tokens", 8, 8, 1), ("tokens", 16, 16, 1), ("instances", 3, 8, 3)]
+    sweeps += [("batch", 1, 8, 2), ("batch", 2, 8, 2)]
+    layers = [("layer", 1, 8, 1), ("layer", 3, 8, 1)]
+    for operation, points in (("iba", sweeps + layers), ("degradation", sweeps)):
+        rows = scaling[scaling["operation"] == operation]
+        assert list(rows[["sweep", "value", "tokens", "n"]].itertuples(index=False, name=None)) == points
+    assert (scaling["precision"] == "bf16").all()
+    assert (scaling["ms"] == 2000).all()
+    np.testing.assert_allclose(scaling["ms_per_instance"], 2000 / scaling["n"])
+    assert made == {(3, 8, 1), (3, 16, 1), (3, 8, 3), (3, 8, 2), (1, 8, 1)}
+    printed = capsys.readouterr().out
+    assert "4.0×" in printed
+    assert "-0.2500" in printed
+
+    files = {path: path.read_bytes() for path in folder.glob("*.csv")}
+    monkeypatch.setattr(measure, "seconds", lambda *_: pytest.fail("measured twice"))
+    monkeypatch.setattr(InformationBottleneck, "attribute", lambda *_: pytest.fail("attributed twice"))
+    run.run(cfg)
+    assert files == {path: path.read_bytes() for path in folder.glob("*.csv")}

@@ -187,17 +187,17 @@ def test_a_gpus_attention_gets_its_bias_in_the_type_of_its_query(
     assert seen == [kind if mask == torch.float32 else mask]
 
 
-def test_a_bias_that_hides_padding_hides_it_in_bfloat16() -> None:
+def test_a_bias_that_hides_padding_hides_it_in_bfloat16(device: str) -> None:
     """The lowest float32 number, which MPNet's bias holds there, is −∞ in bfloat16: no weight, and no NaN."""
     torch.manual_seed(0)
-    query, key, value = (torch.randn(2, 3, 5, 8, dtype=torch.bfloat16) for _ in range(3))
-    hidden = torch.arange(5) >= 3
-    bias = torch.randn(1, 3, 5, 5).masked_fill(hidden, torch.finfo(torch.float32).min)
-    whole = F.scaled_dot_product_attention(query, key, value, bias.to(torch.bfloat16))
-    cut = F.scaled_dot_product_attention(
-        query, key[:, :, :3], value[:, :, :3], bias[..., :3].to(torch.bfloat16)
-    )
+    query, key, value = (torch.randn(2, 3, 5, 8, device=device).bfloat16() for _ in range(3))
+    hidden = torch.arange(5, device=device) >= 3
+    bias = torch.randn(1, 3, 5, 5, device=device).masked_fill(hidden, torch.finfo(torch.float32).min)
+    whole = attend(query, key, value, bias, Products())
+    cut = attend(query, key[:, :, :3], value[:, :, :3], bias[..., :3], Products())
     torch.testing.assert_close(whole, cut, rtol=0.02, atol=0.02)
+    unbiased = attend(query, key[:, :, :3], value[:, :, :3], None, Products())
+    assert not torch.allclose(whole, unbiased, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize("differentiated", [True, False])

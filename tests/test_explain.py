@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -178,7 +181,49 @@ def test_files_hold_the_explanation(found: Explanation, tmp_path: Path) -> None:
     assert "http" not in html, "the page must load nothing"
 
 
-@settings(max_examples=60, deadline=None)
+def test_the_script_explains_a_pair_beside_pairs_of_a_file(
+    folder: Path,
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fit, seen = InformationBottleneck.fit, []
+
+    def watched(self: InformationBottleneck, classifier: Classifier, data: FitData) -> State:
+        seen.extend((row.example.text, row.example.text_pair) for row in data.train)
+        return fit(self, classifier, data)
+
+    monkeypatch.setattr(InformationBottleneck, "fit", watched)
+    others = [("Ben has a boat, and a hat.", "The boat of Ben is red."), PAIR]
+    (tmp_path / "pairs.txt").write_text("\n\n".join("\t".join(pair) for pair in others) + "\n")
+    asked = [f"text={PAIR[0]}", f"text_pair={PAIR[1]}", f"model={folder}", "method=iba", *LIGHT]
+    asked += [f"reference={tmp_path}/pairs.txt", f"out={tmp_path}/own", "target=good"]
+    monkeypatch.setattr(sys, "argv", ["explain.py", *asked])
+    for name, value in (("IBA_ROOT", str(repository)), ("HYDRA_FULL_ERROR", "1")):
+        monkeypatch.setenv(name, value)
+    runpy.run_path(str(repository / "scripts" / "explain.py"), run_name="__main__")
+    assert seen == others
+    written = [f"{tmp_path}/own{suffix}" for suffix in (".png", ".html", ".json")]
+    assert capsys.readouterr().out.splitlines()[-3:] == written
+    stored = json.loads(Path(written[2]).read_text())
+    assert (stored["text"], stored["text_pair"], stored["target"]) == (*PAIR, "good")
+    assert Path(written[0]).read_bytes().startswith(b"\x89PNG")
+    assert "coat" in Path(written[1]).read_text()
+
+
+def test_the_readmes_example_runs_as_printed(
+    folder: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (repository / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(from iba import .*?)```", text, re.DOTALL)
+    assert "FOLDER_OR_HUB_ID" in code
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("FOLDER_OR_HUB_ID", str(folder)), {})
+    assert {path.name for path in tmp_path.iterdir()} == {f"explanation.{s}" for s in ("png", "html", "json")}
+
+
+@settings(max_examples=60)
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1))
 @example("it's, {a} \"test\": $5 = \\ [x](y) ${seed} \\${seed} \\' \\")
 @example("null and void, true")

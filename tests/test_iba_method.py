@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from iba.attributor import Attribution, FitData
-from iba.bottleneck import Noise
+from iba.attributor import Attribution, FitData, attribute_grouped
+from iba.bottleneck import Noise, NoiseBank
 from iba.data.tokens import Instance
 from iba.encoder import Classifier
 from iba.errors import UserError
@@ -77,6 +77,25 @@ def test_no_pass_asks_the_device_for_a_number(
     monkeypatch.setattr(Classifier, "logits_from", watched)
     assert torch.equal(attributed(method, classifier, chosen).scores, expected.scores)
     assert passes == [rows == [1, 1]] * 11
+
+
+def test_copies_share_the_token_budget(
+    classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No pass holds more tokens than the budget, noise copies counted; here twice the longest text's."""
+    logits_from, passes = Classifier.logits_from, set()
+    longest = max(map(len, instances))
+
+    def watched(self: Classifier, hidden: Tensor, *others: Any) -> Tensor:
+        passes.add((len(hidden), hidden.shape[1]))
+        return logits_from(self, hidden, *others)
+
+    method = made("corrected", classifier, instances, n_copies=4, n_steps=1)
+    monkeypatch.setattr(Classifier, "logits_from", watched)
+    classifier.token_budget = 4 * 2 * longest
+    list(attribute_grouped(method, classifier, instances * 4, targets(instances * 4).tolist()))
+    assert (4 * 2, longest) in passes
+    assert max(rows * tokens for rows, tokens in passes) <= classifier.token_budget
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -178,6 +197,36 @@ def test_scores_are_the_tokens_kl_and_bits_their_unit(
     )
     assert (found.per_instance["bits_per_token"] < found.per_instance["bits_per_token_start"]).all()
     assert (found.per_instance["beta"] == 1.0).all()
+
+
+def test_cross_entropy_and_probability_are_those_under_the_bottleneck(
+    classifier: Classifier, instances: list[Instance]
+) -> None:
+    """By hand from the gates of the first and the last state: μX + (1 − μ)ε, averaged over noise copies."""
+    method = made("corrected", classifier, instances, n_steps=3, n_copies=2, alpha_init=0.0)
+    batch, target = classifier.batch(instances), targets(instances)
+    found = method.attribute(classifier, batch, target).per_instance
+    hidden = classifier.hidden_states(batch, [2])[2]
+    state = method.fit(classifier, FitData(instances, instances))
+    noise = Noise(state["noise_mean"], state["noise_std"])
+    bank = NoiseBank(method.seed, 2, method.max_tokens, classifier.hidden_size, classifier.device)
+
+    def logits_from(restricted: Tensor, mask: Tensor) -> Tensor:
+        return classifier.logits_from(restricted, mask, 2)
+
+    states = list(method.bottleneck.states(hidden, batch.attention_mask, target, noise, bank, logits_from))
+    for number, suffix in ((0, "_start"), (3, "")):
+        gate = states[number].alpha.sigmoid()
+        p = []
+        for standard in bank.step(number, hidden.shape[1]):
+            restricted = gate * hidden + (1 - gate) * (noise.mean + noise.std * standard)
+            logits = logits_from(restricted, batch.attention_mask)
+            p.append(logits.softmax(-1).gather(1, target[:, None])[:, 0])
+        cross_entropy = -torch.stack(p).log().mean(0)
+        torch.testing.assert_close(found[f"cross_entropy_nats{suffix}"], cross_entropy, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found["prob_bottleneck"], torch.stack(p).mean(0), rtol=1e-3, atol=1e-4)
+    assert (found["cross_entropy_nats"] - found["cross_entropy_nats_start"]).abs().max() > 0.01
+    assert found["prob_bottleneck"].std() > 0.01
 
 
 def test_min_max_ignores_padding(classifier: Classifier, instances: list[Instance]) -> None:

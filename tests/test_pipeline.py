@@ -28,7 +28,7 @@ from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.experiment import cells
 from iba.parts import Shard, StageTable, Work, compute_in_parts
-from iba.stages import attribute, degrade, finetune
+from iba.stages import attribute, degrade, finetune, study
 from iba.stages.attribute import attributions
 from iba.stages.bench import Bench
 from iba.stages.degrade import degradations
@@ -277,16 +277,22 @@ def test_other_settings_are_refused_before_training(
         finetune.run(configured(folder, "finetune.seed=4"))
 
 
+def trained_anew(cache: Path) -> tuple[Path, State]:
+    """Puts other weights in the place of the checkpoint's; returns its file and what it held."""
+    (weights,) = cache.rglob("model.safetensors")
+    kept = load_file(weights)
+    save_file({name: value + 0.01 for name, value in kept.items()}, weights, {"format": "pt"})
+    return weights, kept
+
+
 def test_other_weights_of_the_same_recipe_are_refused(finished: DictConfig, tmp_path: Path) -> None:
     """As trained again on another machine: no rows of theirs may stand beside the stored ones."""
     for part in ("cache", "results"):
         shutil.copytree(Path(finished.paths.results).parent / part, tmp_path / part)
-    cfg = configured(tmp_path)
-    (weights,) = (tmp_path / "cache").rglob("model.safetensors")
-    kept = load_file(weights)
-    save_file({name: value + 0.01 for name, value in kept.items()}, weights, {"format": "pt"})
+    cfg = configured(tmp_path, "study=layers", "study.layers.datasets=[planted]")
+    weights, kept = trained_anew(tmp_path / "cache")
     shutil.rmtree(tmp_path / "results/smoke/planted/corrected")
-    for stage in (finetune, attribute, degrade):
+    for stage in (finetune, attribute, degrade, study):
         with pytest.raises(UserError, match=r"made with other fine-tuned weights .* run=NAME"):
             stage.run(cfg)
     save_file(kept, weights, {"format": "pt"})
@@ -540,3 +546,7 @@ def test_what_was_learned_elsewhere_is_learned_again(finished: DictConfig, tmp_p
         for _ in range(2):
             attribute._fit(where, what, learner)
         assert learner.asked == asked
+    trained_anew(tmp_path / "cache")
+    for _ in range(2):
+        attribute._fit(bench, cell, learner)
+    assert learner.asked == len(others) + 2, "the same recipe may give other weights"

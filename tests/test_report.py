@@ -32,6 +32,7 @@ from iba.report import (
     comparisons,
     drawing,
     examples,
+    faithfulness,
     figure1,
     html,
     reproduction,
@@ -91,6 +92,18 @@ def test_per_instance_scores_by_hand() -> None:
     assert (one["area_under"], one["area_over"]) == pytest.approx((0.5, 0.5))
     assert one["comprehensiveness"] == pytest.approx((0.01 + 0.05 + 0.1 + 0.2 + 0.5) / 5)
     assert one["sufficiency"] == pytest.approx((0.99 + 0.95 + 0.9 + 0.8 + 0.5) / 5)
+
+
+def test_the_two_orders_and_the_log_odds_by_hand() -> None:
+    """Least first a straight line from 0.8 to 0.2 loses 0.3 on average; log-odds fall from ln 4 to 0."""
+    most = degradation("corrected", "imdb", "iba", np.array([[0.8, 0.5, *[0.2] * 8]]), orders=("most",))
+    least = degradation("corrected", "imdb", "iba", np.linspace(0.8, 0.2, 10)[None], orders=("least",))
+    one = per_instance(pd.concat([most, least])).iloc[0]
+    assert (one["prob_start"], one["prob_11"], one["drop_11"]) == pytest.approx((0.8, 0.5, 0.3))
+    assert one["log_odds_11"] == pytest.approx(np.log(4))
+    assert one["area_over"] == pytest.approx((0.3 + 0.6 * 7 + 0.6 / 2) / 9)
+    assert one["area_over_least"] == pytest.approx(0.3)
+    assert one["sufficiency"] == pytest.approx(0.6 * (0.99 + 0.95 + 0.9 + 0.8 + 0.5) / 5)
 
 
 def test_the_drop_at_11_percent_is_read_at_that_step_of_a_finer_curve() -> None:
@@ -182,6 +195,67 @@ def test_only_a_significant_best_is_bold(stored: Stored, tmp_path: Path) -> None
     other = load(configured(tmp_path, "dataset=imdb"))
     grids = table1.grids(other, table1.table(other), comparisons.all_pairs(other))
     assert not any("**" in cell for grid in grids for row in grid.rows for cell in row)
+
+
+def test_faithfulness_has_the_known_means(stored: Stored, folder: Path) -> None:
+    """The fixture's curves fall by the drop in one step, then straight to 0.1; both orders are the same."""
+    rows = faithfulness.table(stored)
+    assert (rows["n"] == 20).all()
+    assert (rows["ci_low"] <= rows["estimate"]).all()
+    assert (rows["estimate"] <= rows["ci_high"]).all()
+    assert set(rows["operator"]) == {"delete"}
+    number = {method: place for place, method in enumerate(DROPS)}
+    cells = rows.groupby(CELL, observed=True)
+    assert len(cells) == 2 * 2 * 4
+    for (_, _, method), cell in cells:
+        drop = DROPS[method]
+        later = (0.8 - drop) / 8
+        first = falling(20, drop, number[method])[:, 1]
+        area = (9 * (drop + 0.8) / 2 - 0.8 / 2) / 9
+        assert cell.set_index("measure")["estimate"].to_dict() == pytest.approx(
+            {
+                "drop_11": drop,
+                "area_over": area,
+                "area_over_least": area,
+                "comprehensiveness": (9 * drop * (0.01 + 0.05 + 0.1) + 2 * drop + (0.8 + 3.5) * later) / 5,
+                "sufficiency": drop + later * (7.91 + 7.55 + 7.1 + 6.2 + 3.5) / 5,
+                "log_odds_11": np.log(9) - np.log(first / (1 - first)).mean(),
+            }
+        )
+    kept = pd.read_csv(folder / "bge_small" / "faithfulness.csv")
+    pd.testing.assert_frame_equal(kept, rows, check_dtype=False, check_categorical=False, rtol=1e-5)
+
+
+def test_faithfulness_as_text_has_a_dash_where_an_order_was_not_run(stored: Stored) -> None:
+    of_lime = stored.scores["method"] == "lime"
+    few = replace(stored, scores=stored.scores.assign(sufficiency=stored.scores["sufficiency"].mask(of_lime)))
+    released, corrected = faithfulness.grids(few, faithfulness.table(few))
+    assert "`released`" in released.caption
+    assert "`corrected`" in corrected.caption
+    lines = {(line[0], line[2]): dict(zip(corrected.heads, line, strict=True)) for line in corrected.rows}
+    assert list(lines) == [(d, m) for d in ("IMDB", "AG News") for m in ("IBA", "IG", "LIME", "Random")]
+    assert {line["operator"] for line in lines.values()} == {"delete"}
+    assert lines["IMDB", "LIME"]["sufficiency ↓"] == "–"
+    assert lines["IMDB", "IBA"]["sufficiency ↓"].startswith("0.703 [0.")
+    assert lines["AG News", "IG"]["drop at 11 % ↑"].startswith("0.200 [0.")
+
+
+def test_table2_says_what_the_records_say(stored: Stored, folder: Path) -> None:
+    records = {name: dict(record) for name, record in stored.classifiers.items()}
+    records["imdb"]["provenance"] = records["imdb"]["provenance"] | {"n_accuracy": 30, "accuracy": 0.875}
+    other = replace(stored, classifiers=records)
+    rows = table2.table(other)
+    assert rows[["dataset", "n", "paper_n", "n_accuracy", "n_train"]].to_numpy().tolist() == [
+        ["imdb", 20, 25000, 30, 100],
+        ["agnews", 20, 7600, 20, 100],
+    ]
+    labels = "no 0.000; yes 1.000"
+    assert table2.grid(other, rows).rows == [
+        ["IMDB", "20", "25000", "100", "87.5 %", "30 rows", "64 tokens", "25.0 %", labels],
+        ["AG News", "20", "7600", "100", "50.0 %", "20 rows", "64 tokens", "25.0 %", labels],
+    ]
+    kept = pd.read_csv(folder / "bge_small" / "table2.csv")
+    pd.testing.assert_frame_equal(kept, table2.table(stored), check_dtype=False)
 
 
 def test_a_method_that_was_not_run_is_a_dash(tmp_path: Path) -> None:
