@@ -9,15 +9,13 @@ one of least norm is taken, so scores of long texts are coarse; LIME at the same
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from captum.attr import KernelShap as CaptumKernelShap
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from baselines.presence import Predict, explain_each, removable_positions, spread, target_probability
-from iba.attributor import Attribution, Unfitted, instance_seed
+from baselines.presence import Predict, removable_positions, spread, target_probability
+from iba.attributor import Attribution, Unfitted, instance_seed, pad_scores
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
 
@@ -32,7 +30,8 @@ class KernelShap(Unfitted):
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Signed scores; special tokens get 0."""
-        return explain_each(partial(self._explain, classifier), batch, target)
+        pairs = zip(batch.instances, target.tolist(), strict=True)
+        return Attribution(pad_scores([self._explain(classifier, i, of) for i, of in pairs], batch))
 
     def _explain(self, classifier: Classifier, instance: Instance, target: int) -> Tensor:
         predict = target_probability(classifier, instance, target)

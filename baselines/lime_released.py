@@ -65,8 +65,8 @@ class LimeReleased(Unfitted):
             for padded, ids in zip(input_ids, rows, strict=True):
                 padded[: len(ids)] = ids
             # Only as the released code: no attention mask, so padding is read as text.
-            segments, visible = np.zeros(length, dtype=int), np.ones(length, dtype=bool)
-            return class_probabilities(classifier, [Variant(ids, segments, visible) for ids in input_ids])
+            segments = np.zeros(length, dtype=int)
+            return class_probabilities(classifier, [Variant.whole(ids, segments) for ids in input_ids])
 
         explainer = LimeTextExplainer(random_state=instance_seed(self.seed, instance.id))
         explanation = explainer.explain_instance(

@@ -7,6 +7,7 @@ change, special tokens stay, segment ids follow their tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -59,14 +60,6 @@ def target_probability(classifier: Classifier, instance: Instance, target: int) 
     return predict
 
 
-def explain_each(
-    explain: Callable[[Instance, int], Float[Tensor, " tokens"]], batch: TokenBatch, target: Tensor
-) -> Attribution:
-    """The scores that `explain` gives every instance for its target class, padded."""
-    pairs = zip(batch.instances, target.tolist(), strict=True)
-    return Attribution(pad_scores([explain(instance, t) for instance, t in pairs], batch))
-
-
 def explain_together(
     classifier: Classifier,
     batch: TokenBatch,
@@ -81,19 +74,14 @@ def explain_together(
     """
     sizes = [len(removable_positions(instance)) for instance in batch.instances]
     nothing = np.ones((0, 0), dtype=bool)
-    asked = ((i, ask(i, n) if n else nothing) for i, n in zip(batch.instances, sizes, strict=True))
-    answered = (
-        (instance, presence, probabilities)
-        for pool in pools(asked, _HELD * classifier.token_budget)
-        for (instance, presence), probabilities in zip(
-            pool, probabilities_given(classifier, pool), strict=True
-        )
-    )
+    asked = [(i, ask(i, n) if n else nothing) for i, n in zip(batch.instances, sizes, strict=True)]
+    pooled = pools(asked, _HELD * classifier.token_budget)
+    answers = chain.from_iterable(probabilities_given(classifier, pool) for pool in pooled)
     scores = [
         spread(torch.from_numpy(explain(presence, probabilities[:, of])).float(), instance)
         if len(presence)
         else torch.zeros(len(instance))
-        for (instance, presence, probabilities), of in zip(answered, target.tolist(), strict=True)
+        for (instance, presence), probabilities, of in zip(asked, answers, target.tolist(), strict=True)
     ]
     return Attribution(pad_scores(scores, batch))
 

@@ -96,5 +96,5 @@ def after_removing(
 
 def _removed(instance: Ranked, count: int) -> Removed:
     removed = np.zeros(len(instance.input_ids), dtype=bool)
-    removed[np.asarray(instance.removal[:count], dtype=int)] = True
+    removed[instance.removal[:count]] = True
     return removed

@@ -9,8 +9,9 @@ from iba.errors import UserError
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(asked: object) -> torch.device:
     """`auto` is CUDA where there is one, else the CPU; `UserError` for a device that is not there."""
+    name = str(asked)  # a configuration may hold a number
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():

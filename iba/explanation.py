@@ -118,7 +118,7 @@ def open_classifier(cfg: DictConfig, source: str) -> Classifier:
         )
     if int(model.config.num_labels or 0) < 2:
         raise UserError(f"{source} predicts a number, not a class: there is no class to explain.")
-    device = resolve_device(str(cfg.device))
+    device = resolve_device(cfg.device)
     return Classifier(model, tokenizer, device, resolve_precision(cfg.precision, device), cfg.token_budget)
 
 

@@ -39,7 +39,7 @@ from iba.store import device_name, plain, provenance
 def run(cfg: DictConfig) -> None:
     """Measure what is not measured yet, print it and draw it."""
     _check(cfg)
-    device = resolve_device(str(cfg.device))
+    device = resolve_device(cfg.device)
     cfg = sized(cfg, device)
     folder = Path(cfg.paths.results) / "benchmark"
     name = cfg.benchmark.name or _slug(device_name(device))

@@ -94,4 +94,4 @@ def _classifier(bench: Bench) -> Classifier:
     model, tokenizer = new_classifier(
         cfg.model, cfg.paths.model_dir, bench.dataset.labels, cfg.finetune.seed, None
     )
-    return Classifier(model, tokenizer, resolve_device(str(cfg.device)), "fp32", cfg.token_budget)
+    return Classifier(model, tokenizer, resolve_device(cfg.device), "fp32", cfg.token_budget)

@@ -97,7 +97,7 @@ class Bench:
             labels=tuple(dataset.labels),
             max_length=dataset.max_length,
             seed=cfg.finetune.seed,
-            precision=resolve_precision(cfg.finetune.precision, resolve_device(str(cfg.device))),
+            precision=resolve_precision(cfg.finetune.precision, resolve_device(cfg.device)),
             n_train=len(self.samples.train),
             train_digest=self.samples.digests["train"],
         )
@@ -121,7 +121,7 @@ class Bench:
     def classifier(self) -> Classifier:
         """The fine-tuned classifier, on the configured device and in the configured precision."""
         trained = self.trained  # needed by the weights of a control too: they are compared with its own
-        device = resolve_device(str(self.cfg.device))
+        device = resolve_device(self.cfg.device)
         if self.weights == "fine-tuned":
             model, tokenizer = load_classifier(trained)
         else:
@@ -141,7 +141,7 @@ class Bench:
     @property
     def precision(self) -> str:
         """fp32 or bf16, for running the classifier."""
-        return resolve_precision(self.cfg.precision, resolve_device(str(self.cfg.device)))
+        return resolve_precision(self.cfg.precision, resolve_device(self.cfg.device))
 
     @cached_property
     def scored(self) -> list[Instance]:
@@ -210,7 +210,7 @@ def check(cfg: DictConfig) -> None:
     """Raise `UserError` for settings that would otherwise fail only after expensive work; reads no data."""
     if cfg.target not in TARGETS:
         raise UserError(f"target={cfg.target} is unknown; choose from {', '.join(TARGETS)}.")
-    resolve_precision(cfg.precision, resolve_device(str(cfg.device)))
+    resolve_precision(cfg.precision, resolve_device(cfg.device))
     Shard.parse(str(cfg.shard))
     resampling(cfg)
     studies = selected(cfg.get("study") or DictConfig({}))

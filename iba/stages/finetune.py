@@ -45,7 +45,7 @@ def train(bench: Bench) -> None:
     refuse_unknown(model)
     refuse_long_texts(model, bench.max_length)
     instances = tokenise(bench.samples.train, tokenizer, dataset.max_length)
-    finetune(model, tokenizer, instances, bench.recipe, bench.checkpoint, resolve_device(str(cfg.device)))
+    finetune(model, tokenizer, instances, bench.recipe, bench.checkpoint, resolve_device(cfg.device))
 
 
 def predictions(bench: Bench) -> StageTable:
