@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 import pytest
@@ -27,41 +28,41 @@ DATASETS = sorted(p.stem for p in (ROOT / "configs/dataset").glob("*.yaml"))
 METHODS = sorted({p.stem for p in (ROOT / "configs/method").glob("*.yaml")} - {"all"})
 
 
-def said(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    folder: Path,
-    *arguments: str,
-    job: object = finetune.run,
-    config: str = "config",
-) -> str:
-    """The one line that a failing command prints."""
-    paths = [f"paths.results={folder}/results", f"paths.cache={folder}/cache"]
-    monkeypatch.setattr(sys, "argv", ["script.py", "preset=smoke", *paths, *arguments])
-    monkeypatch.setattr("iba.cli._quiet", lambda: None)
-    with pytest.raises(SystemExit) as ended:
-        main(job, config)  # type: ignore[arg-type]
-    assert ended.value.code == 2
-    printed = capsys.readouterr().err.strip()
-    assert printed.startswith("error: ")
-    assert "\n" not in printed
-    return printed
+class Said(Protocol):
+    """Runs a command that fails, and gives the one line that it prints."""
+
+    def __call__(self, *arguments: str, job: object = ..., config: str = ...) -> str: ...
 
 
-def test_a_text_too_large_for_the_gpu_is_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Said:
+    """With results and cache below `tmp_path`."""
+
+    def run(*arguments: str, job: object = finetune.run, config: str = "config") -> str:
+        paths = [f"paths.results={tmp_path}/results", f"paths.cache={tmp_path}/cache"]
+        monkeypatch.setattr(sys, "argv", ["script.py", "preset=smoke", *paths, *arguments])
+        monkeypatch.setattr("iba.cli._quiet", lambda: None)
+        with pytest.raises(SystemExit) as ended:
+            main(job, config)  # type: ignore[arg-type]
+        assert ended.value.code == 2
+        printed = capsys.readouterr().err.strip()
+        assert printed.startswith("error: ")
+        assert "\n" not in printed
+        return printed
+
+    return run
+
+
+def test_a_text_too_large_for_the_gpu_is_one_line(said: Said) -> None:
     def job(_: DictConfig) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    assert "one text alone does not fit" in said(capsys, monkeypatch, tmp_path, job=job)
+    assert "one text alone does not fit" in said(job=job)
 
 
 @pytest.mark.parametrize("group", ["dataset", "model", "method", "protocol", "preset"])
-def test_unknown_choice_is_named_with_what_there_is(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, group: str
-) -> None:
-    line = said(capsys, monkeypatch, tmp_path, f"{group}=nonsense")
+def test_unknown_choice_is_named_with_what_there_is(said: Said, group: str) -> None:
+    line = said(f"{group}=nonsense")
     assert re.search(rf"Could not (find|override) .*{group}.*nonsense", line)
 
 
@@ -85,14 +86,10 @@ def test_unknown_choice_is_named_with_what_there_is(
     ids=lambda value: "_".join(value)[-30:] if isinstance(value, list) else "",
 )
 def test_mistakes_are_one_line(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    arguments: list[str],
-    expected: str,
+    said: Said, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
 ) -> None:
     monkeypatch.setattr("iba.stages.finetune.train", lambda _: pytest.fail("trained"))
-    assert re.search(expected, said(capsys, monkeypatch, tmp_path, *arguments))
+    assert re.search(expected, said(*arguments))
 
 
 @pytest.mark.parametrize(
@@ -104,17 +101,11 @@ def test_mistakes_are_one_line(
         (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: Permission denied; choose other"),
     ],
 )
-def test_a_folder_that_takes_no_files_is_one_line(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    error: Exception,
-    expected: str,
-) -> None:
+def test_a_folder_that_takes_no_files_is_one_line(said: Said, error: Exception, expected: str) -> None:
     def fails(_: object) -> None:
         raise error
 
-    assert expected in said(capsys, monkeypatch, tmp_path, job=fails)
+    assert expected in said(job=fails)
 
 
 @pytest.mark.parametrize(
@@ -126,14 +117,8 @@ def test_a_folder_that_takes_no_files_is_one_line(
         ("device=0", "device=0 cannot be used"),
     ],
 )
-def test_mistakes_of_the_benchmark_are_one_line(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    change: str,
-    expected: str,
-) -> None:
-    assert expected in said(capsys, monkeypatch, tmp_path, change, job=benchmark.run, config="benchmark")
+def test_mistakes_of_the_benchmark_are_one_line(said: Said, change: str, expected: str) -> None:
+    assert expected in said(change, job=benchmark.run, config="benchmark")
 
 
 @pytest.mark.parametrize(
@@ -145,19 +130,13 @@ def test_mistakes_of_the_benchmark_are_one_line(
     ],
     ids=["cut off", "empty text", "strange label"],
 )
-def test_damaged_parquet_is_one_line(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    spoil: object,
-    expected: str,
-) -> None:
+def test_damaged_parquet_is_one_line(said: Said, tmp_path: Path, spoil: object, expected: str) -> None:
     for split in ("train", "test"):
         path = tmp_path / "imdb" / f"{split}.parquet"
         path.parent.mkdir(exist_ok=True)
         pd.DataFrame({"text": [f"{split} {i}" for i in range(80)], "label": [0, 1] * 40}).to_parquet(path)
     spoil(tmp_path / "imdb" / "train.parquet")  # type: ignore[operator]
-    line = said(capsys, monkeypatch, tmp_path, "dataset=imdb", f"paths.data_dir={tmp_path}")
+    line = said("dataset=imdb", f"paths.data_dir={tmp_path}")
     assert expected in line
 
 
@@ -187,35 +166,29 @@ def test_damaged_parquet_is_one_line(
     ],
 )
 def test_mistakes_of_later_stages_are_named_before_data_are_read(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    change: str,
-    expected: str,
+    said: Said, monkeypatch: pytest.MonkeyPatch, change: str, expected: str
 ) -> None:
     monkeypatch.setattr("iba.stages.bench.draw_samples", lambda *_: pytest.fail("data were read"))
-    assert re.search(expected, said(capsys, monkeypatch, tmp_path, change, job=reproduce.run))
+    assert re.search(expected, said(change, job=reproduce.run))
 
 
 def test_a_study_without_its_method_is_named_before_data_are_read(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("iba.stages.bench.draw_samples", lambda *_: pytest.fail("data were read"))
     chosen = ("dataset=planted", "method=random", "study=betas", "study.betas.datasets=[planted]")
-    line = said(capsys, monkeypatch, tmp_path, *chosen, job=reproduce.run)
+    line = said(*chosen, job=reproduce.run)
     assert "study betas needs method iba, which is not selected: add it, or leave the study out" in line
 
 
-def test_no_network_names_the_way_out(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    line = said(capsys, monkeypatch, tmp_path, "dataset=rte")
+def test_no_network_names_the_way_out(said: Said) -> None:
+    line = said("dataset=rte")
     assert "cannot be had from the Hugging Face hub" in line
     assert "paths.data_dir=FOLDER" in line
 
 
 def test_layer_out_of_range_and_bad_shard(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    said: Said, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     common = ["dataset=planted", "protocol=described", "method=iba"]
     monkeypatch.setattr(sys, "argv", ["x", "preset=smoke", f"paths.results={tmp_path}/results",
@@ -227,19 +200,17 @@ def test_layer_out_of_range_and_bad_shard(
         ("shard=2/2", "shard=2/2 is not of the form i/n"),
         ("target=silver", "target=silver is unknown"),
     ):
-        assert expected in said(capsys, monkeypatch, tmp_path, *common, change, job=attribute.run)
+        assert expected in said(*common, change, job=attribute.run)
 
 
-def test_a_mistake_in_a_submitted_job_is_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_mistake_in_a_submitted_job_is_one_line(said: Said) -> None:
     """submitit raises a job's whole log in the process that sent the job off."""
     log = "Job 7 has not produced any output\nerror: old\nwarning: slow\nerror: no file x; mend it.\nbye\n"
 
     def failing(_: object) -> None:
         raise UncompletedJobError(log)
 
-    assert said(capsys, monkeypatch, tmp_path, job=failing) == "error: no file x; mend it."
+    assert said(job=failing) == "error: no file x; mend it."
     for other in (UncompletedJobError("Traceback …\nValueError: a bug"), RuntimeError("error: not a job's")):
         with pytest.raises(type(other)), _one_line():
             raise other
