@@ -1,14 +1,16 @@
-"""LIME as the authors' released code runs it, bugs included (REPRODUCTION.md names two details not followed).
+"""LIME as the authors' released code runs it, bugs included.
 
 Words are split by `\\W+` and repeated words are one feature; class 1 of the authors' label order is
 explained whatever the target is; a pair becomes one sentence with asterisks in the middle and no segment
 ids, with 75 samples; every perturbed text is padded to the maximal length and padding is attended to;
-a word piece that is not among lime's words gets the largest score of all.
+only as many words as the text has pieces get a weight, which matters for texts that are cut; and a word
+piece that is not among those words gets the largest weight of all.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -73,20 +75,24 @@ class LimeReleased(Unfitted):
             text,
             predict,
             labels=(explained,),
-            num_features=len(text),
+            num_features=len(instance),
             num_samples=self.n_samples_pair if pair else self.n_samples,
         )
-        words = {word.lower(): weight for word, weight in explanation.as_list(label=explained)}
         pieces = [str(p) for p in classifier.tokenizer.convert_ids_to_tokens(list(instance.input_ids))]
-        return torch.tensor(word_scores(pieces, words))
+        return torch.tensor(word_scores(pieces, explanation.as_list(label=explained)))
 
 
-def word_scores(pieces: list[str], words: dict[str, float]) -> list[float]:
-    """A piece's score: its word's if the piece, or it and one "##" neighbour, spell it; else the maximum."""
-    highest = max(words.values(), default=0.0)
-    scores = []
-    for i, piece in enumerate(pieces):
-        follower = pieces[i + 1] if i + 1 < len(pieces) and pieces[i + 1].startswith("##") else ""
-        joined = pieces[i - 1] + piece[2:] if piece.startswith("##") and i else piece + follower[2:]
-        scores.append(words.get(piece, words.get(joined, highest)))
+def word_scores(pieces: list[str], weights: list[tuple[str, float]]) -> list[float]:
+    """A piece's score: its word's, if it or it and a neighbour spell one of lime's words; else the maximum.
+
+    Two pieces are tried only if the first is no word by itself. Of words that differ in their case alone, the
+    last counts, but the maximum is over all.
+    """
+    words = {word.lower(): weight for word, weight in weights}
+    highest = max((weight for _, weight in weights), default=0.0)
+    scores = [words.get(piece, highest) for piece in pieces]
+    for i, (piece, follower) in enumerate(pairwise(pieces)):
+        joined = piece + follower.removeprefix("##")
+        if follower.startswith("##") and piece not in words and joined in words:
+            scores[i] = scores[i + 1] = words[joined]
     return scores

@@ -320,15 +320,26 @@ def test_lime_bears_texts_of_hardly_any_token(removable: int) -> None:
 
 
 def test_released_word_scores_by_hand() -> None:
-    words = {"good": 0.3, "film": -0.1, "unhappy": 0.2, "splendidly": 0.05}
+    words = [("good", 0.3), ("unhappy", 0.2), ("film", -0.1), ("splendidly", 0.05)]
     pieces = ["[CLS]", "good", "film", "un", "##happy", ",", "splend", "##id", "##ly", "[SEP]"]
     found = word_scores(pieces, words)
     # un+##happy is found from both sides; a comma, a word in three pieces and special tokens get the maximum.
     assert found == [0.3, 0.3, -0.1, 0.2, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3]
 
 
+def test_released_pieces_are_joined_only_if_the_first_is_no_word() -> None:
+    words = [("good", 0.3), ("playful", 0.2), ("play", -0.1)]
+    assert word_scores(["play", "##ful"], words) == [-0.1, 0.3], "the rest of a word already found is not"
+    assert word_scores(["play", "##ful"], words[:2]) == [0.2, 0.2]
+
+
+def test_released_words_of_one_spelling_share_the_last_score_but_not_the_maximum() -> None:
+    words = [("Good", 0.3), ("film", -0.2), ("good", 0.1)]
+    assert word_scores(["good", "film", "!"], words) == [0.1, -0.2, 0.3]
+
+
 def test_released_word_scores_without_words() -> None:
-    assert word_scores(["[CLS]", ",", "[SEP]"], {}) == [0.0, 0.0, 0.0]
+    assert word_scores(["[CLS]", ",", "[SEP]"], []) == [0.0, 0.0, 0.0]
 
 
 def recorded(text: str, pair: str | None, method: LimeReleased) -> tuple[ToyClassifier, Instance, Tensor]:
@@ -372,6 +383,21 @@ def test_released_lime_reads_all_of_a_text_longer_than_its_padding() -> None:
     toy, one, _ = recorded("The lecture was wonderful and awful", None, method)
     assert one.input_ids in {ids for ids, _ in toy.seen}
     assert {len(ids) for ids, _ in toy.seen} == {len(one)}, "the others are padded to the longest"
+
+
+def test_released_lime_weighs_no_more_words_than_the_text_has_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    weighed: list[list[tuple[str, float]]] = []
+
+    def spy(pieces: list[str], weights: list[tuple[str, float]]) -> list[float]:
+        weighed.append(weights)
+        return word_scores(pieces, weights)
+
+    monkeypatch.setattr("baselines.lime_released.word_scores", spy)
+    text = "wonderful and awful " + " ".join(f"w{i}" for i in range(100))  # cut at 64 tokens
+    _, one, _ = recorded(text, None, LimeReleased("one", pad_to=32, n_samples=300))
+    (weights,) = weighed
+    assert len(weights) == len(one) == 64
+    assert {"wonderful", "awful"} <= {word for word, _ in weights}, "those of the largest weights"
 
 
 def test_released_lime_bears_a_text_without_words() -> None:
