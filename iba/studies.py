@@ -55,19 +55,20 @@ def chosen(study: DictConfig, dataset: str, bench: Bench) -> list[Example] | Non
     return [*(known[name] for name in ids or []), *own]
 
 
-def refuse_without_methods(cfg: DictConfig, study: DictConfig) -> None:
-    """Raise `UserError` where a method of the study is not selected."""
-    if missing := [name for name in study.methods if name not in selected(cfg.method)]:
-        raise UserError(
-            f"study {study.name} needs method {missing[0]}, which is not selected: add it, or leave the "
-            "study out ('study=[]' leaves out all)."
-        )
+def refuse_unknown_points(cfg: DictConfig, study: DictConfig) -> None:
+    """Raise `UserError` for methods and values that the study cannot go through; reads no data, no model."""
+    for dataset in study_datasets(cfg, study):
+        list(study_cells(cfg, study, dataset, n_layers=1))  # more layers would only be more of the same
 
 
 def study_cells(cfg: DictConfig, study: DictConfig, dataset: str, n_layers: int) -> Iterator[Cell]:
     """Every point of every method and protocol, the references first."""
-    refuse_without_methods(cfg, study)
     methods = selected(cfg.method)
+    if missing := [name for name in study.methods if name not in methods]:
+        raise UserError(
+            f"study {study.name} needs method {missing[0]}, which is not selected: add it, or leave the "
+            "study out ('study=[]' leaves out all)."
+        )
     for protocol in selected(cfg.protocol):
         if study.protocols is not None and protocol not in study.protocols:
             continue

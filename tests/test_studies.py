@@ -244,6 +244,23 @@ def test_unknown_target(finished: DictConfig) -> None:
         study.run(cfg)
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("study.targets.values=[gold,othr]", "target 'othr' is none of gold, predicted"),
+        ("+study.targets.ids.planted=[test:x]", "planted row test:x is not among the attributed test rows"),
+    ],
+)
+def test_a_mistake_in_the_last_study_is_named_before_the_first_is_computed(
+    finished: DictConfig, monkeypatch: pytest.MonkeyPatch, change: str, expected: str
+) -> None:
+    cfg = configured(run_folder(finished).parent.parent, change)
+    monkeypatch.setattr(study, "run_study", lambda *_: pytest.fail("a study was computed"))
+    assert next(iter(cfg.study)) != "targets"
+    with pytest.raises(UserError, match=expected):
+        study.run(cfg)
+
+
 def test_a_study_of_other_data_sets_says_so(finished: DictConfig, capsys: pytest.CaptureFixture[str]) -> None:
     cfg = configured(run_folder(finished).parent.parent, "study.layers.datasets=[imdb]", only="layers")
     study.run(cfg)

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from iba.errors import UserError
 from iba.experiment import selected
 from iba.stages import attribute, degrade, finetune, report, study
-from iba.studies import refuse_without_methods, study_datasets
+from iba.studies import refuse_unknown_points
 
 
 def run(cfg: DictConfig) -> None:
@@ -19,8 +19,7 @@ def run(cfg: DictConfig) -> None:
         )
     report.sections(cfg)
     for each in selected(cfg.get("study") or DictConfig({})).values():
-        if study_datasets(cfg, each):
-            refuse_without_methods(cfg, each)
+        refuse_unknown_points(cfg, each)
     for stage in (finetune, attribute, degrade, study):
         stage.run(cfg)
     if lost := report.left_out(cfg):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from omegaconf import DictConfig
 
 from iba.experiment import selected
@@ -15,20 +17,35 @@ from iba.stages.attribute import (
 from iba.stages.bench import Bench
 from iba.stages.degrade import degrade_cell
 from iba.stages.finetune import refuse_other_weights, refuse_weak_classifier
-from iba.studies import open_bench, study_cells, study_datasets
+from iba.studies import open_bench, refuse_unknown_points, study_cells, study_datasets
 
 
 def run(cfg: DictConfig) -> None:
-    """Compute what is not there yet."""
+    """Compute what is not there yet.
+
+    Every data set and every study's rows are read and checked before the first is worked on, so that a
+    mistake in the last does not wait until the others are done.
+    """
+    wanted = list(_wanted(cfg))
+    for study, _ in wanted:
+        refuse_unknown_points(cfg, study)
+    for dataset in dict.fromkeys(dataset for _, dataset in wanted):
+        bench = Bench.open(cfg, dataset)
+        refuse_weak_classifier(bench)
+        refuse_other_weights(bench)
+    waiting = [(study, open_bench(cfg, study, dataset)) for study, dataset in wanted]
+    while waiting:  # a bench that is done is let go, its classifier with it
+        study, bench = waiting.pop(0)
+        run_study(bench, cfg, study)
+
+
+def _wanted(cfg: DictConfig) -> Iterator[tuple[DictConfig, str]]:
     for study in selected(cfg.get("study") or DictConfig({})).values():
         chosen = study_datasets(cfg, study)
         if not chosen:
             print(f"study {study.name}: none of its data sets ({', '.join(study.datasets)}) is selected")
         for dataset in chosen:
-            bench = Bench.open(cfg, dataset)
-            refuse_weak_classifier(bench)
-            refuse_other_weights(bench)
-            run_study(open_bench(cfg, study, dataset), cfg, study)
+            yield study, dataset
 
 
 def run_study(bench: Bench, cfg: DictConfig, study: DictConfig) -> None:
