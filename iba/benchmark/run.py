@@ -128,19 +128,17 @@ def _peak(machine: Ledger, cfg: DictConfig, device: torch.device, precision: str
 
 def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) -> list[Row]:
     """One row per precision of ours; the reference runs in float32 as the released code."""
-    settings = subject.bench.cfg.benchmark
+    settings, device = subject.bench.cfg.benchmark, subject.classifier.device
     instances = subject.instances(settings.n)
-    device = subject.classifier.device
     many = instances * settings.repeats
-    work: Callable[[], Scores] = partial(operation.ours, subject.classifier, many)
-    scores: dict[str, Scores] = {}
-    measured: dict[str, Row] = {}
+    ours: Callable[[], Scores] = partial(operation.ours, subject.classifier, many)
+    # Asked first: so every shape and precision is warm when the clock runs.
+    scores, about = {}, {}
     for precision in peaks:
         with subject.running(precision) as classifier:
             scores[precision] = operation.ours(classifier, instances)
-            count = measure.flops(work) // len(many)
-            memory = measure.peak_memory(work, device)
-            measured[precision] = {"peak_memory_mb": memory, "flops": count}
+            count = measure.flops(ours) // len(many)
+            about[precision] = {"peak_memory_mb": measure.peak_memory(ours, device), "flops": count}
     reference = ReferenceModel(subject.classifier)
     for instance in warm_up(instances, device):
         operation.theirs(reference, instance)
@@ -149,31 +147,28 @@ def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) ->
     def one_by_one() -> None:
         theirs[:] = [operation.theirs(reference, instance) for instance in instances]
 
-    seconds = _in_turns(subject, one_by_one, work, list(peaks))
+    seconds = _in_turns(subject, one_by_one, ours, list(peaks))
+    shared = {
+        "layer": _layer(subject, operation),
+        "n": len(instances),
+        "repeats": settings.repeats,
+        "mean_tokens": float(np.mean([len(i) for i in instances])),
+    }
     slow = seconds["reference"] / len(instances)
     rows = []
     for precision, peak in peaks.items():
-        fast = seconds[precision] / len(many)
-        rate = measured[precision]["flops"] / fast
-        correlations = _correlations(scores[precision], theirs, instances, operation)
-        rows.append(
-            {
-                "layer": _layer(subject, operation),
-                "n": len(instances),
-                "repeats": settings.repeats,
-                "mean_tokens": float(np.mean([len(i) for i in instances])),
-                "precision": precision,
-                "reference_ms": 1e3 * slow,
-                "ours_ms": 1e3 * fast,
-                "ratio": slow / fast,
-                **measured[precision],
-                "flops_per_s": rate,
-                "peak_share": rate / peak,
-                "score_correlation": float(np.median(correlations)),
-                "device": device_name(device),
-            }
-        )
+        times = _times(slow, seconds[precision] / len(many), about[precision], peak)
+        correlation = np.median(_correlations(scores[precision], theirs, instances, operation))
+        last = {"score_correlation": float(correlation), "device": device_name(device)}
+        rows.append(shared | {"precision": precision} | times | last)
     return rows
+
+
+def _times(slow: float, fast: float, about: Row, peak: float) -> Row:
+    """Columns of seconds per instance, of the reference and of ours; `peak` in FLOP/s."""
+    rate = about["flops"] / fast
+    times = {"reference_ms": 1e3 * slow, "ours_ms": 1e3 * fast, "ratio": slow / fast}
+    return times | about | {"flops_per_s": rate, "peak_share": rate / peak}
 
 
 def warm_up(instances: Sequence[Instance], device: torch.device) -> list[Instance]:
