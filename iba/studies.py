@@ -18,22 +18,21 @@ from iba.stages.bench import WEIGHTS, Bench
 from iba.store import plain
 
 
-def open_bench(cfg: DictConfig, study: DictConfig, dataset: str) -> Bench:
+def study_bench(bench: Bench, study: DictConfig) -> Bench:
     """The data set with the rows, the cut and the degradation that the study asks for."""
-    changed = DictConfig(OmegaConf.merge(cfg, {"degradation": study.degradation}))
-    bench = Bench.open(changed, dataset).first(study.n_test.get(dataset))
-    examples = chosen(study, dataset, bench)
+    cfg = DictConfig(OmegaConf.merge(bench.cfg, {"degradation": study.degradation}))
+    bench = bench.first(study.n_test.get(bench.dataset.name))
     held_out = bench.samples.calibration[: study.n_calibration]
-    test = bench.samples.test if examples is None else examples
-    samples = replace(bench.samples, test=test, calibration=held_out)
-    return replace(bench, samples=samples, cut=study.max_length)
+    samples = replace(bench.samples, test=chosen(bench, study), calibration=held_out)
+    return replace(bench, cfg=cfg, samples=samples, cut=study.max_length)
 
 
-def chosen(study: DictConfig, dataset: str, bench: Bench) -> list[Example] | None:
-    """The rows that the study names by id, then its own texts; None where it takes the whole sample."""
+def chosen(bench: Bench, study: DictConfig) -> list[Example]:
+    """The rows that the study names by id, then its own texts; the whole sample where it names none."""
+    dataset = bench.dataset.name
     ids, texts = study.ids.get(dataset), study.texts.get(dataset)
     if ids is None and texts is None:
-        return None
+        return bench.samples.test
     known = {example.id: example for example in bench.samples.test}
     missing = [name for name in ids or [] if name not in known]
     if missing:

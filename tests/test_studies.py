@@ -17,7 +17,7 @@ from iba.experiment import Cell, Point
 from iba.method import InformationBottleneck
 from iba.stages import attribute, degrade, finetune, study
 from iba.stages.bench import Bench
-from iba.studies import open_bench, study_cells
+from iba.studies import study_bench, study_cells
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = ("layers", "betas", "classifiers", "targets", "token_layers", "operators")
@@ -222,8 +222,8 @@ def test_a_users_mistakes(finished: DictConfig, override: str, message: str) -> 
 
 def test_a_study_may_choose_beta_on_fewer_held_out_rows(finished: DictConfig) -> None:
     cfg = configured(run_folder(finished).parent.parent, "study.layers.n_calibration=3", only="layers")
-    all_rows = Bench.open(cfg, "planted").samples
-    found = open_bench(cfg, cfg.study.layers, "planted").samples
+    bench = Bench.open(cfg, "planted")
+    all_rows, found = bench.samples, study_bench(bench, cfg.study.layers).samples
     assert len(all_rows.calibration) > 3
     assert found.calibration == all_rows.calibration[:3]
     assert found.test == all_rows.test
@@ -281,5 +281,5 @@ def test_a_study_has_settings_protocols_and_a_sample_of_its_own(finished: DictCo
     assert {c.settings["layer"] for c in study_cells(cfg, cfg.study.token_classifiers, "imdb", 12)} == {0.5}
     assert {c.protocol for c in study_cells(cfg, cfg.study.betas, "imdb", 12)} == {"described", "released"}
     few = configured(run_folder(finished).parent.parent, "+study.layers.n_test.planted=4", only="layers")
-    drawn = open_bench(few, few.study.layers, "planted").samples.drawn
-    assert drawn == Bench.open(few, "planted").samples.drawn[:4]
+    bench = Bench.open(few, "planted")
+    assert study_bench(bench, few.study.layers).samples.drawn == bench.samples.drawn[:4]

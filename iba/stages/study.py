@@ -17,7 +17,7 @@ from iba.stages.attribute import (
 from iba.stages.bench import Bench
 from iba.stages.degrade import degrade_cell
 from iba.stages.finetune import refuse_other_weights, refuse_weak_classifier
-from iba.studies import open_bench, refuse_unknown_points, study_cells, study_datasets
+from iba.studies import refuse_unknown_points, study_bench, study_cells, study_datasets
 
 
 def run(cfg: DictConfig) -> None:
@@ -29,11 +29,11 @@ def run(cfg: DictConfig) -> None:
     wanted = list(_wanted(cfg))
     for study, _ in wanted:
         refuse_unknown_points(cfg, study)
-    for dataset in dict.fromkeys(dataset for _, dataset in wanted):
-        bench = Bench.open(cfg, dataset)
+    opened = {name: Bench.open(cfg, name) for name in dict.fromkeys(name for _, name in wanted)}
+    for bench in opened.values():
         refuse_weak_classifier(bench)
         refuse_other_weights(bench)
-    waiting = [(study, open_bench(cfg, study, dataset)) for study, dataset in wanted]
+    waiting = [(study, study_bench(opened[dataset], study)) for study, dataset in wanted]
     while waiting:  # a bench that is done is let go, its classifier with it
         study, bench = waiting.pop(0)
         run_study(bench, cfg, study)
