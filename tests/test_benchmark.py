@@ -27,6 +27,7 @@ from iba.errors import UserError
 from iba.method import InformationBottleneck
 from iba.pretrained import encoder_identity, new_classifier
 from iba.stats import Resampling
+from iba.store import read_json
 from iba.tiny import tiny_bert, tiny_tokenizer
 
 
@@ -115,6 +116,23 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
     Ledger(tmp_path, "here", ("operation",), {"n": 2}).open()
     with pytest.raises(UserError, match="n: 2 → 3"):
         Ledger(tmp_path, "here", ("operation",), {"n": 3}).open()
+
+
+def test_other_rows_of_a_data_set_are_refused_and_other_data_sets_may_follow(tmp_path: Path) -> None:
+    def ledger(**lengths: int) -> Ledger:
+        cuts = {name: {"max_length": length} for name, length in lengths.items()}
+        return Ledger(tmp_path, "here", ("operation", "dataset"), {"n": 2}, cuts)
+
+    ledger(imdb=512).open()
+    ledger(rte=256).open()
+    record = read_json(ledger().record)
+    assert record["settings"] == {
+        "n": 2,
+        "dataset": {"imdb": {"max_length": 512}, "rte": {"max_length": 256}},
+    }
+    with pytest.raises(UserError, match=r"dataset.imdb.max_length: 512 → 64"):
+        ledger(imdb=64, rte=256).open()
+    assert read_json(ledger().record) == record
 
 
 def test_table_1_projection_counts_the_degradation_of_four_methods() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Ledger:
-    """`folder/name.csv` with `name.json`; rows with the same `key` columns are measured once, together."""
+    """`folder/name.csv` with `name.json`; rows with the same `key` columns are measured once, together.
+
+    `dataset`: what the rows of each data set depend on besides; later calls may bring other data sets.
+    """
 
     folder: Path
     name: str
     key: tuple[str, ...]
     settings: dict[str, Any]
+    dataset: dict[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -36,16 +40,24 @@ class Ledger:
 
     def open(self) -> None:
         """Claim the file; `UserError` if it holds rows that were measured with other settings."""
+        settings, own = plain(self.settings), plain(self.dataset)
         if self.record.is_file():
-            changed = differences(read_json(self.record)["settings"], plain(self.settings))
+            before = read_json(self.record)
+            known = before["settings"].pop("dataset", {})
+            compared = {name: known[name] for name in own if name in known}
+            changed = differences(
+                before["settings"] | {"dataset": compared},
+                settings | {"dataset": {name: own[name] for name in compared}},
+            )
             if changed:
                 raise UserError(
                     f"{self.path} was measured with other settings ({'; '.join(changed[:3])}): "
                     "delete it to measure again, or choose another benchmark.name."
                 )
         else:
+            before, known = {}, {}
             self.path.unlink(missing_ok=True)
-            write_json(self.record, {"settings": plain(self.settings)})
+        write_json(self.record, before | {"settings": settings | {"dataset": known | own}})
 
     def rows(self) -> pd.DataFrame:
         """What has been measured so far."""
@@ -64,4 +76,4 @@ class Ledger:
 
     def finish(self, provenance: Row) -> None:
         """Add the provenance to the record."""
-        write_json(self.record, {"settings": plain(self.settings), "provenance": provenance})
+        write_json(self.record, read_json(self.record) | {"provenance": provenance})

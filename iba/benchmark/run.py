@@ -101,7 +101,14 @@ def _ledger(
         "methods": {n: plain(m.settings) for n, m in _unresolved(cfg).items()},
         "device": device_name(device),
     }
-    return Ledger(folder, f"{name}_{part}" if part else name, key, settings)
+    rows = {name: _rows(cfg, dataset) for name, dataset in datasets(cfg).items()}
+    return Ledger(folder, f"{name}_{part}" if part else name, key, settings, rows)
+
+
+def _rows(cfg: DictConfig, dataset: DictConfig) -> dict[str, Any]:
+    """Which rows of a data set are measured, how long they are, and what the classifier learned from."""
+    of_data = {each: dataset[each] for each in ("max_length", "n_train", "n_test", "finetune")}
+    return {"seed": cfg.seed} | plain(DictConfig(of_data))
 
 
 def _unresolved(cfg: DictConfig) -> dict[str, Any]:
