@@ -15,6 +15,7 @@ first step may be far shorter than the learning rate of 1: the longer the text a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -55,8 +56,9 @@ def restrict(alpha: Hidden, hidden: Hidden, epsilon: Tensor) -> Tensor:
 class NoiseBank:
     """Seeded standard-normal noise that depends on neither batching nor length.
 
-    One tensor (copies, max_tokens, hidden) per optimisation step, shared by all instances and sliced to
-    their length. An instance thus sees the same noise alone, in any batch, in any shard and after resuming.
+    One tensor (copies, tokens, hidden) per optimisation step, shared by all instances and sliced to their
+    length. An instance thus sees the same noise alone, in any batch, in any shard and after resuming. The
+    positions are drawn `max_tokens` at a time, more of them where a text is longer.
     """
 
     def __init__(
@@ -70,10 +72,12 @@ class NoiseBank:
 
     def step(self, number: int, tokens: int) -> Float[Tensor, "copies tokens hidden"]:
         """The noise of optimisation step `number` at the first `tokens` positions."""
-        if number not in self._steps:
+        if number not in self._steps or self._steps[number].shape[1] < tokens:
             # Drawn on the CPU, so that every device sees the same numbers.
             generator = torch.Generator().manual_seed(self._seed * 10_007 + number)
-            self._steps[number] = torch.randn(self._shape, generator=generator).to(self._device)
+            blocks = range(math.ceil(tokens / self._shape[1]))
+            drawn = torch.cat([torch.randn(self._shape, generator=generator) for _ in blocks], dim=1)
+            self._steps[number] = drawn.to(self._device)
         return self._steps[number][:, :tokens]
 
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from iba.data.examples import Example
 from iba.errors import UserError
 from iba.experiment import TARGETS, Cell, Point, datasets, method_settings, selected
+from iba.stages.attribute import refuse_impossible
 from iba.stages.bench import WEIGHTS, Bench
 from iba.store import plain
 
@@ -57,7 +58,7 @@ def chosen(bench: Bench, study: DictConfig) -> list[Example]:
 def refuse_unknown_points(cfg: DictConfig, study: DictConfig) -> None:
     """Raise `UserError` for methods and values that the study cannot go through; reads no data, no model."""
     for dataset in study_datasets(cfg, study):
-        list(study_cells(cfg, study, dataset, n_layers=1))  # more layers would only be more of the same
+        refuse_impossible(study_cells(cfg, study, dataset, n_layers=1))  # more layers: more of the same
 
 
 def study_cells(cfg: DictConfig, study: DictConfig, dataset: str, n_layers: int) -> Iterator[Cell]:

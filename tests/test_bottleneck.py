@@ -203,6 +203,10 @@ def test_noise_depends_on_seed_and_step_but_not_on_length_or_order() -> None:
     assert not torch.equal(one.step(2, 16), long)
     assert not torch.equal(NoiseBank(4, 2, 16, 4, torch.device("cpu")).step(1, 16), long)
     assert not torch.equal(long[0], long[1])
+    longer = one.step(1, 20)  # than the bank was made for
+    assert torch.equal(longer[:, :16], long)
+    assert longer.shape == (2, 20, 4)
+    assert not torch.equal(longer[:, 16:], long[:, :4])
     many = NoiseBank(0, 10, 512, 32, torch.device("cpu")).step(0, 512)
     assert many.mean().item() == pytest.approx(0.0, abs=0.01)
     assert many.std().item() == pytest.approx(1.0, abs=0.01)

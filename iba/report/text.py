@@ -72,7 +72,9 @@ def interval(low: float, high: float, digits: int = DIGITS) -> str:
 
 
 def p_value(value: float) -> str:
-    """A p-value; small ones as a bound, which is as much as the permutations resolve."""
+    """A p-value; small ones as a bound, which is as much as the permutations resolve; a dash for NaN."""
+    if math.isnan(value):
+        return "–"
     return f"p < {SMALLEST_P:g}" if value < SMALLEST_P else f"p = {value:.3f}"
 
 

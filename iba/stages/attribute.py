@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from iba.attributor import Attribution, Attributor, State, attribute_grouped
 from iba.data.tokens import Instance
 from iba.errors import UserError
-from iba.experiment import Cell, cells, twins
+from iba.experiment import Cell, cells, datasets, twins
 from iba.parts import StageTable, Work, compute_in_parts
 from iba.stages.bench import Bench, benches
 from iba.stages.finetune import predictions, refuse_other_weights, refuse_weak_classifier
@@ -27,6 +27,7 @@ from iba.store import atomic, fingerprint, provenance
 
 def run(cfg: DictConfig) -> None:
     """Attribute what is not attributed yet."""
+    refuse_impossible(cell for name in datasets(cfg) for cell in cells(cfg, name))
     for bench in benches(cfg, refuse_weak_classifier, refuse_other_weights):
         first = cache(bench.first)  # one classifier for all cells of a size
         for cell in cells(cfg, bench.dataset.name):
@@ -72,6 +73,12 @@ def build(cell: Cell) -> Attributor:
     except InstantiationException as error:
         raise UserError(f"method {cell.method} cannot be made from its settings: {error}") from error
     return method
+
+
+def refuse_impossible(wanted: Iterable[Cell]) -> None:
+    """Raise `UserError` where a method cannot be made from its settings; reads no data, no model."""
+    for cell in wanted:
+        build(cell)
 
 
 def _fit(bench: Bench, cell: Cell, method: Attributor) -> State:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from transformers import PreTrainedModel
 
 from iba.attributor import FitData
 from iba.data.examples import Samples, draw_samples
 from iba.data.tokens import Instance, Tokenised, tokenise
-from iba.degradation import OPERATORS
 from iba.devices import resolve_device, resolve_precision
 from iba.encoder import Classifier
-from iba.errors import UserError, refuse_unless_whole
-from iba.experiment import TARGETS, datasets, run_folder, selected
+from iba.errors import UserError
+from iba.experiment import datasets, run_folder
 from iba.finetune import Recipe, is_finished
 from iba.parts import Shard
 from iba.pretrained import (
@@ -30,23 +28,11 @@ from iba.pretrained import (
     n_positions,
     new_classifier,
 )
-from iba.ranking import FIRST_STEP, Order
-from iba.stats import resampling
+from iba.stages.checks import check_settings
 from iba.store import fingerprint, plain
 
 #: Of which classifier the prediction is explained; the degradation test always asks the fine-tuned one.
 WEIGHTS = ("fine-tuned", "pretrained", "random")
-#: Whole numbers of the configuration, and of every data set, with the smallest that makes sense.
-_SMALLEST = {
-    "seed": 0,
-    "token_budget": 1,
-    "part_size": 1,
-    "finetune.seed": 0,
-    "finetune.save_every": 1,
-    "stats.seed": 0,
-    "stats.n_resamples": 1,
-}
-_SMALLEST_OF_DATA = {"max_length": 4, "n_train": 1, "n_calibration": 0, "n_accuracy": 1, "n_test": 1}
 
 
 @dataclass(frozen=True)
@@ -66,7 +52,7 @@ class Bench:
     @classmethod
     def open(cls, cfg: DictConfig, name: str) -> Bench:
         """Read the data of the selected data set `name` and draw its samples."""
-        check(cfg)
+        check_settings(cfg)
         dataset = cfg.dataset[name]
         return cls(cfg, dataset, draw_samples(dataset, cfg.seed))
 
@@ -204,57 +190,3 @@ def refuse_long_texts(model: PreTrainedModel, max_length: int) -> None:
     """Raise `UserError` where texts may be longer than the encoder has positions for."""
     if max_length > n_positions(model):
         raise UserError(f"max_length={max_length}: this encoder has {n_positions(model)} positions.")
-
-
-def check(cfg: DictConfig) -> None:
-    """Raise `UserError` for settings that would otherwise fail only after expensive work; reads no data."""
-    if cfg.target not in TARGETS:
-        raise UserError(f"target={cfg.target} is unknown; choose from {', '.join(TARGETS)}.")
-    resolve_precision(cfg.precision, resolve_device(cfg.device))
-    Shard.parse(str(cfg.shard))
-    resampling(cfg)
-    studies = selected(cfg.get("study") or DictConfig({}))
-    _check_numbers("", cfg, _SMALLEST)
-    for name, dataset in datasets(cfg).items():
-        _check_numbers(f"dataset.{name}.", dataset, _SMALLEST_OF_DATA)
-    _check_degradation("degradation", cfg.degradation)
-    _check_steps(cfg.degradation.n_points)
-    for name, method in selected(cfg.method).items():
-        _check_sizes(f"method.{name}.n_test.", method.get("n_test") or {})
-    for name, study in studies.items():
-        _check_degradation(f"study.{name}.degradation", study.degradation)
-        _check_sizes(f"study.{name}.n_test.", study.n_test)
-
-
-def _check_degradation(setting: str, chosen: DictConfig) -> None:
-    """Known names only, and with them what Table 1 is made of: deletion, most important first."""
-    for part, known, needed in (
-        ("operators", tuple(OPERATORS), "delete"),
-        ("orders", get_args(Order), "most"),
-    ):
-        unknown = [name for name in chosen[part] if name not in known]
-        if unknown:
-            choice = f"choose from [{', '.join(known)}]"
-            raise UserError(f"{setting}.{part}: {unknown[0]!r} is unknown; {choice}.")
-        if needed not in chosen[part]:
-            raise UserError(f"{setting}.{part} must hold {needed!r}, which Table 1 is made of.")
-
-
-def _check_steps(points: Any) -> None:
-    """One of the steps must be the one that Table 1 reads."""
-    found = isinstance(points, int) and points > 1 and np.isclose(np.linspace(0, 1, points), FIRST_STEP).any()
-    if not found:
-        raise UserError(
-            f"degradation.n_points={points}: no step is at 1/9 (11 %), Table 1's; take 10, 19, 28, …"
-        )
-
-
-def _check_numbers(prefix: str, cfg: DictConfig, smallest: Mapping[str, int]) -> None:
-    for setting, least in smallest.items():
-        of_rows = setting in ("n_train", "n_accuracy", "n_test")
-        refuse_unless_whole(prefix + setting, OmegaConf.select(cfg, setting), least, of_rows)
-
-
-def _check_sizes(prefix: str, sizes: Mapping[str, Any]) -> None:
-    for name, n in sizes.items():
-        refuse_unless_whole(prefix + name, n, 1, of_rows=True)
