@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_results import ROOT, configured, falling, write_attributions, write_cell, write_run
+from fake_results import (
+    ROOT,
+    configured,
+    falling,
+    write_attributions,
+    write_cell,
+    write_classifier,
+    write_run,
+)
 from hydra import compose, initialize_config_dir
 
 from iba.experiment import selected
@@ -193,6 +201,16 @@ def test_nothing_to_compare_still_writes_a_table_that_says_why(compared: Compare
     (grid,) = methods.grids(nothing)
     assert sum("left out" in note for note in grid.notes) == 2
     assert methods_figure.write(nothing) == []
+
+
+def test_sets_with_evidence_alone_have_no_figure(tmp_path: Path) -> None:
+    run = write_run(tmp_path, datasets=("imdb",), protocols=("described",))
+    write_cell(run, "planted", "corrected", "iba", falling(20, 0.3))
+    write_classifier(run, "planted", 20)
+    asked = ("dataset=imdb", "protocol=[described,corrected]")
+    found = methods.compare(*methods.everything(configured(tmp_path, *asked)))
+    assert found.datasets == ["planted"]
+    assert methods_figure.write(found) == []
 
 
 def test_without_rows_of_the_wanted_protocol_the_first_present_one_is_taken(tmp_path: Path) -> None:

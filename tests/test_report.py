@@ -59,7 +59,7 @@ from iba.report.rows import CELL, Stored, load, per_instance
 from iba.report.timed import read_timed
 from iba.stages import report, reproduce
 from iba.stats import Resampling
-from iba.store import write_json, write_parquet
+from iba.store import read_parquet, write_json, write_parquet
 
 SMALL = ("dataset=[imdb,agnews]", "protocol=[released,corrected]")
 HOW = Resampling(0.95, 300, 3)
@@ -125,6 +125,13 @@ def test_cells_of_different_steps_are_refused() -> None:
     ):
         with pytest.raises(UserError, match="degraded at different steps"):
             per_instance(pd.concat([ten, other]))
+
+
+def test_cells_of_different_eraser_shares_are_refused() -> None:
+    one, other = (degradation("corrected", "imdb", m, np.linspace(1, 0, 10)[None]) for m in ("iba", "ig"))
+    half = other.assign(fraction=other["fraction"].where(other["grid"] == "curve", other["fraction"] / 2))
+    with pytest.raises(UserError, match="one eraser_shares"):
+        per_instance(pd.concat([one, half]))
 
 
 def test_rows_of_another_model_are_refused(tmp_path: Path) -> None:
@@ -231,6 +238,7 @@ def test_faithfulness_as_text_has_a_dash_where_an_order_was_not_run(stored: Stor
     few = replace(stored, scores=stored.scores.assign(sufficiency=stored.scores["sufficiency"].mask(of_lime)))
     released, corrected = faithfulness.grids(few, faithfulness.table(few))
     assert "`released`" in released.caption
+    assert "mean over the top 1, 5, 10, 20 and 50 % of" in corrected.notes[-1]
     assert "`corrected`" in corrected.caption
     lines = {(line[0], line[2]): dict(zip(corrected.heads, line, strict=True)) for line in corrected.rows}
     assert list(lines) == [(d, m) for d in ("IMDB", "AG News") for m in ("IBA", "IG", "LIME", "Random")]
@@ -324,6 +332,13 @@ def test_a_large_difference_has_the_smallest_p_value_that_is_printed() -> None:
     assert all("p < 0.001" in check.text for check in studies.layer_checks(drops, HOW))
 
 
+def test_a_run_of_one_instance_has_no_p_values_and_no_trace(tmp_path: Path) -> None:
+    run = write_run(tmp_path, datasets=("imdb", "agnews"), protocols=("released", "corrected"), n=1)
+    report.run(configured(tmp_path, *SMALL))
+    assert pd.read_csv(run / "tests.csv")[["p_value", "p_holm", "ci_low"]].isna().all(axis=None)
+    assert "IMDB" in (run / "table1.md").read_text()
+
+
 def test_the_notes_say_what_the_records_say(stored: Stored, folder: Path, tmp_path: Path) -> None:
     """The rule and rows of β, the precision, and on which data sets two protocols share their scores."""
     cells = {key: dict(record) for key, record in stored.cells.items()}
@@ -400,6 +415,16 @@ def test_recall_by_hand() -> None:
     special, evidence = [True, False, False, False], [False, True, False, True]
     assert collect.recall([9.0, 3.0, 2.0, 1.0], special, evidence) == 0.5
     assert collect.recall([9.0, 3.0, 1.0, 2.0], special, evidence) == 1.0
+
+
+def test_texts_that_were_cut_before_their_evidence_have_no_recall(tmp_path: Path) -> None:
+    write_attributions(tmp_path, "imdb", "corrected", "iba", 3, planted=True)
+    path = tmp_path / "imdb" / "corrected" / "iba" / "attributions.parquet"
+    rows = read_parquet(path)
+    rows["evidence"] = [[False] * 7, *rows["evidence"][1:]]
+    write_parquet(path, rows)
+    collect.collect(tmp_path, HOW, 1)
+    assert pd.read_csv(tmp_path / "planted.csv")[["n", "recall"]].to_numpy().tolist() == [[2, 1.0]]
 
 
 def test_examples_are_spread_over_the_sample() -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from fake_results import (
     configured,
+    degradation,
     falling,
     write_attributions,
     write_point,
@@ -19,6 +20,7 @@ from fake_results import (
 from iba.report import agreement, sanity
 from iba.report.rows import load
 from iba.stats import Resampling
+from iba.store import read_parquet, write_parquet
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,17 @@ def test_an_untrained_classifier_costs_the_method_its_power(folder: Path) -> Non
     assert rows.loc[["fine-tuned", "reference"], "difference"].isna().all()
     texts = [p.read_text() for p in sanity.report(stored).write(stored.folder) if p.suffix == ".md"]
     assert "an untrained classifier is explained" in texts[0]
+
+
+def test_points_are_compared_by_deletion_where_the_operators_are_no_points(tmp_path: Path) -> None:
+    run = write_run(tmp_path, datasets=("imdb",), protocols=("described",))
+    for weights, drop in (("fine-tuned", 0.30), ("random", 0.05)):
+        write_point(run, "classifiers", "described", f"iba/weights={weights}", falling(20, drop))
+        path = run / "studies/classifiers/imdb/described/iba" / f"weights={weights}" / "degradation.parquet"
+        masked = degradation("described", "imdb", "iba", falling(20, 0.7), operators=("mask",))
+        write_parquet(path, pd.concat([read_parquet(path), masked]))
+    rows = sanity.table(load(configured(tmp_path, "dataset=imdb", "protocol=described")))
+    assert rows["drop_11"].to_list() == pytest.approx([0.30, 0.05])
 
 
 def test_the_level_of_random_scores_is_tested(folder: Path) -> None:

@@ -33,8 +33,9 @@ def collect(run: Path, how: Resampling, n_examples: int) -> None:
         _store_diagnostics(rows, path.with_name("diagnostics.parquet"))
         cell = dict(zip(CELL, (protocol, dataset, method), strict=True))
         examples.append(spread(rows, n_examples)[EXAMPLE].assign(**cell))
-        if rows["evidence"].notna().all():
-            recalls.append(cell | recall_row(rows, how))
+        evident = rows[rows["evidence"].map(lambda found: found is not None and any(found))]
+        if len(evident):
+            recalls.append(cell | recall_row(evident, how))
     if examples:
         path = run / "examples.parquet"
         old = read_parquet(path) if path.is_file() else None
@@ -73,7 +74,10 @@ def _store_diagnostics(rows: pd.DataFrame, path: Path) -> None:
 
 
 def recall_row(rows: pd.DataFrame, how: Resampling) -> dict[str, float | int]:
-    """Mean recall of the evidence tokens with its interval, and what a random ranking would reach."""
+    """Mean recall of the evidence tokens with its interval, and what a random ranking would reach.
+
+    Every row has evidence; a text that was cut may have lost its own.
+    """
     recalls = [recall(r.scores.tolist(), r.special.tolist(), r.evidence.tolist()) for r in rows.itertuples()]
     chances = [sum(r.evidence) / (len(r.special) - sum(r.special)) for r in rows.itertuples()]
     found = mean_interval(np.array(recalls), how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from iba.report.rows import Stored
@@ -69,16 +70,26 @@ def _one(stored: Stored, rows: pd.DataFrame, protocol: str) -> Grid:
             [stored.names.datasets[str(dataset)], str(operator), stored.names.methods[str(method)], *values]
         )
     heads = ["data set", "operator", "method", *(MEASURES[m] for m in present)]
-    return Grid(f"Faithfulness, {stored.names.protocols[protocol]} (`{protocol}`)", heads, lines, _NOTES)
+    return Grid(
+        f"Faithfulness, {stored.names.protocols[protocol]} (`{protocol}`)", heads, lines, _notes(stored)
+    )
 
 
-_NOTES = (
-    "Mean over instances with its interval. ↑ larger is better, ↓ smaller is better.",
-    "Areas by the trapezoid rule over the share of removed tokens, 0 % included: the mean drop on the curve. "
-    "Pairs of methods by the area, tested: rows `area_over` of `tests.csv`.",
-    "Comprehensiveness and sufficiency: mean over the top 1, 5, 10, 20 and 50 % of p(0) − p(without them) "
-    "and p(0) − p(with them alone).",
-)
+def _notes(stored: Stored) -> list[str]:
+    notes = [
+        "Mean over instances with its interval. ↑ larger is better, ↓ smaller is better.",
+        "Areas by the trapezoid rule over the share of removed tokens, 0 % included: the mean drop on the "
+        "curve. Pairs of methods by the area, tested: rows `area_over` of `tests.csv`.",
+    ]
+    curves = stored.curves
+    shares = [f"{100 * f:g}" for f in np.unique(curves.loc[curves["grid"] == "eraser", "fraction"])]
+    if shares:
+        listed = " and ".join(part for part in (", ".join(shares[:-1]), shares[-1]) if part)
+        notes.append(
+            f"Comprehensiveness and sufficiency: mean over the top {listed} % of p(0) − p(without them) and "
+            "p(0) − p(with them alone)."
+        )
+    return notes
 
 
 def report(stored: Stored) -> Table:

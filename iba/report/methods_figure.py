@@ -114,8 +114,8 @@ def caption(stored: Stored) -> str:
 
 
 def write(found: Compared) -> list[Path]:
-    """Store `figures/methods` if there is a data set to draw."""
-    if not found.datasets:
+    """Store `figures/methods` if there is a method to draw; sets with known evidence alone have none."""
+    if found.mean_drops().empty:
         return []
     with look():
         path = found.stored.folder / "figures" / "methods"

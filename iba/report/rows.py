@@ -208,6 +208,7 @@ def per_instance(rows: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame
     )
     least = _wide(rows, keys, "curve", "least").reindex(most.index).to_numpy(float)
     found["area_over_least"] = areas(fractions, least).over if least.size else np.nan
+    _fractions(rows, "eraser", "most")  # the same of all cells, or their means are of different things
     for name, order in (("comprehensiveness", "most"), ("sufficiency", "least")):
         after = _wide(rows, keys, "eraser", order).reindex(most.index).to_numpy(float)
         found[name] = mean_drop(curve[:, 0], after) if after.size else np.nan
@@ -225,6 +226,6 @@ def _fractions(rows: pd.DataFrame, grid: str, order: str) -> np.ndarray:
     if (steps["nunique"] > 1).any() or steps["size"].nunique() > 1:
         raise UserError(
             "the stored cells were degraded at different steps: run scripts/degrade.py for all of them "
-            "with one degradation.n_points, in a folder of its own (run=NAME)."
+            "with one degradation.n_points and one eraser_shares, in a folder of its own (run=NAME)."
         )
     return steps["first"].to_numpy(float)

@@ -102,12 +102,17 @@ def _over_random(
 
 
 def _points(folder: Path, by_operator: bool) -> pd.DataFrame:
-    """Per-instance scores with a column `point`: the varied value, "reference", or the operator."""
+    """Per-instance scores with a column `point`: the varied value, "reference", or the operator.
+
+    By deletion, unless the operators are the points.
+    """
     tables = []
     for path in sorted(folder.glob("*/degradation.parquet")):
         scores = per_instance(read_parquet(path))
         name = path.parent.name
         fixed = scores["operator"] if by_operator else REFERENCE
+        if not by_operator:
+            scores = scores[scores["operator"] == DELETE]
         tables.append(scores.assign(point=fixed if name == REFERENCE else value_of(name)))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
