@@ -45,7 +45,7 @@ report: setup  ## Redraw tables, figures, verdicts and the HTML report from stor
 	$(RUN) scripts/report.py preset=$(PRESET) $(if $(filter figures,$(MAKECMDGOALS)),$(BUT_FIGURES)) $(ARGS)
 
 bench: setup  ## Measure speed against the straightforward version
-	$(RUN) scripts/benchmark.py $(ARGS)
+	$(RUN) scripts/benchmark.py preset=$(PRESET) $(ARGS)
 
 clean:  ## Remove the environment and the cache; stored results stay
 	rm -rf $(VENV) .cache build *.egg-info

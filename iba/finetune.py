@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
+from filelock import FileLock, Timeout
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
@@ -84,8 +85,37 @@ def finetune(
     """Train `model` on `instances` and save it, with its record, into `folder` (safetensors).
 
     A killed run continues from its last saved step with the same optimiser, data order and random
-    state, so the result is that of an uninterrupted run.
+    state, so the result is that of an uninterrupted run. Of two processes one trains and the other waits.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        if not is_finished(folder, recipe):
+            _train(model, tokenizer, instances, recipe, folder, device)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait while another process trains the same checkpoint, which data sets may share."""
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{folder.name}: another process trains it; waiting")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    instances: Sequence[Instance],
+    recipe: Recipe,
+    folder: Path,
+    device: torch.device,
+) -> None:
     started = time.monotonic()
     set_seed(recipe.seed)
     arguments = arguments_on(device, recipe, folder / "steps")

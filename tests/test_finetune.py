@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from iba.data.examples import Example
 from iba.data.tokens import Instance, tokenise
 from iba.encoder import Classifier
-from iba.finetune import Recipe, _rows, arguments_on, finetune
-from iba.pretrained import load_classifier
+from iba.finetune import FINISHED, Recipe, _rows, arguments_on, finetune
+from iba.pretrained import WEIGHTS_FILE, load_classifier
+from iba.store import plain, write_json
 from iba.tiny import tiny_bert, tiny_tokenizer
 
 SETTINGS = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-4, "weight_decay": 0.01, "warmup": 0.06}
@@ -67,3 +70,20 @@ def test_training_learns_the_labels(tmp_path: Path) -> None:
     finetune(model, tokenizer, rows, recipe, tmp_path / "classifier", torch.device("cpu"))
     again = Classifier(*load_classifier(tmp_path / "classifier"))
     assert again.probabilities(again.batch(rows)).argmax(1).tolist() == [0, 1] * 8
+
+
+def test_of_two_processes_at_one_checkpoint_the_second_waits_and_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where both MNLI sets are fine-tuned at once, whose classifier is one."""
+    monkeypatch.setattr("iba.finetune._train", lambda *_: pytest.fail("trained twice"))
+    tokenizer = tiny_tokenizer()
+    model = tiny_bert(len(tokenizer), ["neg", "pos"], num_hidden_layers=1)
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(tmp_path / "lock"):
+            second = pool.submit(finetune, model, tokenizer, [], RECIPE, tmp_path, torch.device("cpu"))
+            while "another process trains it; waiting" not in capsys.readouterr().out:
+                assert not second.done()
+            (tmp_path / WEIGHTS_FILE).touch()
+            write_json(tmp_path / FINISHED, {"recipe": plain(RECIPE.described())})
+        second.result(timeout=60)

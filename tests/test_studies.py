@@ -229,6 +229,18 @@ def test_a_study_may_choose_beta_on_fewer_held_out_rows(finished: DictConfig) ->
     assert found.test == all_rows.test
 
 
+def test_a_studys_rows_are_not_kept_for_a_classifier_trained_anew(
+    finished: DictConfig, tmp_path: Path
+) -> None:
+    """What the message says is deleted; the studies' rows are of the old classifier and must go as well."""
+    for part in ("cache", "results"):
+        shutil.copytree(run_folder(finished).parent.parent / part, tmp_path / part)
+    cfg = configured(tmp_path)
+    shutil.rmtree(run_folder(cfg) / "planted")
+    with pytest.raises(UserError, match=r"classifier of which no record is left.*studies/layers/planted"):
+        finetune.run(cfg)
+
+
 def test_unknown_weights(finished: DictConfig) -> None:
     cfg = configured(
         run_folder(finished).parent.parent, "study.classifiers.values=[tuned]", only="classifiers"

@@ -26,7 +26,7 @@ from iba.variants import Variant, class_probabilities
 def run(cfg: DictConfig) -> None:
     """Fine-tune what is not fine-tuned yet, then store predictions, accuracy and label distributions."""
     # A folder made with other settings is refused before any training.
-    for bench in benches(cfg, lambda bench: predictions(bench).is_finished()):
+    for bench in benches(cfg, lambda bench: predictions(bench).is_finished(), refuse_orphans):
         train(bench)
         refuse_other_weights(bench)
         classify(bench)
@@ -86,8 +86,31 @@ def refuse_other_weights(bench: Bench) -> None:
         raise UserError(
             f"{bench.dataset.name}: {table.folder} was made with other fine-tuned weights than "
             f"{bench.checkpoint} now holds: put those back, choose another folder with run=NAME, or delete "
-            f"{table.folder}."
+            f"{_folders(bench)}."
         )
+
+
+def refuse_orphans(bench: Bench) -> None:
+    """Raise `UserError` where the run holds attributions of the data set but no record of their classifier.
+
+    Another one, trained by the same recipe, would be taken for theirs.
+    """
+    if predictions(bench).record.is_file():
+        return
+    name = bench.dataset.name
+    for pattern in (f"{name}/*/*/attributions.json", f"studies/*/{name}/*/*/*/attributions.json"):
+        for record in sorted(bench.run.glob(pattern)):
+            raise UserError(
+                f"{name}: {record.parent} was made with a classifier of which no record is left: choose "
+                f"another folder with run=NAME, or delete {_folders(bench)}."
+            )
+
+
+def _folders(bench: Bench) -> str:
+    """All that the run holds of the data set."""
+    name = str(bench.dataset.name)
+    found = [bench.run / name, *sorted(bench.run.glob(f"studies/*/{name}"))]
+    return " and ".join(str(folder) for folder in found if folder.is_dir())
 
 
 def classify(bench: Bench) -> None:
