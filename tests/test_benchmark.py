@@ -135,6 +135,35 @@ def test_other_rows_of_a_data_set_are_refused_and_other_data_sets_may_follow(tmp
     assert read_json(ledger().record) == record
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("dataset=[rte]", None),
+        ("dataset=[agnews,rte,imdb]", None),
+        ("dataset.rte.paper.layer=0.5", r"dataset.rte.methods.iba.layer: 0.83\d* → 0.5"),
+        ("dataset.rte.n_calibration=3", "dataset.rte.n_calibration: 64 → 3"),
+        ("degradation.n_points=19", "n_points: 10 → 19"),
+        ("finetune.seed=4", "finetune.seed: 3 → 4"),
+    ],
+)
+def test_a_benchmark_goes_on_with_other_data_sets_but_not_with_other_work(
+    repository: Path, tmp_path: Path, change: str, expected: str | None
+) -> None:
+    def claim(*asked: str) -> None:
+        with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
+            cfg = compose(
+                "benchmark", ["preset=cpu", "dataset=[imdb,rte]", f"paths.root={repository}", *asked]
+            )
+        run._ledger(cfg, tmp_path, "here", torch.device("cpu"), "", ("operation",)).open()
+
+    claim()
+    if expected is None:
+        claim(change)
+    else:
+        with pytest.raises(UserError, match=expected):
+            claim(change)
+
+
 def test_table_1_projection_counts_the_degradation_of_four_methods() -> None:
     rows = pd.DataFrame(
         [

@@ -56,7 +56,7 @@ from iba.report.claims.verdict import (
     rule,
 )
 from iba.report.rows import CELL, Stored, load, per_instance
-from iba.report.timed import read_timed
+from iba.report.timed import _methods, read_timed
 from iba.stages import report, reproduce
 from iba.stats import Resampling
 from iba.store import read_parquet, write_json, write_parquet
@@ -640,7 +640,8 @@ def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
     pd.DataFrame(rows).to_csv(tmp_path / "cpu.csv", index=False)
     pd.DataFrame(rows).drop(columns="ours_ms").to_csv(tmp_path / "cpu_scaling.csv", index=False)
     for name in ("cpu", "cpu_scaling"):
-        settings = {"model": {"name": "m"}, "methods": timed, "device": "a CPU"}
+        of_sets = {dataset: {"methods": timed} for dataset in PAPER_SETS}
+        settings = {"model": {"name": "m"}, "dataset": of_sets, "device": "a CPU"}
         write_json(tmp_path / f"{name}.json", {"settings": settings})
     assert read_timed(tmp_path, {"name": "other"}) == []
     cells = {
@@ -663,6 +664,12 @@ def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
         assert own in said
         assert "geometric mean over 5 data sets" in said
         assert "(of its straightforward reference, on IMDB 0.80)" in said
+
+
+def test_a_benchmark_of_older_code_holds_one_set_of_methods_for_all_data_sets() -> None:
+    new, old = {"n_steps": 5}, {"n_steps": 10}
+    settings = {"methods": {"iba": old}, "dataset": {"rte": {"methods": {"iba": new}}}}
+    assert _methods(settings, ["rte", "imdb"]) == {("rte", "iba"): new, ("imdb", "iba"): old}
 
 
 def test_times_of_two_precisions_are_not_mixed(tmp_path: Path) -> None:

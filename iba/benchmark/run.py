@@ -98,25 +98,21 @@ def _ledger(
         "benchmark": plain(cfg.benchmark),
         "model": plain(cfg.model),
         "token_budget": cfg.token_budget,
-        "methods": {n: plain(m.settings) for n, m in _unresolved(cfg).items()},
+        "n_points": cfg.degradation.n_points,
+        "finetune": plain(cfg.finetune),
+        "stats": plain(cfg.stats),
+        "seed": cfg.seed,
         "device": device_name(device),
     }
-    rows = {name: _rows(cfg, dataset) for name, dataset in datasets(cfg).items()}
+    rows = {name: _rows(cfg, name) for name in datasets(cfg)}
     return Ledger(folder, f"{name}_{part}" if part else name, key, settings, rows)
 
 
-def _rows(cfg: DictConfig, dataset: DictConfig) -> dict[str, Any]:
-    """Which rows of a data set are measured, how long they are, and what the classifier learned from."""
-    of_data = {each: dataset[each] for each in ("max_length", "n_train", "n_test", "finetune")}
-    return {"seed": cfg.seed} | plain(DictConfig(of_data))
-
-
-def _unresolved(cfg: DictConfig) -> dict[str, Any]:
-    first = next(iter(datasets(cfg)))
-    return {
-        str(m): DictConfig({"settings": method_settings(cfg, first, PROTOCOL, config)})
-        for m, config in selected(cfg.method).items()
-    }
+def _rows(cfg: DictConfig, name: str) -> dict[str, Any]:
+    """Which rows of a data set are measured, how long they are, and by which classifier and methods."""
+    sizes = ("max_length", "n_train", "n_calibration", "n_test", "finetune")
+    methods = {m: method_settings(cfg, name, PROTOCOL, each) for m, each in selected(cfg.method).items()}
+    return {size: plain(cfg.dataset[name][size]) for size in sizes} | {"methods": methods}
 
 
 def _slug(text: str) -> str:

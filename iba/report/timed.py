@@ -25,13 +25,14 @@ SAME_WORK = {
 class Timed:
     """One stored benchmark in one precision: its methods' settings, layers, and milliseconds per instance.
 
-    `milliseconds`: data sets × methods, and `reference` those of the straightforward version, one text at a
-    time in float32. `sizes`: by data set, `n` texts of `mean_tokens` tokens.
+    `methods`, `layers`: by data set and method. `milliseconds`: data sets × methods, and `reference` those
+    of the straightforward version, one text at a time in float32. `sizes`: by data set, `n` texts of
+    `mean_tokens` tokens.
     """
 
     device: str
     precision: str
-    methods: Mapping[str, Mapping[str, Any]]
+    methods: Mapping[tuple[str, str], Mapping[str, Any]]
     layers: Mapping[tuple[str, str], int]
     milliseconds: pd.DataFrame
     reference: pd.DataFrame
@@ -59,9 +60,10 @@ class Timed:
         """Whether the benchmark timed `method` as the cell with this record ran it."""
         ran = cell.get("settings", {}).get("method")
         layer = cell.get("provenance", {}).get("resolved", {}).get("layer")
-        if ran is None or method not in self.methods:
+        timed = self.methods.get((dataset, method))
+        if ran is None or timed is None:
             return False
-        return _work(self.methods[method]) == _work(ran) and self.layers.get((dataset, method)) == layer
+        return _work(timed) == _work(ran) and self.layers.get((dataset, method)) == layer
 
 
 def _work(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,9 +86,15 @@ def read_timed(folder: Path, model: Any) -> list[Timed]:
             )
             at = rows.dropna(subset="layer").set_index(["dataset", "operation"])["layer"].astype(int)
             sizes = rows.groupby("dataset")[["n", "mean_tokens"]].first()
-            device, methods = settings["device"], settings["methods"]
-            found.append(Timed(device, precision, methods, at.to_dict(), ours, reference, sizes))
+            methods = _methods(settings, list(sizes.index))
+            found.append(Timed(settings["device"], precision, methods, at.to_dict(), ours, reference, sizes))
     return found
+
+
+def _methods(settings: Mapping[str, Any], datasets: Sequence[str]) -> dict[tuple[str, str], Any]:
+    """The timed methods' settings by data set; older records hold one set of them for all."""
+    shared, own = settings.get("methods", {}), settings.get("dataset", {})
+    return {(d, m): s for d in datasets for m, s in own.get(d, {}).get("methods", shared).items()}
 
 
 def _faster(rows: pd.DataFrame) -> str:
