@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,16 @@ class Shard:
 
 @dataclass(frozen=True)
 class StageTable:
-    """A stored table `folder/name.parquet` and the settings that it depends on."""
+    """A stored table `folder/name.parquet` and the settings that it depends on.
+
+    `feeds`: the tables beside it that are made from it; they go when it is made anew, as other code might
+    make it otherwise from the same settings.
+    """
 
     folder: Path
     name: str
     settings: dict[str, Any]
+    feeds: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -82,14 +87,23 @@ class StageTable:
 
     def finish(self, table: pd.DataFrame, provenance: dict[str, Any]) -> None:
         """Store the whole table with its provenance. The table comes last: it says that all is done."""
+        self._clear_fed()
         write_json(self.record, {"settings": plain(self.settings), "n": len(table), "provenance": provenance})
         write_parquet(self.path, table)
 
     def adopt(self, twin: StageTable, same_as: str, **columns: Any) -> None:
         """Take over a finished table made from the same settings elsewhere, with `columns` changed."""
+        self._clear_fed()
         write_json(self.record, read_json(twin.record) | {"same_as": same_as})
         write_parquet(self.path, twin.read().assign(**columns))
         self.clear_parts()
+
+    def _clear_fed(self) -> None:
+        for name in self.feeds:
+            fed = replace(self, name=name, feeds=())
+            fed.path.unlink(missing_ok=True)
+            fed.record.unlink(missing_ok=True)
+            fed.clear_parts()
 
     @property
     def parts(self) -> Path:
@@ -156,7 +170,7 @@ def compute_in_parts(
 
 
 def _finish(work: Work, parts: Sequence[Path]) -> None:
-    if not all(path.is_file() for path in parts):
+    if work.table.is_finished() or not all(path.is_file() for path in parts):
         return
     try:
         _assemble(work, parts)

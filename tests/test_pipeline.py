@@ -300,6 +300,22 @@ def test_other_weights_of_the_same_recipe_are_refused(finished: DictConfig, tmp_
     assert_same(stored(finished), stored(cfg), 2e-3)
 
 
+def test_what_was_degraded_goes_when_it_is_attributed_anew(finished: DictConfig, tmp_path: Path) -> None:
+    """As by a later version of the code, whose scores the old curves are not of."""
+    for part in ("cache", "results"):
+        shutil.copytree(Path(finished.paths.results).parent / part, tmp_path / part)
+    cfg = configured(tmp_path)
+    cell = tmp_path / "results/smoke/planted/corrected/iba"
+    other = cell.with_name("ig") / "degradation.parquet"
+    before = other.stat().st_mtime_ns
+    (cell / "attributions.parquet").unlink()
+    attribute.run(cfg)
+    assert not list(cell.glob("degradation.*"))
+    degrade.run(cfg)
+    assert_same(stored(finished), stored(cfg), 2e-3)
+    assert other.stat().st_mtime_ns == before
+
+
 def test_results_that_came_without_their_classifier_ask_for_it(finished: DictConfig, tmp_path: Path) -> None:
     """A fresh clone holds the stored tables and no checkpoint."""
     shutil.copytree(Path(finished.paths.results), tmp_path / "results")

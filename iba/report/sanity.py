@@ -27,6 +27,7 @@ CHECKS = {
     "targets": ("another class is explained", "gold"),
     "noise_seeds": ("other noise is drawn", 3),
     "operators": ("tokens are removed otherwise", DELETE),
+    "padding": ("texts are padded to fewer tokens than the released code's 512", 512),
 }
 #: The method whose level is chance.
 RANDOM = "random"

@@ -38,7 +38,7 @@ def attributions(bench: Bench, cell: Cell) -> StageTable:
     """The table of one cell's token scores."""
     inputs = bench.explaining(cell.weights).inputs
     settings = inputs | {"method": cell.settings, "target": cell.target} | _calibrated_on(bench, cell)
-    return StageTable(bench.run / cell.folder, "attributions", settings)
+    return StageTable(bench.run / cell.folder, "attributions", settings, feeds=("degradation",))
 
 
 def _calibrated_on(bench: Bench, cell: Cell) -> dict[str, str]:
