@@ -139,8 +139,15 @@ def explained_classes(bench: Bench, target: str, instances: Sequence[Instance]) 
 def attribution_row(
     bench: Bench, instance: Instance, target: int, found: Attribution, row: int
 ) -> dict[str, Any]:
-    """One stored row: who, what was explained, the tokens, their scores and what explains them."""
+    """One stored row: who, what was explained, the tokens, their scores and what explains them.
+
+    `UserError` for scores that are not finite: they cannot be ranked.
+    """
     n = len(instance)
+    if not found.scores[row, :n].isfinite().all():
+        raise UserError(
+            f"{instance.id}: a score is not finite: try precision=fp32, or other settings of the method."
+        )
     return {
         "instance_id": instance.id,
         "label": instance.example.label,
