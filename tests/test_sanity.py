@@ -58,6 +58,22 @@ def test_points_are_compared_by_deletion_where_the_operators_are_no_points(tmp_p
     assert rows["drop_11"].to_list() == pytest.approx([0.30, 0.05])
 
 
+def test_more_steps_of_ig_are_compared_and_their_completeness_gap_is_told(tmp_path: Path) -> None:
+    run = write_run(tmp_path, datasets=("imdb",), protocols=("corrected",))
+    gaps = []
+    for steps, drop, gap in ((10, 0.30, 0.04), (100, 0.35, 0.01), (50, 0.34, 0.02)):
+        write_point(run, "ig_steps", "corrected", f"ig/n_steps={steps}", falling(20, drop))
+        point = {"protocol": "corrected", "dataset": "imdb", "method": "ig", "point": f"n_steps={steps}"}
+        gaps += [point | {"instance_id": f"i{k:04d}", "completeness_gap": gap * (-1) ** k} for k in range(20)]
+    write_parquet(run / "studies" / "ig_steps" / "diagnostics.parquet", pd.DataFrame(gaps))
+    stored = load(configured(tmp_path, "dataset=imdb", "protocol=corrected"))
+    (grid,) = sanity.grids(stored, sanity.table(stored))
+    assert [line[3] for line in grid.rows] == ["10 steps", "50 steps", "100 steps"]
+    assert [line[-1].split(" ")[0] for line in grid.rows] == ["–", "0.040", "0.050"]
+    told = "IMDB, 10 steps: 0.040; IMDB, 50 steps: 0.020; IMDB, 100 steps: 0.010."
+    assert grid.notes[-1].endswith(told)
+
+
 def test_the_level_of_random_scores_is_tested(folder: Path) -> None:
     """0.30 and 0.05 against 0.02 on the same 20 instances, two comparisons in the family."""
     stored = load(configured(folder, "dataset=imdb", "protocol=described"))

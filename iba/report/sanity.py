@@ -16,7 +16,7 @@ import pandas as pd
 
 from iba.report.comparisons import pairs
 from iba.report.rows import DELETE, Stored, per_instance
-from iba.report.study_rows import REFERENCE, value_of
+from iba.report.study_rows import REFERENCE, small_file, value_of
 from iba.report.text import Grid, Table, interval, number, p_value
 from iba.stats import Resampling, holm, mean_interval, sign_flip_test
 from iba.store import read_parquet
@@ -27,8 +27,11 @@ CHECKS = {
     "targets": ("another class is explained", "gold"),
     "noise_seeds": ("other noise is drawn", 3),
     "operators": ("tokens are removed otherwise", DELETE),
+    "ig_steps": ("the path of integrated gradients has more steps", 10),
     "padding": ("texts are padded to fewer tokens than the released code's 512", 512),
 }
+#: How the points of a study are named, where they are numbers.
+_IN_WORDS = {"noise_seeds": "seed {}", "ig_steps": "{} steps", "padding": "{} tokens"}
 #: The method whose level is chance.
 RANDOM = "random"
 
@@ -54,7 +57,8 @@ def _rows(stored: Stored, study: str) -> Iterator[dict[str, object]]:
             above = _over_random({method: _drops(scores) for method, scores in found.items()}, stored.how)
             for method, scores in found.items():
                 drops = _drops(scores)
-                points = [p for p in (base, *sorted(set(drops.columns) - {base}, key=str)) if p in drops]
+                others = sorted(set(drops.columns) - {base}, key=lambda p: (isinstance(p, str), p))
+                points = [p for p in (base, *others) if p in drops]
                 tests = pairs(drops[points], stored.how) if len(points) > 1 else pd.DataFrame()
                 for point in points:
                     yield {
@@ -200,14 +204,33 @@ def _grid(stored: Stored, study: str, rows: pd.DataFrame) -> Grid:
             "over all methods and points of a data set and protocol. A large p does not show that nothing is "
             "left: the interval says how much may be."
         )
+    if gaps := _gaps(stored, study):
+        notes.append(
+            "Completeness gap, how far the scores are from adding up to the probability won over the "
+            f"baseline (mean of its absolute value): {'; '.join(gaps)}."
+        )
     return Grid(f"Sanity: {what}", heads, lines, notes)
+
+
+def _gaps(stored: Stored, study: str) -> list[str]:
+    """The mean absolute completeness gap at every point of a study whose method reports it."""
+    found = small_file(stored, study, "diagnostics")
+    if found is None or "completeness_gap" not in found:
+        return []
+    points = found["point"].map(value_of)
+    gaps = found["completeness_gap"].abs().groupby([found["dataset"], points]).mean().dropna()
+    return [
+        f"{stored.names.datasets[dataset]}, {_title(study, point)}: {number(gap)}"
+        for (dataset, point), gap in gaps.items()
+        if dataset in stored.names.datasets
+    ]
 
 
 def _title(study: str, point: object) -> str:
     """A point of a study in words."""
-    if study == "noise_seeds":
-        return f"seed {point}"
-    return "random weights" if (study, point) == ("classifiers", "random") else str(point)
+    if (study, point) == ("classifiers", "random"):
+        return "random weights"
+    return str(point) if point == REFERENCE else _IN_WORDS.get(study, "{}").format(point)
 
 
 def _tested(row: Any, name: str, p_name: str) -> str:
