@@ -204,7 +204,7 @@ def _grid(stored: Stored, study: str, rows: pd.DataFrame) -> Grid:
             "over all methods and points of a data set and protocol. A large p does not show that nothing is "
             "left: the interval says how much may be."
         )
-    if gaps := _gaps(stored, study):
+    if study == "ig_steps" and (gaps := _gaps(stored, study)):
         notes.append(
             "Completeness gap, how far the scores are from adding up to the probability won over the "
             f"baseline (mean of its absolute value): {'; '.join(gaps)}."
@@ -213,7 +213,7 @@ def _grid(stored: Stored, study: str, rows: pd.DataFrame) -> Grid:
 
 
 def _gaps(stored: Stored, study: str) -> list[str]:
-    """The mean absolute completeness gap at every point of a study whose method reports it."""
+    """The mean absolute completeness gap at every point, where the method reports it."""
     found = small_file(stored, study, "diagnostics")
     if found is None or "completeness_gap" not in found:
         return []
