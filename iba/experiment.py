@@ -101,6 +101,12 @@ def cells(cfg: DictConfig, dataset: str) -> Iterator[Cell]:
             yield Cell(dataset, protocol, method, settings, cfg.target, n_test=n_test)
 
 
+def all_cells(cfg: DictConfig) -> Iterator[Cell]:
+    """The cells of all selected data sets."""
+    for dataset in datasets(cfg):
+        yield from cells(cfg, dataset)
+
+
 def twins(cfg: DictConfig, cell: Cell) -> Iterator[Cell]:
     """The cells that have the very same method settings, and so the same result: of any protocol, its own
     included, in the order of the run."""

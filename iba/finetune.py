@@ -88,9 +88,32 @@ def finetune(
     state, so the result is that of an uninterrupted run. Of two processes one trains and the other waits.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        if not is_finished(folder, recipe):
-            _train(model, tokenizer, instances, recipe, folder, device)
+    with _alone(folder), _current(device):
+        if is_finished(folder, recipe):
+            return
+        started = time.monotonic()
+        set_seed(recipe.seed)
+        arguments = arguments_on(device, recipe, folder / "steps")
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=_rows(instances),
+            data_collator=DataCollatorWithPadding(tokenizer),
+        )
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(LossBesideBar)
+        result = trainer.train(resume_from_checkpoint=_last_step(folder / "steps"))
+        model.eval()
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        record = {
+            "recipe": recipe.described(),
+            "train_loss": round(result.training_loss, 6),
+            "steps": result.global_step,
+            "provenance": provenance(device, seconds=round(time.monotonic() - started, 1)),
+        }
+        write_json(folder / FINISHED, plain(record))
+        shutil.rmtree(folder / "steps", ignore_errors=True)
 
 
 @contextmanager
@@ -106,40 +129,6 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _train(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    instances: Sequence[Instance],
-    recipe: Recipe,
-    folder: Path,
-    device: torch.device,
-) -> None:
-    started = time.monotonic()
-    set_seed(recipe.seed)
-    arguments = arguments_on(device, recipe, folder / "steps")
-    with _current(device):
-        trainer = Trainer(
-            model=model,
-            args=arguments,
-            train_dataset=_rows(instances),
-            data_collator=DataCollatorWithPadding(tokenizer),
-        )
-        trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(LossBesideBar)
-        result = trainer.train(resume_from_checkpoint=_last_step(folder / "steps"))
-    model.eval()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    record = {
-        "recipe": recipe.described(),
-        "train_loss": round(result.training_loss, 6),
-        "steps": result.global_step,
-        "provenance": provenance(device, seconds=round(time.monotonic() - started, 1)),
-    }
-    write_json(folder / FINISHED, plain(record))
-    shutil.rmtree(folder / "steps", ignore_errors=True)
 
 
 def arguments_on(device: torch.device, recipe: Recipe, output: Path) -> TrainingArguments:

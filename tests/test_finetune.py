@@ -76,7 +76,7 @@ def test_of_two_processes_at_one_checkpoint_the_second_waits_and_takes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As where both MNLI sets are fine-tuned at once, whose classifier is one."""
-    monkeypatch.setattr("iba.finetune._train", lambda *_: pytest.fail("trained twice"))
+    monkeypatch.setattr("iba.finetune.Trainer", lambda **_: pytest.fail("trained twice"))
     tokenizer = tiny_tokenizer()
     model = tiny_bert(len(tokenizer), ["neg", "pos"], num_hidden_layers=1)
     with ThreadPoolExecutor(1) as pool:

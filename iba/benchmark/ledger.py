@@ -43,12 +43,9 @@ class Ledger:
         settings, own = plain(self.settings), plain(self.dataset)
         if self.record.is_file():
             before = read_json(self.record)
-            known = before["settings"].pop("dataset", {})
-            compared = {name: known[name] for name in own if name in known}
-            changed = differences(
-                before["settings"] | {"dataset": compared},
-                settings | {"dataset": {name: own[name] for name in compared}},
-            )
+            known = before["settings"].setdefault("dataset", {})
+            again = {name: own[name] for name in own if name in known}
+            changed = differences(before["settings"], settings | {"dataset": known | again})
             if changed:
                 raise UserError(
                     f"{self.path} was measured with other settings ({'; '.join(changed[:3])}): "

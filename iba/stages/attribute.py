@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from iba.attributor import Attribution, Attributor, State, attribute_grouped
 from iba.data.tokens import Instance
 from iba.errors import UserError
-from iba.experiment import Cell, cells, datasets, twins
+from iba.experiment import Cell, all_cells, cells, twins
 from iba.parts import StageTable, Work, compute_in_parts
 from iba.stages.bench import Bench, benches
 from iba.stages.finetune import predictions, refuse_other_weights, refuse_weak_classifier
@@ -27,7 +27,7 @@ from iba.store import atomic, fingerprint, provenance
 
 def run(cfg: DictConfig) -> None:
     """Attribute what is not attributed yet."""
-    refuse_impossible(cell for name in datasets(cfg) for cell in cells(cfg, name))
+    refuse_impossible(all_cells(cfg))
     for bench in benches(cfg, refuse_weak_classifier, refuse_other_weights):
         first = cache(bench.first)  # one classifier for all cells of a size
         for cell in cells(cfg, bench.dataset.name):

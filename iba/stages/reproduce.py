@@ -5,7 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from iba.errors import UserError
-from iba.experiment import cells, datasets, selected
+from iba.experiment import all_cells, selected
 from iba.stages import attribute, degrade, finetune, report, study
 from iba.studies import refuse_unknown_points
 
@@ -18,7 +18,7 @@ def run(cfg: DictConfig) -> None:
             "attribute.py and degrade.py with shard=i/n."
         )
     report.sections(cfg)
-    attribute.refuse_impossible(cell for name in datasets(cfg) for cell in cells(cfg, name))
+    attribute.refuse_impossible(all_cells(cfg))
     for each in selected(cfg.get("study") or DictConfig({})).values():
         refuse_unknown_points(cfg, each)
     for stage in (finetune, attribute, degrade, study):
