@@ -12,12 +12,13 @@ from fake_results import (
     degradation,
     falling,
     write_attributions,
+    write_cell,
     write_point,
     write_run,
     write_study_scores,
 )
 
-from iba.report import agreement, sanity
+from iba.report import agreement, sanity, sanity_rows
 from iba.report.rows import load
 from iba.stats import Resampling
 from iba.store import read_parquet, write_parquet
@@ -69,9 +70,33 @@ def test_more_steps_of_ig_are_compared_and_their_completeness_gap_is_told(tmp_pa
     stored = load(configured(tmp_path, "dataset=imdb", "protocol=corrected"))
     (grid,) = sanity.grids(stored, sanity.table(stored))
     assert [line[3] for line in grid.rows] == ["10 steps", "50 steps", "100 steps"]
-    assert [line[-1].split(" ")[0] for line in grid.rows] == ["–", "0.040", "0.050"]
-    told = "IMDB, 10 steps: 0.040; IMDB, 50 steps: 0.020; IMDB, 100 steps: 0.010."
-    assert grid.notes[-1].endswith(told)
+    assert grid.heads[-3:] == ["completeness gap", "drop changes by", "drop minus IBA's"]
+    assert [line[-3] for line in grid.rows] == ["0.040", "0.020", "0.010"]
+    assert [line[-2].split(" ")[0] for line in grid.rows] == ["–", "0.040", "0.050"]
+
+
+def test_the_points_are_compared_with_the_rival_of_table_1_on_the_instances_of_both(tmp_path: Path) -> None:
+    """IBA drops by 0.30 on the 40 instances of Table 1; the study has 20 of them, with less and with more."""
+    run = write_run(tmp_path, datasets=("imdb",), protocols=("corrected",))
+    write_cell(run, "imdb", "corrected", "iba", falling(40, 0.30, spread=0.0))
+    for steps, drop in ((10, 0.25), (50, 0.40)):
+        write_point(run, "ig_steps", "corrected", f"ig/n_steps={steps}", falling(20, drop))
+    stored = load(configured(tmp_path, "dataset=imdb", "protocol=corrected", "method=iba"))
+    rows = sanity.table(stored)
+    assert rows["over_rival"].to_list() == pytest.approx([-0.05, 0.10])
+    assert (rows["over_rival_low"] < rows["over_rival"]).all()
+    (grid,) = sanity.grids(stored, rows)
+    assert grid.heads[-1] == "drop minus IBA's"
+    assert [line[-1].split(" ")[0] for line in grid.rows] == ["−0.050", "0.100"]
+
+
+def test_a_check_without_the_point_to_compare_with_shows_its_levels(tmp_path: Path) -> None:
+    run = write_run(tmp_path, datasets=("imdb",), protocols=("corrected",))
+    for steps in (50, 100):
+        write_point(run, "ig_steps", "corrected", f"ig/n_steps={steps}", falling(20, 0.3))
+    rows = sanity.table(load(configured(tmp_path, "dataset=imdb", "protocol=corrected")))
+    assert rows["drop_11"].to_list() == pytest.approx([0.3, 0.3])
+    assert "difference" not in rows
 
 
 def test_the_level_of_random_scores_is_tested(folder: Path) -> None:
@@ -95,12 +120,12 @@ def test_random_is_compared_under_the_same_operator(folder: Path) -> None:
         "iba": pd.DataFrame({"delete": 0.3 + noise[0], "mask": 0.1 + noise[0]}, index=ids),
         "random": pd.DataFrame({"delete": noise[1] - noise[1].mean(), "mask": 0.1 + noise[0]}, index=ids),
     }
-    found = sanity._over_random(drops, Resampling(0.95, 300, 3))
+    found = sanity_rows._over_random(drops, Resampling(0.95, 300, 3))
     assert set(found) == {("iba", "delete"), ("iba", "mask")}
     assert found["iba", "mask"]["over_random"] == 0
     assert found["iba", "mask"]["over_random_p_holm"] == 1
     assert found["iba", "delete"]["over_random_p_holm"] < 0.001
-    assert sanity._over_random({"iba": drops["iba"]}, Resampling()) == {}
+    assert sanity_rows._over_random({"iba": drops["iba"]}, Resampling()) == {}
 
 
 def test_kendall_by_hand() -> None:
@@ -143,12 +168,14 @@ def test_agreement_computed_anew_takes_its_old_place(tmp_path: Path) -> None:
 
 
 def test_over_random_is_one_holm_family(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sanity, "sign_flip_test", lambda differences, how: np.full(len(differences), 0.03))
+    monkeypatch.setattr(
+        sanity_rows, "sign_flip_test", lambda differences, how: np.full(len(differences), 0.03)
+    )
     drops = {
         "iba": pd.DataFrame({"delete": [0.3, 0.2], "mask": [0.1, 0.2]}),
         "random": pd.DataFrame({"reference": [0.0, 0.1]}),
     }
-    found = sanity._over_random(drops, Resampling(0.95, 300, 3))
+    found = sanity_rows._over_random(drops, Resampling(0.95, 300, 3))
     assert [f["over_random_p_holm"] for f in found.values()] == pytest.approx([0.06, 0.06])
 
 
