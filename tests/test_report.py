@@ -660,7 +660,7 @@ def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
         outcome != "not enough data"
     )
     if outcome != "not enough data":
-        own = f"IMDB alone {40 / iba_ms:.2f} (paper, 25,000 instances of IMDB's size: 1.30)"
+        own = f"IMDB alone {40 / iba_ms:.2f} (paper, 25,000 instances: 1.30)"
         assert own in said
         assert "geometric mean over 5 data sets" in said
         assert "(of its straightforward reference, on IMDB 0.80)" in said
