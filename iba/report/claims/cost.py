@@ -23,7 +23,8 @@ def cost_between(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
 def _slower(stored: Stored, protocol: str, fast: str, slow: str) -> Check:
     """Whether `slow` takes more seconds per instance; the data sets are the sample.
 
-    The paper's hours are for 25,000 texts, as many as IMDB's test set has, so its ratio stands beside that of IMDB alone.
+    The paper's hours are for 25,000 texts, as many as IMDB's test set has, so its ratio stands beside that
+    of IMDB alone.
     """
     what = f"seconds of {stored.names.methods.get(slow, slow)} / {stored.names.methods.get(fast, fast)}"
     found, source = _time_ratios(stored, protocol, fast, slow)
@@ -101,8 +102,8 @@ CLAIMS = (
         "LIME / IBA), from the benchmark where it timed the same methods: t interval of the mean log ratio "
         "over the five data sets, wholly above 1. They are few, and the two MNLI sets are alike: how much "
         "hangs on one of them is printed beside the interval. Each line says what was timed of our own code; "
-        "the paper's hours are for 25,000 texts on one GPU, as many as IMDB's test set has, so IMDB's own ratio "
-        "is printed beside them.",
+        "the paper's hours are for 25,000 texts on one GPU, as many as IMDB's test set has, so IMDB's own "
+        "ratio is printed beside them.",
         cost_between,
     ),
 )
