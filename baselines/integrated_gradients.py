@@ -20,8 +20,8 @@ from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
 
-#: What a token costs on a GPU in a pass with gradients, in tokens of a pass without: a cautious guess.
-_KEPT = 4
+#: The share of its steps that a text takes in one pass on a GPU: a cautious guess of what fits.
+_SHARE = 4
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class IntegratedGradients(Unfitted):
     `explained_class`: None explains the target; a class name explains that class whatever the target is,
     as the released code does with its class 0. On a CPU one pass holds as many rows as the token budget
     allows, and up to `internal_batch_size` even of texts so long that it allows fewer. On a GPU it holds a
-    quarter of the budget's tokens, or one step of the batch, whatever `internal_batch_size` says: every
-    layer's activations are kept for the backward pass, and nothing else would bound that memory.
+    quarter of the steps of the batch, but one at least, whatever `internal_batch_size` says: every layer's
+    activations are kept for the backward pass, so a pass must shrink with a batch that was halved.
     `completeness`: also report how far the scores are from adding up to the probability gained.
     Cost: `n_steps` forward and backward passes; with `completeness` two forward passes more.
     """
@@ -93,10 +93,9 @@ class IntegratedGradients(Unfitted):
 
     def rows_of_a_pass(self, classifier: Classifier, batch: TokenBatch) -> int:
         """Rows, each one text at one step, that go through the classifier together."""
-        tokens = batch.input_ids.shape[1]
         if classifier.device.type == "cuda":
-            return max(len(batch), classifier.token_budget // (_KEPT * tokens))
-        return max(self.internal_batch_size, len(batch), classifier.token_budget // tokens)
+            return len(batch) * max(1, self.n_steps // _SHARE)
+        return max(self.internal_batch_size, len(batch), classifier.token_budget // batch.input_ids.shape[1])
 
     def path(
         self, classifier: Classifier, batch: TokenBatch, blank: Int[Tensor, "batch tokens"]

@@ -13,12 +13,13 @@ def resolve_device(asked: object) -> torch.device:
     """`auto` is CUDA where there is one, else the CPU; `UserError` for a device that is not there."""
     name = str(asked)  # a configuration may hold a number
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError("device=cuda was asked for, but no CUDA device is visible; use device=cpu.")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)  # torch knows many names whose device is not in this machine
+        # torch knows many names whose device is not in this machine, and GPUs that it has no kernels for.
+        torch.zeros(1, device=device).add_(1)
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from iba.data.tokens import Instance
+from iba.errors import UserError
 from iba.pretrained import WEIGHTS_FILE
 from iba.store import fingerprint, plain, provenance, read_json, write_json
 
@@ -86,14 +87,15 @@ def finetune(
 
     A killed run continues from its last saved step with the same optimiser, data order and random
     state, so the result is that of an uninterrupted run. Of two processes one trains and the other waits.
+    Raises `UserError` where a batch does not fit in a GPU's memory.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    arguments = arguments_on(device, recipe, folder / "steps")  # makes the first GPU the current one
     with _alone(folder), _current(device):
         if is_finished(folder, recipe):
             return
         started = time.monotonic()
         set_seed(recipe.seed)
-        arguments = arguments_on(device, recipe, folder / "steps")
         trainer = Trainer(
             model=model,
             args=arguments,
@@ -102,7 +104,13 @@ def finetune(
         )
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(LossBesideBar)
-        result = trainer.train(resume_from_checkpoint=_last_step(folder / "steps"))
+        try:
+            result = trainer.train(resume_from_checkpoint=_last_step(folder / "steps"))
+        except torch.cuda.OutOfMemoryError as error:
+            raise UserError(
+                f"{recipe.train_name}: a batch of {recipe.settings['batch_size']} texts does not fit in the "
+                "GPU's memory; train with fewer at a time (dataset.NAME.finetune.batch_size)."
+            ) from error
         model.eval()
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -22,7 +22,7 @@ from baselines.lime_tokens import LimeTokens, local_weights, samples
 from baselines.random_scores import RandomScores
 from iba.attributor import Attributor, instance_seed
 from iba.data.examples import Example
-from iba.data.tokens import Instance, tokenise
+from iba.data.tokens import Instance, collate, tokenise
 from iba.encoder import Classifier
 
 CLS, SEP = 2, 3
@@ -191,14 +191,15 @@ def test_internal_batches_change_nothing(
     assert (len(rows), sum(rows)) == (passes, 50)
 
 
-def test_on_a_gpu_the_token_budget_bounds_a_pass(classifier: Classifier, instances: list[Instance]) -> None:
-    batch, method = classifier.batch(instances), IntegratedGradients()
-    classifier.token_budget = 40 * batch.input_ids.shape[1]
-    assert method.rows_of_a_pass(classifier, batch) == 256
-    classifier.device = torch.device("cuda")
-    assert method.rows_of_a_pass(classifier, batch) == 10
+def test_on_a_gpu_a_pass_shrinks_with_the_batch(classifier: Classifier, instances: list[Instance]) -> None:
+    """So that halving a batch that does not fit in memory halves what it needs."""
+    method = IntegratedGradients(n_steps=10)
     classifier.token_budget = 1
-    assert method.rows_of_a_pass(classifier, batch) == len(batch), "a whole step"
+    assert method.rows_of_a_pass(classifier, classifier.batch(instances[:4])) == 256, "on a CPU it need not"
+    classifier.device = torch.device("cuda")
+    rows = [method.rows_of_a_pass(classifier, collate(instances[:n], 0, "cpu")) for n in (4, 2, 1)]
+    assert rows == [8, 4, 2]
+    assert IntegratedGradients(n_steps=3).rows_of_a_pass(classifier, collate(instances[:4], 0, "cpu")) == 4
 
 
 # --- LIME -------------------------------------------------------------------------------------------------

@@ -64,15 +64,20 @@ def test_flops_of_a_block_match_its_formula() -> None:
     assert counted == batch * tokens * (2 * (4 * width**2 + 2 * width * inner) + 4 * tokens * width)
 
 
-def test_a_gpu_gets_larger_batches_and_a_cpu_what_it_got(repository: Path) -> None:
+@pytest.mark.parametrize(("native", "precisions"), [("bf16", ["fp32", "bf16"]), ("fp32", ["fp32"])])
+def test_a_gpu_gets_larger_batches_and_what_it_computes_in_and_a_cpu_what_it_got(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, native: str, precisions: list[str]
+) -> None:
+    monkeypatch.setattr(run, "resolve_precision", lambda name, device: native)
     with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
         cfg = compose("benchmark", ["preset=cpu", "dataset=rte"])
     assert run.sized(cfg, torch.device("cpu")) is cfg
     larger = run.sized(cfg, torch.device("cuda"))
     assert (larger.token_budget, larger.benchmark.n, larger.benchmark.repeats) == (65536, 16, 16)
+    assert larger.benchmark.precisions == precisions
     assert larger.benchmark.scaling.tokens == cfg.benchmark.scaling.tokens
     assert set(larger.benchmark) == set(cfg.benchmark)
-    assert (cfg.token_budget, cfg.benchmark.n) == (2048, 2)
+    assert (cfg.token_budget, cfg.benchmark.n, len(cfg.benchmark.precisions)) == (2048, 2, 2)
 
 
 def test_the_reference_is_warmed_up_on_every_length_that_a_gpu_is_timed_on() -> None:

@@ -13,6 +13,7 @@ from filelock import FileLock
 from iba.data.examples import Example
 from iba.data.tokens import Instance, tokenise
 from iba.encoder import Classifier
+from iba.errors import UserError
 from iba.finetune import FINISHED, Recipe, _rows, arguments_on, finetune
 from iba.pretrained import WEIGHTS_FILE, load_classifier
 from iba.store import plain, write_json
@@ -70,6 +71,18 @@ def test_training_learns_the_labels(tmp_path: Path) -> None:
     finetune(model, tokenizer, rows, recipe, tmp_path / "classifier", torch.device("cpu"))
     again = Classifier(*load_classifier(tmp_path / "classifier"))
     assert again.probabilities(again.batch(rows)).argmax(1).tolist() == [0, 1] * 8
+
+
+def test_a_batch_that_does_not_fit_names_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_much(*_: object, **__: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("iba.finetune.Trainer.train", too_much)
+    tokenizer = tiny_tokenizer()
+    model = tiny_bert(len(tokenizer), ["neg", "pos"], num_hidden_layers=1)
+    with pytest.raises(UserError, match=r"a batch of 8 texts does not fit .*finetune\.batch_size"):
+        finetune(model, tokenizer, [], RECIPE, tmp_path, torch.device("cpu"))
+    assert not (tmp_path / FINISHED).exists()
 
 
 def test_of_two_processes_at_one_checkpoint_the_second_waits_and_takes_it(

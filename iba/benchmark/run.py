@@ -29,11 +29,14 @@ from iba.benchmark.reference import ReferenceModel
 from iba.benchmark.subject import PROTOCOL, Subject
 from iba.calibration import first_step_drops
 from iba.data.tokens import Instance
-from iba.devices import resolve_device
+from iba.devices import resolve_device, resolve_precision
 from iba.errors import UserError
 from iba.experiment import datasets, method_settings, selected
 from iba.stats import Resampling, mean_interval, resampling
 from iba.store import device_name, plain, provenance
+
+#: Groups of instances that a point of the batch sweep is timed on at most: one by one, few tell enough.
+_MOST_GROUPS = 16
 
 
 def run(cfg: DictConfig) -> None:
@@ -73,11 +76,13 @@ def run(cfg: DictConfig) -> None:
 
 
 def sized(cfg: DictConfig, device: torch.device) -> DictConfig:
-    """The configuration, on a GPU with what `cuda` changes of it."""
+    """The configuration, on a GPU with what `cuda` changes of it and without a precision that it lacks."""
     if device.type != "cuda":
         return cfg
     larger = OmegaConf.merge(cfg, cfg.cuda)
     assert isinstance(larger, DictConfig)
+    if resolve_precision("auto", device) == "fp32":  # bf16 would be emulated: no run uses it there
+        larger.benchmark.precisions = ["fp32"]
     return larger
 
 
@@ -271,8 +276,8 @@ def _scale(subject: Subject, ledger: Ledger) -> None:
         for n in sweeps.instances:
             _point(subject, ledger, operation, "instances", n, base_tokens, n)
         for rows in sweeps.batch:
-            budget = rows * base_tokens * copies
-            _point(subject, ledger, operation, "batch", rows, base_tokens, max(sweeps.batch), budget)
+            budget, n = rows * base_tokens * copies, min(max(sweeps.batch), _MOST_GROUPS * rows)
+            _point(subject, ledger, operation, "batch", rows, base_tokens, n, budget)
         if isinstance(operation, Attribute) and operation.name == "iba":
             for layer in range(1, subject.classifier.n_layers + 1, int(sweeps.layer_every)):
                 moved = partial(_at_layer, subject, operation, layer)
