@@ -19,6 +19,8 @@ from fake_results import (
 )
 
 from iba.report import agreement, sanity, sanity_rows
+from iba.report.claims.order import larger
+from iba.report.comparisons import all_pairs
 from iba.report.rows import load
 from iba.stats import Resampling
 from iba.store import read_parquet, write_parquet
@@ -88,6 +90,24 @@ def test_the_points_are_compared_with_the_rival_of_table_1_on_the_instances_of_b
     (grid,) = sanity.grids(stored, rows)
     assert grid.heads[-1] == "drop minus IBA's"
     assert [line[-1].split(" ")[0] for line in grid.rows] == ["−0.050", "0.100"]
+
+
+def test_the_claims_tell_what_more_steps_of_ig_change_and_decide_nothing_by_it(tmp_path: Path) -> None:
+    """IBA drops by 0.30, IG by 0.20 in Table 1 and by 0.40 with 50 steps, on 250 instances."""
+    run = write_run(tmp_path, datasets=("imdb",), protocols=("corrected",), n=250)
+    for method, drop in (("iba", 0.30), ("ig", 0.20)):
+        write_cell(run, "imdb", "corrected", method, falling(250, drop, spread=0.0))
+    for steps, drop in ((10, 0.20), (50, 0.40)):
+        write_point(run, "ig_steps", "corrected", f"ig/n_steps={steps}", falling(250, drop))
+    stored = load(configured(tmp_path, "dataset=imdb", "protocol=corrected"))
+    tests = all_pairs(stored)
+    ahead, behind = (larger(stored, tests, "corrected", "imdb", *p) for p in (("iba", "ig"), ("ig", "iba")))
+    assert (ahead.state, behind.state) == ("holds", "fails")
+    assert "IBA − IG = 0.100" in ahead.text
+    assert "; with 50 steps of IG −0.100 [−0.10" in ahead.text
+    assert "; with 50 steps of IG 0.100 [0.09" in behind.text
+    assert "10 steps" not in behind.text
+    assert "steps" not in larger(stored, tests, "corrected", "imdb", "iba", "lime").text
 
 
 def test_a_check_without_the_point_to_compare_with_shows_its_levels(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ the same instances where the study has them, and with the check's rival in Table
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -61,7 +63,14 @@ def table(stored: Stored) -> pd.DataFrame:
     `over_random`, from random scores under the same operator, and `over_rival`, from the check's rival in
     Table 1, each corrected over all methods and points of the study on the data set under the protocol.
     """
-    return pd.DataFrame([row for study in CHECKS for row in _rows(stored, study)])
+    found = [points for study in CHECKS if not (points := of_study(stored, study)).empty]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+@cache
+def of_study(stored: Stored, study: str) -> pd.DataFrame:
+    """The rows of one study; none where it was not run."""
+    return pd.DataFrame(list(_rows(stored, study)))
 
 
 def _rows(stored: Stored, study: str) -> Iterator[dict[str, object]]:
@@ -85,7 +94,7 @@ def _rows(stored: Stored, study: str) -> Iterator[dict[str, object]]:
                         "method": method,
                         "point": point,
                         **_measured(scores[scores["point"] == point], stored.how),
-                        "completeness_gap": gaps.get((dataset, protocol, method, point)),
+                        "completeness_gap": gaps.get((dataset, protocol, method, point), math.nan),
                         **against.get(point, {}),
                         **above.get((method, point), {}),
                         **ahead.get((method, point), {}),
