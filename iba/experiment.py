@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,12 +107,20 @@ def all_cells(cfg: DictConfig) -> Iterator[Cell]:
         yield from cells(cfg, dataset)
 
 
-def twins(cfg: DictConfig, cell: Cell) -> Iterator[Cell]:
+def twins(cells_of_run: Iterable[Cell], cell: Cell) -> Iterator[Cell]:
     """The cells that have the very same method settings, and so the same result: of any protocol, its own
     included, in the order of the run."""
-    for other in cells(cfg, cell.dataset):
+    for other in cells_of_run:
         if replace(other, protocol=cell.protocol) == cell:
             yield other
+
+
+def stand_ins(cfg: DictConfig, cell: Cell) -> Iterator[Cell]:
+    """Where the result of a study's point may stand already, if the settings are the same there: in the cell
+    of Table 1, and in the same point under another protocol."""
+    if cell.point is not None:
+        yield replace(cell, point=None)
+        yield from (replace(cell, protocol=protocol) for protocol in selected(cfg.protocol))
 
 
 def method_settings(cfg: DictConfig, dataset: str, protocol: str, method: DictConfig) -> dict[str, Any]:

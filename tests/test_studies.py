@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from baselines.integrated_gradients import IntegratedGradients
+from iba.attributor import Attribution
+from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.experiment import Cell, Point
@@ -100,6 +104,29 @@ def test_a_point_that_is_the_cell_of_table_1_is_taken_over(finished: DictConfig)
     folder = run_folder(finished)
     point = folder / "studies" / "classifiers" / "planted" / "described" / "ig" / "weights=fine-tuned"
     assert '"same_as": "planted/described/ig"' in (point / "attributions.json").read_text()
+
+
+def test_what_is_alike_under_two_protocols_is_computed_once(
+    finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """IG explains the gold class and another one; its settings are the same under both protocols."""
+    two = ["protocol=[described,corrected]", "study.targets.protocols=[described,corrected]"]
+    cfg = configured(copied(finished, tmp_path), *two, only="targets")
+    explained: list[int] = []
+    attribute_alone = IntegratedGradients.attribute
+
+    def counted(self: IntegratedGradients, classifier: Any, batch: TokenBatch, target: Any) -> Attribution:
+        explained.append(len(batch))
+        return attribute_alone(self, classifier, batch, target)
+
+    monkeypatch.setattr(IntegratedGradients, "attribute", counted)
+    study.run(cfg)
+    assert sum(explained) == 2 * len(attributed_ids(cfg))
+    for target in ("gold", "other"):
+        point = ("ig", f"target={target}")
+        first = rows(cfg, "studies", "targets", "planted", "described", *point)
+        second = rows(cfg, "studies", "targets", "planted", "corrected", *point)
+        pd.testing.assert_frame_equal(first.assign(protocol="corrected"), second)
 
 
 def test_hidden_states_are_computed_once_for_all_layers(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from iba.attributor import Attribution, Attributor, State, attribute_grouped
 from iba.data.tokens import Instance
 from iba.errors import UserError
-from iba.experiment import Cell, all_cells, cells, twins
+from iba.experiment import Cell, all_cells, cells, stand_ins, twins
 from iba.parts import StageTable, Work, compute_in_parts
 from iba.stages.bench import Bench, benches
 from iba.stages.finetune import predictions, refuse_other_weights, refuse_weak_classifier
@@ -180,14 +179,13 @@ def settled(bench: Bench, cell: Cell, table: Callable[[Bench, Cell], StageTable]
     """Whether nothing of the stage's `table` is left to compute: it is there, or a twin's is or will be.
 
     A twin is a cell with the same settings: another protocol under which nothing changes or, for a study,
-    the cell of Table 1. Where an earlier twin waits for other shards, the process that completes it comes to
-    this cell next and takes it over, so that shards compute as little as a single process.
+    also the cell of Table 1. Where an earlier twin waits for other shards, the process that completes it
+    comes to this cell next and takes it over, so that shards compute as little as a single process.
     """
     if table(bench, cell).is_finished():
         return True
-    main = [replace(cell, point=None)] if cell.point else []
-    same = list(twins(bench.cfg, cell))
-    for other in (*main, *same):
+    same = list(twins(cells(bench.cfg, cell.dataset), cell))
+    for other in (*stand_ins(bench.cfg, cell), *same):
         found = table(bench, other)
         if found.holds_the_same():
             table(bench, cell).adopt(found, str(other.folder), **columns)

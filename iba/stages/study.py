@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
-from iba.experiment import selected
+from iba.experiment import selected, twins
 from iba.parts import compute_in_parts
 from iba.stages.attribute import (
     attribution_work,
@@ -52,15 +52,16 @@ def run_study(bench: Bench, cfg: DictConfig, study: DictConfig) -> None:
     """All points of one data set: attributed group by group, then degraded.
 
     All points see one group of instances before the next group comes, so the hidden states below the
-    bottlenecks are computed once for all layers.
+    bottlenecks are computed once for all layers. A point that is alike under two protocols is computed once.
     """
     cells = list(study_cells(cfg, study, str(bench.dataset.name), bench.classifier.n_layers))
     todo = [cell for cell in cells if not settled(bench, cell, attributions)]
+    todo = [cell for cell in todo if next(twins(todo, cell)) == cell]
     # The last layer first: what its fit learns of the layers below is not computed again.
     works = [attribution_work(bench, cell) for cell in reversed(todo)]
     label = f"{study.name} {bench.dataset.name}"
     compute_in_parts(works, part_groups(bench), bench.shard, label, bench.classifier.remembering)
-    if all(attributions(bench, cell).is_finished() for cell in cells):
+    if all(settled(bench, cell, attributions) for cell in cells):
         for cell in cells:
             degrade_cell(bench, cell)
     else:
