@@ -427,6 +427,17 @@ def test_texts_that_were_cut_before_their_evidence_have_no_recall(tmp_path: Path
     assert pd.read_csv(tmp_path / "planted.csv")[["n", "recall"]].to_numpy().tolist() == [[2, 1.0]]
 
 
+def test_a_cell_made_again_without_numbers_keeps_none_of_its_old_ones(tmp_path: Path) -> None:
+    write_attributions(tmp_path, "imdb", "corrected", "iba", 3)
+    collect.collect(tmp_path, HOW, 1)
+    cell = tmp_path / "imdb" / "corrected" / "iba"
+    assert len(read_parquet(cell / "diagnostics.parquet")) == 3
+    rows = read_parquet(cell / "attributions.parquet")
+    write_parquet(cell / "attributions.parquet", rows.drop(columns=collect.scalars(rows)))
+    collect.collect(tmp_path, HOW, 1)
+    assert not (cell / "diagnostics.parquet").exists()
+
+
 def test_examples_are_spread_over_the_sample() -> None:
     rows = pd.DataFrame({"value": range(11)})
     assert collect.spread(rows, 3)["value"].tolist() == [0, 5, 10]

@@ -43,7 +43,7 @@ from iba.report.claims.studies import best_layers, conclude_study, small_beta
 from iba.report.claims.verdict import Verdict
 from iba.report.rows import Stored, load
 from iba.stats import Resampling
-from iba.store import write_parquet
+from iba.store import read_parquet, write_parquet
 
 PROTOCOLS = ("described", "released")
 CONFIG = ("dataset=imdb", "protocol=[described,released]", "stats.n_resamples=100")
@@ -143,6 +143,25 @@ def test_small_files_outlive_the_attributions(folder: Path, stored: Stored, tmp_
     bits = after[after["protocol"] == "described"].set_index("point")["bits"]
     assert len(bits["beta=0.001"]) == 3
     assert len(bits["beta=1"]) == 42
+
+
+def test_a_point_made_again_without_numbers_keeps_none_of_its_old_ones(
+    folder: Path, stored: Stored, tmp_path: Path
+) -> None:
+    """As IG without its completeness gap; and with many instances in place of few, none are shown."""
+    copy = replace(stored, folder=tmp_path / "run")
+    shutil.copytree(stored.folder / "studies" / "token_betas", copy.folder / "studies" / "token_betas")
+    points = sorted(copy.folder.glob("studies/token_betas/imdb/*/iba/*/attributions.parquet"))
+    for again, path in enumerate(points):
+        rows = read_parquet(path)
+        plain = rows[["instance_id", "label", "target", "tokens", "special", "scores"]]
+        write_parquet(path, pd.concat([plain] * 7 if again else [plain], ignore_index=True))
+        study_collect.collect(copy, 6)
+        left = study_rows.small_file(copy, "token_betas", "diagnostics")
+        assert len(points) - 1 - again == (0 if left is None else left.groupby(["protocol", "point"]).ngroups)
+    examples = study_rows.small_file(copy, "token_betas", "examples")
+    assert examples is not None
+    assert examples.groupby(["protocol", "point"]).ngroups == 1
 
 
 def test_many_instances_are_no_examples(stored: Stored) -> None:

@@ -57,10 +57,15 @@ def replace_cells(
     """`old` with the rows of every cell in `new` replaced, sorted by cell (the order within a cell stays)."""
     keys = list(keys)
     if old is not None:
-        fresh = set(map(tuple, new[keys].to_numpy()))
-        kept = [tuple(cell) not in fresh for cell in old[keys].to_numpy()]
-        new = pd.concat([old[kept], new], ignore_index=True)
+        new = pd.concat([without_cells(old, new, keys), new], ignore_index=True)
     return new.sort_values(keys, kind="stable", ignore_index=True)
+
+
+def without_cells(old: pd.DataFrame, cells: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """`old` without the rows of every cell in `cells`."""
+    keys = list(keys)
+    fresh = set(map(tuple, cells[keys].to_numpy()))
+    return old[[tuple(cell) not in fresh for cell in old[keys].to_numpy()]]
 
 
 def scalars(rows: pd.DataFrame) -> list[str]:
@@ -71,6 +76,8 @@ def scalars(rows: pd.DataFrame) -> list[str]:
 def _store_diagnostics(rows: pd.DataFrame, path: Path) -> None:
     if numbers := scalars(rows):
         write_parquet(path, rows[["instance_id", *numbers]])
+    else:  # those of a method that reported some before
+        path.unlink(missing_ok=True)
 
 
 def recall_row(rows: pd.DataFrame, how: Resampling) -> dict[str, float | int]:

@@ -45,7 +45,7 @@ def _columns(check: Check, names: Names) -> list[_Column]:
             "completeness_gap",
             None,
             "“Completeness gap”: how far the scores are from adding up to the probability won over the "
-            "baseline (mean of its absolute value).",
+            "baseline (median over the texts of its absolute value).",
         ),
         _Column(
             "drop changes by",

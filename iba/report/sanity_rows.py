@@ -57,7 +57,7 @@ RANDOM = "random"
 def table(stored: Stored) -> pd.DataFrame:
     """One row per study, data set, protocol, method and point.
 
-    Drop at 11 % and area over the curve, each with interval; `completeness_gap`: the mean of its absolute
+    Drop at 11 % and area over the curve, each with interval; `completeness_gap`: the median of its absolute
     value, where the method reports it. Differences of drops, each with interval and sign-flip test:
     `difference`, from the point compared with, corrected (`p_holm`) within the rows of one method;
     `over_random`, from random scores under the same operator, and `over_rival`, from the check's rival in
@@ -102,12 +102,15 @@ def _rows(stored: Stored, study: str) -> Iterator[dict[str, object]]:
 
 
 def _completeness_gaps(stored: Stored, study: str) -> dict[tuple[str, str, str, Value], float]:
-    """The mean absolute completeness gap by data set, protocol, method and point."""
+    """The median absolute completeness gap by data set, protocol, method and point.
+
+    Not the mean: where the gradient leaps near the path's end, one text's gap may be that of ten others.
+    """
     found = small_file(stored, study, "diagnostics")
     if found is None or "completeness_gap" not in found:
         return {}
     keys = [found["dataset"], found["protocol"], found["method"], found["point"].map(value_of)]
-    return dict(found["completeness_gap"].abs().groupby(keys).mean().dropna())
+    return dict(found["completeness_gap"].abs().groupby(keys).median().dropna())
 
 
 def _points(folder: Path, by_operator: bool) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from iba.report.collect import EXAMPLE, replace_cells, scalars
+from iba.report.collect import EXAMPLE, replace_cells, scalars, without_cells
 from iba.report.rows import Stored
 from iba.report.study_rows import POINT, small_file
 from iba.store import read_parquet, write_parquet
@@ -18,24 +18,32 @@ from iba.store import read_parquet, write_parquet
 def collect(stored: Stored, n_examples: int) -> None:
     """Bring the small files of all studies up to date; no more than `n_examples` instances are few."""
     for folder in sorted((stored.folder / "studies").glob("*")):
-        diagnostics, examples = [], []
+        made, diagnostics, examples = [], [], []
         for path in sorted(folder.glob("*/*/*/*/attributions.parquet")):
             if not path.with_name("degradation.parquet").is_file():
                 continue  # the point is not finished
             rows = read_parquet(path)
             dataset, protocol, method, point = path.parts[-5:-1]
             identity = dict(zip(POINT, (protocol, dataset, method, point), strict=True))
+            made.append(identity)
             numbers = scalars(rows)
             if numbers:
                 diagnostics.append(rows[["instance_id", *numbers]].assign(**identity))
             if len(rows) <= n_examples:
                 columns = [*EXAMPLE, *({"bits"} & set(rows.columns)), *numbers]
                 examples.append(rows[columns].assign(**identity))
-        _store(stored, folder.name, "diagnostics", diagnostics)
-        _store(stored, folder.name, "examples", examples)
+        if made:
+            _store(stored, folder.name, "diagnostics", pd.DataFrame(made), diagnostics)
+            _store(stored, folder.name, "examples", pd.DataFrame(made), examples)
 
 
-def _store(stored: Stored, study: str, name: str, tables: list[pd.DataFrame]) -> None:
+def _store(stored: Stored, study: str, name: str, made: pd.DataFrame, tables: list[pd.DataFrame]) -> None:
+    """Replace the rows of the points in `made` by `tables`; of a point without any, none are left."""
+    path, old = stored.folder / "studies" / study / f"{name}.parquet", small_file(stored, study, name)
+    kept = None if old is None else without_cells(old, made, POINT)
     if tables:
-        new = replace_cells(small_file(stored, study, name), pd.concat(tables, ignore_index=True), POINT)
-        write_parquet(stored.folder / "studies" / study / f"{name}.parquet", new)
+        write_parquet(path, replace_cells(kept, pd.concat(tables, ignore_index=True), POINT))
+    elif kept is not None and len(kept):
+        write_parquet(path, kept)
+    else:
+        path.unlink(missing_ok=True)
