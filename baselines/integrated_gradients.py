@@ -20,7 +20,7 @@ from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
 
-#: The share of its steps that a text takes in one pass on a GPU: a cautious guess of what fits.
+#: A pass on a GPU takes one in so many of the steps of its texts: a cautious guess of what fits.
 _SHARE = 4
 
 

@@ -156,7 +156,8 @@ def compute_in_parts(
     ]
     left = sum(len(groups[number]) * len(missing) for number, missing in todo)
     total = sum(len(groups[number]) for number in share) * len(works)
-    with tqdm(total=total, initial=total - left, desc=label, unit="inst", leave=False) as bar:
+    bar = tqdm(total=total, initial=total - left, desc=label, unit="inst", leave=False, disable=not works)
+    with bar:
         for number, missing in todo:
             with together():
                 for work in missing:
