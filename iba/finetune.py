@@ -96,14 +96,7 @@ def finetune(
             return
         started = time.monotonic()
         set_seed(recipe.seed)
-        trainer = Trainer(
-            model=model,
-            args=arguments,
-            train_dataset=_rows(instances),
-            data_collator=DataCollatorWithPadding(tokenizer),
-        )
-        trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(LossBesideBar)
+        trainer = _trainer(model, tokenizer, instances, arguments)
         try:
             result = trainer.train(resume_from_checkpoint=_last_step(folder / "steps"))
         except torch.cuda.OutOfMemoryError as error:
@@ -122,6 +115,24 @@ def finetune(
         }
         write_json(folder / FINISHED, plain(record))
         shutil.rmtree(folder / "steps", ignore_errors=True)
+
+
+def _trainer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    instances: Sequence[Instance],
+    arguments: TrainingArguments,
+) -> Trainer:
+    """Trainer on the instances, padded by the batch, with the loss beside its bar."""
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=_rows(instances),
+        data_collator=DataCollatorWithPadding(tokenizer),
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(LossBesideBar)
+    return trainer
 
 
 @contextmanager

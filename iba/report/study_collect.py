@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from iba.report.collect import EXAMPLE, replace_cells, scalars, without_cells
+from iba.report.collect import EXAMPLE, scalars, without_cells
 from iba.report.rows import Stored
 from iba.report.study_rows import POINT, small_file
 from iba.store import read_parquet, write_parquet
@@ -40,10 +40,8 @@ def collect(stored: Stored, n_examples: int) -> None:
 def _store(stored: Stored, study: str, name: str, made: pd.DataFrame, tables: list[pd.DataFrame]) -> None:
     """Replace the rows of the points in `made` by `tables`; of a point without any, none are left."""
     path, old = stored.folder / "studies" / study / f"{name}.parquet", small_file(stored, study, name)
-    kept = None if old is None else without_cells(old, made, POINT)
-    if tables:
-        write_parquet(path, replace_cells(kept, pd.concat(tables, ignore_index=True), POINT))
-    elif kept is not None and len(kept):
-        write_parquet(path, kept)
+    kept = [] if old is None else [without_cells(old, made, POINT)]
+    if found := [rows for rows in (*kept, *tables) if len(rows)]:
+        write_parquet(path, pd.concat(found).sort_values(POINT, kind="stable", ignore_index=True))
     else:
         path.unlink(missing_ok=True)
