@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import SupportsIndex, overload
+from typing import NamedTuple, SupportsIndex, overload
 
 import numpy as np
 import torch
@@ -55,6 +55,22 @@ class Instance:
         ]
 
 
+class Inputs(NamedTuple):
+    """What a classifier reads, padded on the right; no mask: every token may be read."""
+
+    input_ids: Int[Tensor, "batch tokens"]
+    attention_mask: Bool[Tensor, "batch tokens"] | None
+    token_type_ids: Int[Tensor, "batch tokens"]
+
+    def repeated(self, copies: int) -> Inputs:
+        """All rows `copies` times, the whole batch after the whole batch."""
+        return Inputs(*(None if part is None else part.repeat(copies, 1) for part in self))
+
+    def cut(self, rows: Int[Tensor, " rows"], n_tokens: int) -> Inputs:
+        """Some rows, their first `n_tokens` positions."""
+        return Inputs(*(None if part is None else part[rows, :n_tokens] for part in self))
+
+
 @dataclass(frozen=True)
 class TokenBatch:
     """Right-padded token tensors; dimension 0 runs over `instances`."""
@@ -72,6 +88,11 @@ class TokenBatch:
     def key_mask(self) -> Bool[Tensor, "batch tokens"] | None:
         """`attention_mask`, or None where nothing is padded: known by the lengths, without asking a GPU."""
         return None if len(set(map(len, self.instances))) == 1 else self.attention_mask
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the classifier reads of the batch."""
+        return Inputs(self.input_ids, self.key_mask, self.token_type_ids)
 
     @property
     def removable(self) -> Bool[Tensor, "batch tokens"]:

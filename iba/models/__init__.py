@@ -1,0 +1,1 @@
+"""Models: how a classifier is run up to a layer and from a layer on."""

@@ -1,0 +1,345 @@
+"""Any Hugging Face sequence classifier, run by its own forward: up to layer l, or from layer l to the logits.
+
+The model keeps its embeddings, masks, positions, pooling and head. Its layers are found by counting calls, so
+layers that share weights (ALBERT) count as often as they run. To start from layer l, the layers below are
+passed over, layer l returns the state that is given, and all above run as ever. During a call the layers'
+`forward` is replaced on the instance; it is put back whatever happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from iba.data.tokens import Inputs
+from iba.errors import UserError
+
+Hidden = Float[Tensor, "batch tokens hidden"]
+Logits = Float[Tensor, "batch classes"]
+#: What the call of a layer becomes: (its number from 1, its own forward as a function of what enters, what
+#: enters) → its output.
+AtLayer = Callable[[int, Callable[[Tensor], Any], Tensor], Any]
+#: How far logits may be apart, relative to the largest, where they should be the same: by size of the type.
+_TOLERANCE = {4: 1e-3, 8: 1e-3}
+_HALF_TOLERANCE = 5e-2
+
+
+class Adapter:
+    """A classifier as a stack of layers, numbered from 1; `hidden_states` 0 is what enters the first.
+
+    example: two texts of unequal length, padded, on the model's device: the model is tried with them.
+    layers: the path of the layers' `ModuleList`, such as "model.layers"; None finds it.
+    The model is used as it is: in its own type, on its own device, in evaluation mode.
+    Raises `UserError` where the model's logits do not come out again from its own hidden states.
+    """
+
+    def __init__(self, model: nn.Module, example: Inputs, layers: str | None = None) -> None:
+        self.model = bare(model)
+        self._accepts = inspect.signature(self.model.forward).parameters
+        self._lock = threading.RLock()  # one text's replaced layers must not be another's
+        self._passes_over, self._pads, self._tokens_first = True, True, False
+        self._forms: list[int | None] = []  # per call: None for a tensor, else the length of a tuple
+        self.layers = self._find(layers, example)
+        self._probe(example)
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers run, shared ones counted each time."""
+        return len(self._forms)
+
+    def logits(self, inputs: Inputs) -> Logits:
+        """The model's own logits in float32; gradients only where its parameters ask for them."""
+        return self._by_length(inputs, lambda part, _: self._run(part))
+
+    def hidden_states(self, inputs: Inputs, layers: Sequence[int]) -> dict[int, Hidden]:
+        """Outputs of the given layers (0: what enters the first) in float32, without gradients."""
+        found: dict[int, Tensor] = {}
+
+        def note(part: Inputs, rows: Tensor | slice) -> Tensor:
+            states: dict[int, Tensor] = {}
+
+            def noted(number: int, forward: Callable[[Tensor], Any], entering: Tensor) -> Any:
+                output = forward(entering)
+                states.update({0: entering} if number == 1 else {})
+                states[number] = _state(output)
+                return output
+
+            logits = self._run(part, noted)
+            for layer in layers:
+                state = self._outside(states[layer])[:, : part.input_ids.shape[1]].float()
+                room = (*inputs.input_ids.shape, state.shape[-1])
+                whole = found.setdefault(layer, state.new_zeros(room))
+                whole[rows, : state.shape[1]] = state
+            return logits
+
+        with torch.no_grad():
+            self._by_length(inputs, note)
+        return {layer: found[layer] for layer in layers}
+
+    def logits_from(self, hidden: Hidden, inputs: Inputs, layer: int) -> Logits:
+        """Logits (float32) from the output of `layer` (0: what enters the first); gradients flow to `hidden`."""
+
+        def start(part: Inputs, rows: Tensor | slice) -> Tensor:
+            given = hidden[rows, : part.input_ids.shape[1]]
+            return self._run(part, partial(self._replaced, given, layer))
+
+        return self._by_length(inputs, start)
+
+    def word_embeddings(self, input_ids: Int[Tensor, "batch tokens"]) -> Hidden:
+        """What the model looks up for the ids, before positions and the like."""
+        embedded: Tensor = self.model.get_input_embeddings()(input_ids)
+        return embedded
+
+    def logits_of_words(self, words: Hidden, inputs: Inputs) -> Logits:
+        """Logits with `words` in place of the inputs' word embeddings; gradients flow to `words`.
+
+        The ids go in as well: positions, padding and the last token are read off them, which many a model
+        cannot do from `inputs_embeds`. A decoder that reads the same ids one later gets `words` one later.
+        """
+
+        def embed(part: Inputs, rows: Tensor | slice) -> Tensor:
+            given = words[rows, : part.input_ids.shape[1]]
+            with self._embedding(given, part):
+                return self._run(part)
+
+        return self._by_length(inputs, embed)
+
+    def attentions(self, inputs: Inputs) -> list[Float[Tensor, "batch heads tokens tokens"]]:
+        """Every layer's attention probabilities, by `output_attentions` under eager attention, float32.
+
+        Raises `UserError` where the model gives none of this shape.
+        """
+        with torch.no_grad(), self._eager():
+            out = self._call(inputs, output_attentions=True)
+        maps = out.get("attentions") or out.get("encoder_attentions") or ()
+        n = inputs.input_ids.shape[1]
+        if len(maps) != self.n_layers or any(m is None or m.shape[-2:] != (n, n) for m in maps):
+            raise UserError(f"{type(self.model).__name__} gives no attention maps of tokens × tokens.")
+        return [m.float() for m in maps]
+
+    def _find(self, path: str | None, example: Inputs) -> list[nn.Module]:
+        """The distinct layers; notes how often they run and what their output looks like."""
+        lists = {path: attrgetter(path)(self.model)} if path else _lists(self.model)
+        calls: dict[str, list[Any]] = {name: [] for name in lists}
+        with contextlib.ExitStack() as hooks, torch.no_grad():
+            for name, modules in lists.items():
+                for layer in {id(m): m for m in modules}.values():
+                    noted = partial(lambda seen, _, __, output: seen.append(output), calls[name])
+                    hooks.callback(layer.register_forward_hook(noted).remove)
+            self._run(example)
+        most = max(calls, key=lambda name: len(calls[name]), default=None)
+        if most is None or not calls[most]:
+            raise UserError(f"{type(self.model).__name__}: no stack of layers found; name it with layers=PATH.")
+        self._forms = [len(out) if isinstance(out, tuple | list) else None for out in calls[most]]
+        self._tokens_first = _state(calls[most][0]).shape[0] != len(example.input_ids)
+        return list({id(m): m for m in lists[most]}.values())
+
+    def _probe(self, example: Inputs) -> None:
+        """Choose how to run the model so that padded texts, and every layer, give its own logits; or refuse."""
+        with torch.no_grad():
+            logits = self._run(example)
+            alone = self._each_alone(example)
+            if not _same(logits, alone, self.model):
+                self._pads, logits = False, alone
+            for self._passes_over in (True, False):
+                wrong = [n for n in sorted({1, self.n_layers // 2 or 1, self.n_layers}) if not self._agrees(example, logits, n)]
+                if not wrong:
+                    return
+        raise UserError(
+            f"{type(self.model).__name__} cannot be started after layer {wrong[0]}: its logits differ from the "
+            "model's own. Name its stack of layers with layers=PATH, or use another model."
+        )
+
+    def _each_alone(self, example: Inputs) -> Logits:
+        self._pads = False
+        logits = self._by_length(example, lambda part, _: self._run(part))
+        self._pads = True
+        return logits
+
+    def _agrees(self, example: Inputs, logits: Tensor, layer: int) -> bool:
+        hidden = self.hidden_states(example, [layer])[layer]
+        return _same(self.logits_from(hidden, example, layer), logits, self.model)
+
+    def _by_length(self, inputs: Inputs, run: Callable[[Inputs, Any], Tensor]) -> Logits:
+        """`run(part, its rows)` on all at once or, for a model that does not bear padding, by length."""
+        if self._pads or inputs.attention_mask is None:
+            return run(inputs, slice(None))
+        positions = torch.arange(1, inputs.input_ids.shape[1] + 1, device=inputs.input_ids.device)
+        lengths = (inputs.attention_mask * positions).amax(1)
+        groups = [(lengths == n).nonzero().squeeze(1) for n in lengths.unique()]
+        found = [run(inputs.cut(rows, int(lengths[rows[0]])), rows) for rows in groups]
+        return torch.cat(found)[torch.cat(groups).argsort()]
+
+    def _replaced(
+        self, given: Hidden, layer: int, number: int, forward: Callable[[Tensor], Any], entering: Tensor
+    ) -> Any:
+        """A call's output when the run starts from `given` after `layer`."""
+        if number > layer:
+            return forward(self._inside(given, entering) if layer == 0 and number == 1 else entering)
+        state = self._inside(given, entering) if number == layer else entering
+        form = self._forms[number - 1]
+        if form is None:
+            return state
+        if self._passes_over:
+            return (state, *[None] * (form - 1))
+        with torch.no_grad():
+            output = forward(entering)
+        return (state, *output[1:]) if number == layer else output
+
+    def _inside(self, given: Hidden, like: Tensor) -> Tensor:
+        """A state as the layers pass it on: in their type and order, what they pad to themselves kept."""
+        state = (given.transpose(0, 1) if self._tokens_first else given).to(like.dtype)
+        axis = 0 if self._tokens_first else 1
+        rest = like.narrow(axis, state.shape[axis], like.shape[axis] - state.shape[axis])
+        return torch.cat([state, rest], axis) if rest.numel() else state
+
+    def _outside(self, state: Tensor) -> Hidden:
+        return state.transpose(0, 1) if self._tokens_first else state
+
+    def _run(self, inputs: Inputs, at_layer: AtLayer | None = None) -> Logits:
+        with self._lock, self._replacing(at_layer):
+            logits: Tensor = self._call(inputs).logits
+        return logits.float()
+
+    def _call(self, inputs: Inputs, **options: Any) -> Any:
+        mask = inputs.attention_mask
+        arguments: dict[str, Any] = {
+            "attention_mask": torch.ones_like(inputs.input_ids) if mask is None else mask.long(),
+            "token_type_ids": inputs.token_type_ids,
+            "use_cache": False,
+            "return_dict": True,
+        } | options
+        known = {name: value for name, value in arguments.items() if name in self._accepts or name in options}
+        with _padding_named(self.model.config, inputs) as input_ids, torch.compiler.set_stance("force_eager"):
+            return self.model.forward(input_ids=input_ids, **known)
+
+    @contextlib.contextmanager
+    def _replacing(self, at_layer: AtLayer | None) -> Iterator[None]:
+        """Within, a call of a layer is what `at_layer` makes of it."""
+        if at_layer is None:
+            yield
+            return
+        count = 0
+
+        def call(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            nonlocal count
+            count += 1
+            name = None if args else "hidden_states" if "hidden_states" in kwargs else next(iter(kwargs))
+
+            def forward(entering: Tensor) -> Any:
+                return own(entering, *args[1:], **kwargs) if args else own(**{**kwargs, name: entering})
+
+            return at_layer(count, forward, args[0] if args else kwargs[name])
+
+        with contextlib.ExitStack() as restored:
+            for layer in self.layers:
+                restored.enter_context(_patched(layer, partial(call, layer.forward)))
+            yield
+
+    @contextlib.contextmanager
+    def _embedding(self, words: Hidden, inputs: Inputs) -> Iterator[None]:
+        """Within, the ids are looked up as `words`, also where a tied table looks them up, or one later."""
+        table = self.model.get_input_embeddings()
+        shape = inputs.input_ids.shape
+        real = torch.ones_like(inputs.input_ids, dtype=torch.bool)
+        real = real if inputs.attention_mask is None else inputs.attention_mask
+
+        def looked_up(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            turned = args[0].shape[0] != shape[0]
+            ids, found = (args[0].T, output.transpose(0, 1)) if turned else (args[0], output)
+            ids, own, rest = ids[:, : shape[1]], found[:, : shape[1]], found[:, shape[1] :]
+            given = words.to(output.dtype)
+            if ids.shape != shape:
+                return None
+            if not (ids == inputs.input_ids)[real].all():
+                if not (ids[:, 1:] == inputs.input_ids[:, :-1])[real[:, 1:]].all():
+                    return None
+                given = torch.cat([own[:, :1], given[:, :-1]], 1)
+            found = torch.cat([torch.where(real[..., None], given, own), rest], 1)
+            return found.transpose(0, 1) if turned else found
+
+        with contextlib.ExitStack() as hooks:
+            for module in self.model.modules():
+                if isinstance(module, nn.Embedding) and module.weight is table.weight:
+                    hooks.callback(module.register_forward_hook(looked_up).remove)
+            yield
+
+    @contextlib.contextmanager
+    def _eager(self) -> Iterator[None]:
+        before = self.model.config._attn_implementation
+        self.model.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(before)
+
+
+def bare(model: nn.Module) -> PreTrainedModel:
+    """The model without the wrappers of `torch.compile` and PEFT, whose inserted layers stay."""
+    model = getattr(model, "_orig_mod", model)
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()
+    found: Any = model
+    return found
+
+
+def _lists(model: nn.Module) -> dict[str, nn.ModuleList]:
+    """Lists of modules of one class, but for those inside another such list's modules (experts of a layer)."""
+    found: dict[str, nn.ModuleList] = {}
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if isinstance(module, nn.ModuleList) and len({type(m) for m in module}) == 1 and not inside:
+            found[name] = module
+    return found
+
+
+def _state(output: Any) -> Tensor:
+    state: Tensor = output if isinstance(output, Tensor) else output[0]
+    return state
+
+
+def _same(ours: Tensor, theirs: Tensor, model: nn.Module) -> bool:
+    size = next((p.element_size() for p in model.parameters() if p.is_floating_point()), 4)
+    tolerance = _TOLERANCE.get(size, _HALF_TOLERANCE) * max(1.0, float(theirs.abs().max()))
+    return bool((ours - theirs).abs().max() <= tolerance)  # False for what is not a number
+
+
+@contextlib.contextmanager
+def _patched(layer: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    before = layer.__dict__.get("forward")
+    layer.forward = forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del layer.forward
+        if before is not None:
+            layer.forward = before  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _padding_named(config: Any, inputs: Inputs) -> Iterator[Tensor]:
+    """The ids; where the model names no padding, which it needs to find the last token, filled with an id that
+    no text of the batch holds, named so meanwhile."""
+    text = config.get_text_config()
+    if text.pad_token_id is not None or inputs.attention_mask is None and len(inputs.input_ids) == 1:
+        yield inputs.input_ids
+        return
+    used = set(inputs.input_ids.unique().tolist())
+    text.pad_token_id = next(i for i in range(text.vocab_size) if i not in used)
+    mask = torch.ones_like(inputs.input_ids) if inputs.attention_mask is None else inputs.attention_mask
+    last = (mask * torch.arange(mask.shape[1], device=mask.device)).amax(1, keepdim=True)
+    padding = torch.arange(mask.shape[1], device=mask.device) > last
+    try:
+        yield inputs.input_ids.masked_fill(padding, text.pad_token_id)
+    finally:
+        text.pad_token_id = None
