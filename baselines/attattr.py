@@ -21,10 +21,10 @@ from captum.attr import IntegratedGradients
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from baselines.attention_maps import LayerAttention, layer_attentions
 from iba.attributor import Attribution, Unfitted
-from iba.data.tokens import TokenBatch
+from iba.data.tokens import Inputs, TokenBatch
 from iba.encoder import Classifier
+from iba.models.runner import Hidden, Maps
 
 
 class AttentionAttribution(Unfitted):
@@ -40,8 +40,9 @@ class AttentionAttribution(Unfitted):
         """Signed scores; per_instance: `completeness_gap`, the largest over the layers in absolute value."""
         scores = torch.zeros(batch.input_ids.shape, device=classifier.device)
         gap = torch.zeros(len(batch), device=classifier.device)
-        for number, layer in enumerate(layer_attentions(classifier, batch), start=1):
-            attributed, layer_gap = self.layer_attribution(classifier, batch, target, number, layer)
+        layers = classifier.runner.attentions(batch.inputs)
+        for number, (hidden, maps) in enumerate(layers, start=1):
+            attributed, layer_gap = self.layer_attribution(classifier, batch, target, number, hidden, maps)
             scores += attributed.sum((1, 2))
             gap = torch.maximum(gap, layer_gap.abs())
         return Attribution(
@@ -54,31 +55,21 @@ class AttentionAttribution(Unfitted):
         batch: TokenBatch,
         target: Int[Tensor, " batch"],
         number: int,
-        layer: LayerAttention,
-    ) -> tuple[Float[Tensor, "batch heads tokens tokens"], Float[Tensor, " batch"]]:
-        """Attr of layer `number`'s maps (their padded queries get 0), and its completeness gap."""
-        attributed, gap = IntegratedGradients(
-            lambda maps, hidden, mask: probabilities_given_maps(classifier, number, maps, hidden, mask)
-        ).attribute(
-            layer.probabilities,
+        hidden: Hidden,
+        maps: Maps,
+    ) -> tuple[Maps, Float[Tensor, " batch"]]:
+        """Attr of layer `number`'s `maps` (padded queries get 0), entered by `hidden`; completeness gap."""
+
+        def probabilities(maps: Tensor, hidden: Tensor, *inputs: Tensor) -> Tensor:
+            logits = classifier.logits_given_maps(maps, hidden, Inputs(*inputs), number)
+            return logits.softmax(-1)
+
+        attributed, gap = IntegratedGradients(probabilities).attribute(
+            maps,
             target=target,
-            additional_forward_args=(layer.hidden, batch.key_mask),
+            additional_forward_args=(hidden, *batch.inputs),
             n_steps=self.n_steps,
             internal_batch_size=max(len(batch), classifier.token_budget // batch.input_ids.shape[1]),
             return_convergence_delta=True,
         )
         return attributed.float(), gap.float()
-
-
-def probabilities_given_maps(
-    classifier: Classifier,
-    number: int,
-    maps: Float[Tensor, "rows heads tokens tokens"],
-    hidden: Float[Tensor, "rows tokens hidden"],
-    mask: Tensor | None,
-) -> Float[Tensor, "rows classes"]:
-    """Class probabilities when layer `number`, entered by `hidden`, attends as `maps` say."""
-    block = classifier.blocks[number - 1]
-    context = maps @ block.heads(block.value(hidden)).to(maps.dtype)
-    after = block.after_attention(context.transpose(1, 2).flatten(2), hidden)
-    return classifier.logits_from(after, mask, number).softmax(-1)

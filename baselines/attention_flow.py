@@ -1,8 +1,8 @@
 """Attention flow (Abnar & Zuidema 2020, section 3).
 
 The layers are a network: token i of layer l has an edge of capacity ½ A_ij + ½ [i = j] (A averaged over
-heads) to token j of layer l − 1. A token's score is the maximum flow from the first token of the last
-layer, the one that the head reads, to that token among the embeddings.
+heads) to token j of layer l − 1. A token's score is the maximum flow from the token of the last
+layer that the head reads ([CLS], or a decoder's last) to that token among the embeddings.
 Cost: one forward pass, then one maximum-flow problem per removable token on (L + 1) n nodes and L n² edges
 (scipy's Dinic): O(n) problems of super-quadratic cost each, on the CPU. The paper solves them for all n
 tokens of the last layer; only the first is solved here. Still by far the slowest way to read attention, so
@@ -19,14 +19,15 @@ from scipy.sparse import block_array, csr_array
 from scipy.sparse.csgraph import maximum_flow
 from torch import Tensor
 
-from baselines.attention_maps import layer_attentions, with_residual
+from baselines.attention_maps import head_means, with_residual
 from iba.attributor import Attribution, Unfitted, pad_scores
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
+from iba.errors import UserError
 
 
 class AttentionFlow(Unfitted):
-    """Maximum flow from the first token to every input token.
+    """Maximum flow from the token that is read to every input token.
 
     scipy's solver takes integers: capacities are rounded to multiples of 1/`resolution`, and edges that
     round to 0 vanish, so a score is exact to within (edges of its minimum cut) / (2 · `resolution`).
@@ -39,9 +40,11 @@ class AttentionFlow(Unfitted):
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Scores in [0, 1], blind to the target; special tokens, which cannot be removed, get 0."""
-        maps = [
-            with_residual(layer.probabilities.mean(1)).cpu() for layer in layer_attentions(classifier, batch)
-        ]
+        maps = [with_residual(mean).cpu() for mean in head_means(classifier, batch)]
+        reads = classifier.runner.reads(batch.inputs)
+        if (reads.sum(1) > 1).any():
+            raise UserError("attention flow needs a head that reads one token; this one reads several.")
+        sources = reads.int().argmax(1).tolist()
         stacked = torch.stack(maps, 1)
         rows = []
         for row, instance in enumerate(batch.instances):
@@ -49,19 +52,19 @@ class AttentionFlow(Unfitted):
             sinks = [i for i, special in enumerate(instance.special) if not special]
             scores = torch.zeros(n)
             scores[sinks] = torch.from_numpy(
-                first_token_flows(stacked[row, :, :n, :n].numpy(), sinks, self.resolution)
+                flows_from(sources[row], stacked[row, :, :n, :n].numpy(), sinks, self.resolution)
             )
             rows.append(scores)
         return Attribution(pad_scores(rows, batch))
 
 
-def first_token_flows(
-    capacities: Float[np.ndarray, "layers tokens tokens"], sinks: list[int], resolution: int
+def flows_from(
+    token: int, capacities: Float[np.ndarray, "layers tokens tokens"], sinks: list[int], resolution: int
 ) -> Float[np.ndarray, " sinks"]:
-    """Maximum flow from token 0 above the last layer to each of `sinks` below the first."""
+    """Maximum flow from `token` above the last layer to each of `sinks` below the first."""
     n_layers, n, _ = capacities.shape
     graph = layered_graph(capacities, resolution)
-    source = n_layers * n
+    source = n_layers * n + token
     flows = [maximum_flow(graph, source, sink).flow_value / resolution for sink in sinks]
     return np.array(flows, dtype=np.float32)
 

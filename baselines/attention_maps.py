@@ -17,7 +17,6 @@ from torch import Tensor
 from iba.block import Block, Hidden
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
-from iba.frozen import masked
 
 Edges = Float[Tensor, "batch tokens tokens"]
 
@@ -41,25 +40,16 @@ class LayerAttention:
         return torch.einsum("bhtd,ohd->bhto", values, weight)
 
 
-def attention_probabilities(
-    block: Block, hidden: Hidden, attends: Tensor | None
-) -> Float[Tensor, "batch heads tokens tokens"]:
-    """softmax(QKᵀ/√d), float32, with the mask or bias that scaled-dot-product attention would take."""
-    query, key = block.heads(block.query(hidden)).float(), block.heads(block.key(hidden)).float()
-    logits = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
-    return masked(logits, attends).softmax(-1)
-
-
 def layer_attentions(classifier: Classifier, batch: TokenBatch) -> Iterator[LayerAttention]:
     """The layers from the first to the last, without gradients; one forward pass in all."""
-    hidden = classifier.hidden_states(batch, [0])[0]
-    attends = classifier.attends(batch.key_mask, hidden.shape[1])
-    for block in classifier.blocks:
-        with torch.no_grad():
-            probabilities = attention_probabilities(block, hidden, attends)
-            after = block(hidden, attends).float()
+    found = classifier.runner.attentions(batch.inputs)
+    for block, (hidden, probabilities) in zip(classifier.blocks, found, strict=True):
         yield LayerAttention(block, hidden, probabilities)
-        hidden = after
+
+
+def head_means(classifier: Classifier, batch: TokenBatch) -> list[Edges]:
+    """Every layer's attention, averaged over heads."""
+    return [probabilities.mean(1) for _, probabilities in classifier.runner.attentions(batch.inputs)]
 
 
 def with_residual(weights: Edges) -> Edges:
@@ -76,6 +66,8 @@ def rollout(layers: Sequence[Edges]) -> Edges:
     return joint
 
 
-def first_token_row(joint: Edges, batch: TokenBatch) -> Float[Tensor, "batch tokens"]:
-    """What the first token, the only one that the classification head reads, drew from every token."""
-    return joint[:, 0].masked_fill(~batch.attention_mask, 0.0)
+def read_row(joint: Edges, classifier: Classifier, batch: TokenBatch) -> Float[Tensor, "batch tokens"]:
+    """What the positions that the head reads (their mean, where there are several) drew from every token."""
+    reads = classifier.runner.reads(batch.inputs).to(joint.dtype)
+    read = (reads / reads.sum(1, keepdim=True))[:, None] @ joint
+    return read.squeeze(1).masked_fill(~batch.attention_mask, 0.0)

@@ -1,7 +1,8 @@
 """Attention rollout (Abnar & Zuidema 2020, section 3, Eq. 1).
 
 Every layer's attention, averaged over heads, is mixed with the residual connection, ½ A + ½ I, and the
-layers' maps are multiplied; a token's score is its share in the first token's row of the product.
+layers' maps are multiplied; a token's score is its share in the row of the token that the head reads
+([CLS], or a decoder's last).
 Cost: one forward pass and L matrix products (n × n).
 It cannot explain a class: neither the head nor a gradient enters, so all classes get the same scores.
 """
@@ -11,18 +12,18 @@ from __future__ import annotations
 from jaxtyping import Int
 from torch import Tensor
 
-from baselines.attention_maps import first_token_row, layer_attentions, rollout, with_residual
+from baselines.attention_maps import head_means, read_row, rollout, with_residual
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
 
 
 class AttentionRollout(Unfitted):
-    """Shares of the input tokens in the first token, by multiplying attention maps."""
+    """Shares of the input tokens in the token that is read, by multiplying attention maps."""
 
     def attribute(
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Scores that are non-negative and sum to 1 per instance, blind to the target."""
-        maps = [with_residual(layer.probabilities.mean(1)) for layer in layer_attentions(classifier, batch)]
-        return Attribution(first_token_row(rollout(maps), batch))
+        maps = [with_residual(mean) for mean in head_means(classifier, batch)]
+        return Attribution(read_row(rollout(maps), classifier, batch))

@@ -31,12 +31,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from baselines.attention_maps import attention_probabilities, layer_attentions
+from baselines.attention_maps import layer_attentions
 from iba.attributor import Attribution, FitData, State, learned, pad_scores
 from iba.block import Block
 from iba.bottleneck import noise_bank
 from iba.calibration import pooled, select_beta
-from iba.data.tokens import TokenBatch
+from iba.data.tokens import Inputs, TokenBatch
 from iba.encoder import Classifier
 
 LOG_2 = math.log(2)
@@ -139,14 +139,15 @@ class AttentionWriteBottleneck:
         optimiser = torch.optim.Adam([alpha], lr=self.learning_rate)
         size = classifier.n_layers * n * classifier.hidden_size
         for step in range(self.n_steps):
-            state = transmit(classifier, embedded, alpha, target, noise, self._drawn(classifier, step, n))
+            state = transmit(
+                classifier, single.inputs, embedded, alpha, target, noise, self._drawn(classifier, step, n)
+            )
             optimiser.zero_grad(set_to_none=True)
             (state.cross_entropy + beta * state.edge_nats.sum() / size).backward()
             optimiser.step()
         with torch.no_grad():
-            return transmit(
-                classifier, embedded, alpha, target, noise, self._drawn(classifier, self.n_steps, n)
-            )
+            drawn = self._drawn(classifier, self.n_steps, n)
+            return transmit(classifier, single.inputs, embedded, alpha, target, noise, drawn)
 
     def _with(self, statistics: State, beta: float) -> AttentionWriteBottleneck:
         other = copy(self)
@@ -167,6 +168,7 @@ class AttentionWriteBottleneck:
 
 def transmit(
     classifier: Classifier,
+    inputs: Inputs,
     embedded: Float[Tensor, "one tokens hidden"],
     alpha: Float[Tensor, "layers tokens tokens"],
     target: Int[Tensor, " one"],
@@ -174,15 +176,16 @@ def transmit(
     drawn: Float[Tensor, "layers copies tokens hidden"],
 ) -> Transmission:
     """Run one instance, without padding, through the gated encoder, once per noise copy."""
-    attends = classifier.attends(None, embedded.shape[1])
+    encoder = classifier.post_norm
+    attends = encoder.attends(None, embedded.shape[1])
     hidden = embedded.expand(drawn.shape[1], -1, -1)
     nats = []
-    for number, block in enumerate(classifier.blocks):
+    for number, block in enumerate(encoder.blocks):
         hidden, layer_nats = gated_block(
             block, hidden, attends, alpha[number], noise.mean[number], noise.std[number], drawn[number]
         )
         nats.append(layer_nats.mean(0))
-    logits = classifier.logits_from(hidden, None, classifier.n_layers)
+    logits = classifier.logits_from(hidden, inputs, classifier.n_layers)
     log_p = logits.log_softmax(-1).index_select(-1, target)  # an index on the device: nothing waits for it
     return Transmission(torch.stack(nats), -log_p.mean(), log_p.detach().exp().mean())
 
@@ -197,7 +200,7 @@ def gated_block(
     drawn: Float[Tensor, "copies tokens hidden"],
 ) -> tuple[Float[Tensor, "copies tokens hidden"], Float[Tensor, "copies tokens tokens"]]:
     """The block's output with every attention edge gated, and the nats that each edge transmits."""
-    probabilities = attention_probabilities(block, hidden, attends)
+    probabilities = block.attention_probabilities(hidden, attends)
     values = block.heads(block.value(hidden)).float()
     keep, shut = torch.sigmoid(alpha), torch.sigmoid(-alpha)
     passed = ((keep * probabilities) @ values).transpose(1, 2).flatten(2)

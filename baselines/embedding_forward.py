@@ -10,35 +10,28 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from iba.data.tokens import TokenBatch
+from iba.data.tokens import Inputs
 from iba.encoder import Classifier
-from iba.frozen import exact_forward
+
+#: The share of the layers that is float32.
+_EXACT = 2 / 3
 
 
 def probabilities_from_words(classifier: Classifier) -> Callable[..., Tensor]:
-    """f(word embeddings, ids, attention mask or None, segments) → class probabilities, in Captum's form."""
-    of_hidden = probabilities_from_hidden(classifier)
+    """f(word embeddings, *inputs) → class probabilities, in Captum's form."""
+    exact = round(_EXACT * classifier.n_layers)
 
-    def probabilities(words: Tensor, input_ids: Tensor, mask: Tensor | None, segments: Tensor) -> Tensor:
-        with exact_forward(tf32=True):
-            hidden = classifier.embed(input_ids, segments, words=words)
-        return of_hidden(hidden, mask)
+    def probabilities(words: Tensor, *inputs: Tensor) -> Tensor:
+        return classifier.logits_of_words(words, Inputs(*inputs), exact).softmax(-1)
 
     return probabilities
 
 
 def probabilities_from_hidden(classifier: Classifier) -> Callable[..., Tensor]:
-    """f(what the first block reads, attention mask or None) → class probabilities, in Captum's form."""
-    exact = classifier.resolve_layer(2 / 3)
+    """f(what the first layer reads, *inputs) → class probabilities, in Captum's form."""
+    exact = round(_EXACT * classifier.n_layers)
 
-    def probabilities(hidden: Tensor, mask: Tensor | None) -> Tensor:
-        with exact_forward(tf32=True):
-            hidden = classifier.advance(hidden, classifier.attends(mask, hidden.shape[1]), 0, exact)
-        return classifier.logits_from(hidden, mask, exact).softmax(-1)
+    def probabilities(hidden: Tensor, *inputs: Tensor) -> Tensor:
+        return classifier.logits_from(hidden, Inputs(*inputs), 0, exact).softmax(-1)
 
     return probabilities
-
-
-def forward_arguments(batch: TokenBatch) -> tuple[Tensor, Tensor | None, Tensor]:
-    """What `probabilities_from_words` takes beside the embeddings."""
-    return batch.input_ids, batch.key_mask, batch.token_type_ids

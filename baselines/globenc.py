@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from baselines.attention_maps import (
     LayerAttention,
-    first_token_row,
     layer_attentions,
+    read_row,
     rollout,
     with_residual,
 )
@@ -58,7 +58,7 @@ class GlobEnc(Unfitted):
             norms = torch.cat([c.norm(dim=-1) for c in contributions(layer, self.parts, chunk)], 1)
             weights = norms / norms.sum(-1, keepdim=True).clamp_min(1e-12)
             maps.append(with_residual(weights) if self.parts == "attention" else weights)
-        return Attribution(first_token_row(rollout(maps), batch))
+        return Attribution(read_row(rollout(maps), classifier, batch))
 
 
 @torch.no_grad()

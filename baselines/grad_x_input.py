@@ -11,7 +11,7 @@ from captum.attr import InputXGradient
 from jaxtyping import Int
 from torch import Tensor
 
-from baselines.embedding_forward import forward_arguments, probabilities_from_words
+from baselines.embedding_forward import probabilities_from_words
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
@@ -26,6 +26,6 @@ class GradientTimesInput(Unfitted):
         """Signed scores."""
         words = classifier.word_embeddings(batch.input_ids).requires_grad_()
         products = InputXGradient(probabilities_from_words(classifier)).attribute(
-            words, target=target, additional_forward_args=forward_arguments(batch)
+            words, target=target, additional_forward_args=tuple(batch.inputs)
         )
         return Attribution(products.detach().sum(-1).float().masked_fill(~batch.attention_mask, 0.0))

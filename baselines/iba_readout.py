@@ -204,7 +204,7 @@ def readout_loss(
     alpha = network(torch.cat(list(states.values()), -1))
     restricted = restrict(alpha, hidden, noise.mean + noise.std * standard)
     labels = torch.tensor([i.example.label for i in batch.instances], device=hidden.device)
-    logits = classifier.logits_from(restricted, batch.key_mask, layer)
+    logits = classifier.logits_from(restricted, batch.inputs, layer)
     cross_entropy = nn.functional.cross_entropy(logits, labels, reduction="sum")
     kl = kl_nats(alpha, hidden, noise).masked_fill(~mask[..., None], 0.0).sum((1, 2))
     return cross_entropy + beta * (kl / (mask.sum(1) * hidden.shape[-1])).sum()

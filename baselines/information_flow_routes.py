@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from baselines.attention_maps import LayerAttention, first_token_row, layer_attentions, rollout
+from baselines.attention_maps import LayerAttention, layer_attentions, read_row, rollout
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
@@ -37,7 +37,7 @@ class InformationFlowRoutes(Unfitted):
         for layer in layer_attentions(classifier, batch):
             chunk = max(1, classifier.token_budget // (len(batch) * layer.hidden.shape[1]))
             maps.append(edge_importance(layer, chunk))
-        return Attribution(first_token_row(rollout(maps), batch))
+        return Attribution(read_row(rollout(maps), classifier, batch))
 
 
 @torch.no_grad()

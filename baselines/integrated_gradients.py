@@ -15,7 +15,7 @@ from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 from jaxtyping import Int
 from torch import Tensor
 
-from baselines.embedding_forward import forward_arguments, probabilities_from_words
+from baselines.embedding_forward import probabilities_from_words
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
@@ -105,5 +105,5 @@ class IntegratedGradients(Unfitted):
             classifier.word_embeddings(blank),
             classifier.word_embeddings(batch.input_ids),
             probabilities_from_words(classifier),
-            forward_arguments(batch),
+            tuple(batch.inputs),
         )

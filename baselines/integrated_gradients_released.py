@@ -11,7 +11,7 @@ from torch import Tensor
 
 from baselines.embedding_forward import probabilities_from_hidden
 from baselines.integrated_gradients import IntegratedGradients, IntegrationPath
-from iba.data.tokens import TokenBatch
+from iba.data.tokens import Inputs, TokenBatch
 from iba.encoder import Classifier
 
 
@@ -25,8 +25,8 @@ class IntegratedGradientsReleased(IntegratedGradients):
         segments = batch.token_type_ids.clone()
         segments[:, :-1] |= batch.token_type_ids[:, 1:]  # whatever stands before segment 1 joins it
         return IntegrationPath(
-            classifier.embed(blank, segments),
-            classifier.embed(batch.input_ids, segments),
+            classifier.entering(Inputs(blank, batch.key_mask, segments)),
+            classifier.entering(Inputs(batch.input_ids, batch.key_mask, segments)),
             probabilities_from_hidden(classifier),
-            (batch.key_mask,),
+            (batch.input_ids, batch.key_mask, segments),
         )

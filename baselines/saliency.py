@@ -13,7 +13,7 @@ from captum.attr import Saliency as CaptumSaliency
 from jaxtyping import Int
 from torch import Tensor
 
-from baselines.embedding_forward import forward_arguments, probabilities_from_words
+from baselines.embedding_forward import probabilities_from_words
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
@@ -31,6 +31,6 @@ class Saliency(Unfitted):
         """Non-negative scores."""
         words = classifier.word_embeddings(batch.input_ids).requires_grad_()
         gradient = CaptumSaliency(probabilities_from_words(classifier)).attribute(
-            words, target=target, additional_forward_args=forward_arguments(batch)
+            words, target=target, additional_forward_args=tuple(batch.inputs)
         )
         return Attribution(gradient.norm(p=self.norm, dim=-1).float().masked_fill(~batch.attention_mask, 0.0))

@@ -14,7 +14,7 @@ from torch import Tensor
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.parallel import grouped, usable_workers
+from iba.parallel import grouped
 
 State = dict[str, Tensor]
 
@@ -100,7 +100,7 @@ def attribute_grouped(
         target = torch.tensor([targets[i] for i in group], device=classifier.device)
         return method.attribute(classifier, classifier.batch([rows[i] for i in group]), target).cpu()
 
-    workers = usable_workers(classifier.device) if method.concurrent else 1
+    workers = classifier.workers if method.concurrent else 1
     budget, fitting = classifier.token_budget // method.copies, classifier.fitting[type(method).__name__]
     return grouped([len(r) for r in rows], budget, work, workers, fitting)
 

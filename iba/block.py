@@ -131,6 +131,14 @@ class Block:
         context = attend(queries, keys, values, attends, self.products)
         return self.after_attention(context.transpose(1, 2).flatten(2), hidden)
 
+    def attention_probabilities(
+        self, hidden: Hidden, attends: Tensor | None
+    ) -> Float[Tensor, "batch heads tokens tokens"]:
+        """softmax(QKᵀ/√d), float32, with the mask or bias that scaled-dot-product attention would take."""
+        query, key = self.heads(self.query(hidden)).float(), self.heads(self.key(hidden)).float()
+        logits = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        return masked(logits, attends).softmax(-1)
+
     def projected(self, hidden: Hidden) -> tuple[Hidden, Hidden, Hidden]:
         """Queries, keys and values.
 

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Hidden = Float[Tensor, "batch tokens hidden"]
-LogitsFrom = Callable[[Tensor, Tensor], Tensor]
+LogitsFrom = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,9 @@ class Bottleneck:
     ) -> Iterator[Restriction]:
         """The state before each Adam update and, last, after the final one: `n_steps` + 1 in all.
 
-        `logits_from(T, attention_mask)` runs the layers above the bottleneck; it is given
-        (copies · batch) rows. The state at the start has α = `alpha_init` everywhere.
+        `logits_from(T)` runs the layers above the bottleneck on (copies · batch) rows, the whole batch after
+        the whole batch; what else they read (masks, positions) is its own to know. The state at the start has
+        α = `alpha_init` everywhere.
         """
         alpha = torch.full_like(hidden, self.alpha_init, requires_grad=True)
         optimiser = torch.optim.Adam([alpha], lr=self.learning_rate)
@@ -157,7 +158,7 @@ class Bottleneck:
         standard = bank.step(step, tokens)[:, None]
         restricted = restrict(alpha, hidden, torch.addcmul(noise.mean, noise.std, standard))
         copies = restricted.shape[0]
-        logits = logits_from(restricted.flatten(0, 1), attention_mask.repeat(copies, 1))
+        logits = logits_from(restricted.flatten(0, 1))
         log_p = logits.log_softmax(-1).unflatten(0, (copies, batch))
         target_log_p = log_p.gather(-1, target.expand(copies, -1)[..., None]).squeeze(-1)
         cross_entropy = -target_log_p.mean(0)

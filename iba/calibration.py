@@ -24,7 +24,7 @@ from iba.data.tokens import Instance
 from iba.degradation import Ranked, curve
 from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.parallel import Work, grouped, usable_workers
+from iba.parallel import Work, grouped
 from iba.ranking import FIRST_STEP, removal_order
 
 
@@ -53,7 +53,7 @@ def _statistics_up_to(classifier: Classifier, rows: list[Instance], layer: int) 
         moments = torch.stack([torch.stack([v.sum(0), v.square().sum(0)]) for v in values])
         return moments, int(batch.attention_mask.sum())
 
-    mean, std, count = pooled(rows, classifier, sums, 1e-3, usable_workers(classifier.device))
+    mean, std, count = pooled(rows, classifier, sums, 1e-3, classifier.workers)
     return {
         number: {
             "noise_mean": mean[number - 1].float().cpu(),

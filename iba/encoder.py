@@ -1,8 +1,7 @@
-"""The adapter: run a classifier up to layer l, or from layer l to the logits.
+"""A classifier as every method sees it: embeddings → layers → logits, with its tokenizer, labels and device.
 
-Every encoder the project knows is a stack of post-norm transformer blocks. The model's own parameters are
-read by name (iba/block.py) and computed with; no hook is installed and no module changed, so a model is
-after any use, or any exception, exactly what it was. Only these two files know model internals.
+Its runner knows how the layers are run: by hand-written post-norm blocks (`models/postnorm.py`), which are
+faster, where they give the model's logits; else by the model's own forward (`models/adapter.py`).
 """
 
 from __future__ import annotations
@@ -10,21 +9,22 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterator
-from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from iba.block import FAMILIES, Block, Hidden
-from iba.data.tokens import Instance, TokenBatch, collate
+from iba.data.examples import Example
+from iba.data.tokens import Inputs, Instance, TokenBatch, collate, tokenise
 from iba.errors import UserError
-from iba.frozen import Products, exact_forward
-
-Mask = Bool[Tensor, "batch tokens"]
+from iba.frozen import Products
+from iba.models.adapter import Adapter, bare
+from iba.models.postnorm import PostNorm
+from iba.models.runner import Maps, Runner, wrong_layer
+from iba.parallel import usable_workers
 
 
 class Classifier:
@@ -42,9 +42,10 @@ class Classifier:
         device: torch.device | str = "cpu",
         precision: str = "fp32",
         token_budget: int = 8192,
+        fast: bool | Literal["auto"] = "auto",
+        layers: str | None = None,
     ) -> None:
-        refuse_unknown(model)
-        self.model = model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
+        self.model = bare(model).to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
         self.tokenizer = tokenizer
         self.device = torch.device(device)
         self.products = Products()
@@ -52,12 +53,10 @@ class Classifier:
         self.token_budget = token_budget
         #: By the kind of work, what `grouped` learned of the device's memory.
         self.fitting: defaultdict[str, dict[int, int]] = defaultdict(dict)
-        self.family = FAMILIES[model.config.model_type]
-        self.base: Any = model.base_model
-        self._parts: Any = self.model
         self._remembered: dict[Any, dict[int, Hidden]] | None = None
-        layers = attrgetter(self.family.layers)(self.base)
-        self.blocks = [Block.of(layer, model.config, self.products) for layer in layers]
+        self.runner: Runner = runner_of(
+            self.model, example_inputs(tokenizer, self.device), self.products, fast, layers
+        )
 
     @property
     def precision(self) -> str:
@@ -72,7 +71,7 @@ class Classifier:
     @property
     def n_layers(self) -> int:
         """Number of transformer blocks."""
-        return len(self.blocks)
+        return self.runner.n_layers
 
     @property
     def hidden_size(self) -> int:
@@ -101,44 +100,22 @@ class Classifier:
         """Pad instances into one batch on the classifier's device."""
         return collate(instances, self.tokenizer.pad_token_id, self.device)
 
-    def word_embeddings(self, input_ids: Int[Tensor, "batch tokens"]) -> Hidden:
-        """Word-piece embeddings, before positions, segments and the norm are added."""
-        embedded: Tensor = self._parts.get_input_embeddings()(input_ids)
-        return embedded
-
-    def embed(
-        self, input_ids: Int[Tensor, "batch tokens"], segments: Tensor | None, words: Hidden | None = None
-    ) -> Hidden:
-        """Layer 0: the embeddings that enter the first block; `words` replaces the word embeddings."""
-        extra = {"token_type_ids": segments} if self.family.segments and self._n_segments > 1 else {}
-        if words is None:
-            embedded: Tensor = self.base.embeddings(input_ids=input_ids, **extra)
-            return embedded
-        if hasattr(self.base.embeddings, "padding_idx"):
-            # RoBERTa and MPNet count positions from the padding id on, which only the ids can tell.
-            known = input_ids.ne(self.base.embeddings.padding_idx)
-            extra["position_ids"] = known.cumsum(1) * known + self.base.embeddings.padding_idx
-        if self.model.config.model_type == "distilbert":
-            extra["input_ids"] = None
-        embedded = self.base.embeddings(inputs_embeds=words, **extra)
-        return embedded
+    @property
+    def blocks(self) -> list[Block]:
+        """The hand-written blocks; `UserError` where the model is run by its own forward."""
+        return self.post_norm.blocks
 
     @property
-    def _n_segments(self) -> int:
-        return int(getattr(self.model.config, "type_vocab_size", 1))
+    def post_norm(self) -> PostNorm:
+        """The fast path, whose insides some methods read; `UserError` where the model is run otherwise."""
+        if not isinstance(self.runner, PostNorm):
+            raise UserError(f"{type(self.model).__name__} is not run by blocks of this project's own.")
+        return self.runner
 
-    def attends(self, attention_mask: Mask | None, n_tokens: int) -> Tensor | None:
-        """The mask over `n_tokens` as the blocks take it, with MPNet's relative position bias added.
-
-        Without a mask every token reads every token. Whether that is so is the caller's to know: to ask
-        a mask on a GPU would be to wait for all that the GPU still has to do.
-        """
-        keys = None if attention_mask is None else attention_mask[:, None, None, :]
-        if self.model.config.model_type != "mpnet":
-            return keys
-        tokens = torch.empty(1, n_tokens, 1, device=self.device)
-        bias: Tensor = self.base.encoder.compute_position_bias(tokens)
-        return bias if keys is None else bias.masked_fill(~keys, torch.finfo(bias.dtype).min)
+    @property
+    def workers(self) -> int:
+        """Groups of texts to work on at a time: only blocks of our own may be called by several threads."""
+        return usable_workers(self.device) if isinstance(self.runner, PostNorm) else 1
 
     @contextlib.contextmanager
     def remembering(self) -> Iterator[None]:
@@ -156,79 +133,87 @@ class Classifier:
         instance is cheap, and what is rounded here moves the scores more than all that comes after.
         """
         if self._remembered is None:
-            return self._hidden_states(batch, layers)
+            return self.runner.hidden_states(batch.inputs, layers)
         key = tuple((i.input_ids, i.token_type_ids) for i in batch.instances)
         if key not in self._remembered:
             # Texts that are grouped anew, by another method or for want of memory, are not kept twice.
             for other in [known for known in self._remembered if not set(known).isdisjoint(key)]:
                 del self._remembered[other]
-            self._remembered[key] = self._hidden_states(batch, list(range(self.n_layers + 1)))
+            every = list(range(self.n_layers + 1))
+            self._remembered[key] = self.runner.hidden_states(batch.inputs, every)
         return {layer: self._remembered[key][layer] for layer in layers}
 
-    def _hidden_states(self, batch: TokenBatch, layers: list[int]) -> dict[int, Hidden]:
-        with torch.no_grad(), exact_forward(tf32=True):
-            hidden = self.embed(batch.input_ids, batch.token_type_ids)
-            attends = self.attends(batch.key_mask, hidden.shape[1])
-            found = {0: hidden.float()}
-            for number, block in enumerate(self.blocks[: max(layers)], start=1):
-                hidden = block(hidden, attends)
-                found[number] = hidden.float()
-        return {layer: found[layer] for layer in layers}
-
-    def advance(self, hidden: Hidden, attends: Tensor | None, layer: int, to: int) -> Hidden:
-        """The output of layer `to` from that of `layer`; gradients flow. `attends` as the blocks take it."""
-        for block in self.blocks[layer:to]:
-            hidden = block(hidden, attends)
-        return hidden
-
     def logits_from(
-        self, hidden: Hidden, attention_mask: Mask | None, layer: int
+        self, hidden: Hidden, inputs: Inputs, layer: int, exact_to: int = 0
     ) -> Float[Tensor, "batch classes"]:
-        """Logits (float32) from the output of `layer`; gradients flow to `hidden`.
+        """Logits (float32) from the output of `layer` (0: what enters the first); gradients flow to `hidden`.
 
-        `attention_mask` tells which tokens may be read; None, which is faster, that all may
-        (`TokenBatch.key_mask`). The head reads the first position alone, so the last block is computed
-        there alone: exact, and nearly one whole block saved.
+        `hidden` may hold several copies of the batch `inputs`, one after the other. Layers up to `exact_to`
+        are computed in float32.
         """
-        attends = self.attends(attention_mask, hidden.shape[1])
-        hidden = self.advance(hidden, attends, layer, self.n_layers - 1)
-        if layer < self.n_layers:
-            hidden = self.blocks[-1].first_position(hidden, attends)
-        return self._head(hidden[:, :1]).float()
+        return self.runner.logits_from(hidden, inputs, layer, exact_to)
 
-    def _head(self, first: Float[Tensor, "batch 1 hidden"]) -> Float[Tensor, "batch classes"]:
-        logits: Tensor
-        if self.model.config.model_type == "bert":
-            logits = self._parts.classifier(self.base.pooler(first))
-        elif self.model.config.model_type == "distilbert":
-            logits = self._parts.classifier(F.relu(self._parts.pre_classifier(first[:, 0])))
-        else:
-            logits = self._parts.classifier(first)
-        return logits
+    def entering(self, inputs: Inputs) -> Hidden:
+        """State 0: what enters the first layer, in float32."""
+        return self.runner.hidden_states(inputs, [0])[0]
 
-    def logits(
-        self,
-        input_ids: Int[Tensor, "batch tokens"],
-        attention_mask: Mask | None,
-        token_type_ids: Int[Tensor, "batch tokens"] | None,
+    def word_embeddings(self, input_ids: Int[Tensor, "batch tokens"]) -> Hidden:
+        """What the model looks up for the ids, before positions and the like are added."""
+        return self.runner.word_embeddings(input_ids)
+
+    def logits_of_words(
+        self, words: Hidden, inputs: Inputs, exact_to: int = 0
     ) -> Float[Tensor, "batch classes"]:
-        """The classifier's logits (float32), without gradients; no mask: all tokens may be read."""
+        """Logits with `words` in place of the word embeddings of `inputs`; gradients flow to `words`."""
+        return self.runner.logits_of_words(words, inputs, exact_to)
+
+    def logits_given_maps(
+        self, maps: Maps, hidden: Hidden, inputs: Inputs, layer: int
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits when `layer`, entered by `hidden`, attends as `maps` say; gradients flow to `maps`."""
+        return self.runner.logits_given_maps(maps, hidden, inputs, layer)
+
+    def logits(self, inputs: Inputs) -> Float[Tensor, "batch classes"]:
+        """The classifier's logits (float32), without gradients."""
         with torch.no_grad():
-            hidden = self.embed(input_ids, token_type_ids)
-            return self.logits_from(hidden, attention_mask, 0)
+            return self.runner.logits(inputs)
 
     def probabilities(self, batch: TokenBatch) -> Float[Tensor, "batch classes"]:
         """Class probabilities of a batch."""
-        return self.logits(batch.input_ids, batch.key_mask, batch.token_type_ids).softmax(-1)
+        return self.logits(batch.inputs).softmax(-1)
 
 
-def refuse_unknown(model: PreTrainedModel) -> None:
-    """Raise `UserError` for a model that is no sequence classifier, or one whose modules are not known."""
-    kind = model.config.model_type
-    if kind not in FAMILIES:
-        raise UserError(
-            f"model type {kind!r} is not one the adapter knows ({', '.join(FAMILIES)}); "
-            "add its module names to FAMILIES in iba/block.py."
-        )
-    if not hasattr(model, "classifier"):
-        raise UserError(f"{type(model).__name__} is no sequence classifier: it has no classification head.")
+def example_inputs(tokenizer: PreTrainedTokenizerFast, device: torch.device) -> Inputs:
+    """Two texts of unequal length, by which a model is tried."""
+    texts = ("It rained all day, and nobody came.", "Why not?")
+    rows = tokenise([Example(text, text, None, 0) for text in texts], tokenizer, 32)
+    return collate(rows, tokenizer.pad_token_id or 0, device).inputs
+
+
+def runner_of(
+    model: PreTrainedModel,
+    example: Inputs,
+    products: Products,
+    fast: bool | Literal["auto"] = "auto",
+    layers: str | None = None,
+) -> Runner:
+    """What runs the model's layers: blocks of our own where they give its logits, else its own forward.
+
+    fast: False takes its own forward in any case, True raises `UserError` where our blocks do not do.
+    """
+    reason = f"no architecture of the fast path ({', '.join(FAMILIES)})"
+    if fast and layers is None and model.config.model_type in FAMILIES:
+        try:
+            blocks = PostNorm(model, products)
+            if (wrong := wrong_layer(blocks, example, blocks.own_logits(example))) is None:
+                return blocks
+            reason = f"logits after layer {wrong} that differ from the model's"
+        except (
+            AttributeError,
+            TypeError,
+            RuntimeError,
+        ) as error:  # parts under other names or of other kinds
+            reason = f"other parts than its architecture ({error})"
+    if fast is True:
+        raise UserError(f"fast=true: {type(model).__name__} has {reason}; use fast=auto.")
+    return Adapter(model, example, layers, products)

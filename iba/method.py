@@ -141,8 +141,8 @@ class InformationBottleneck:
         """The first, the last but one, and the final state."""
         bank = noise_bank(self.seed, self.copies, self.max_tokens, hidden.shape[-1], classifier.device)
 
-        def logits_from(restricted: Tensor, mask: Tensor) -> Tensor:
-            return classifier.logits_from(restricted, mask if batch.key_mask is not None else None, layer)
+        def logits_from(restricted: Tensor) -> Tensor:
+            return classifier.logits_from(restricted, batch.inputs, layer)
 
         noise = self._noise(hidden, below)
         first = before_last = final = None

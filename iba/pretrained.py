@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -50,10 +51,11 @@ def encoder_identity(model: DictConfig, model_dir: str | None) -> dict[str, Any]
 
 
 def n_positions(model: PreTrainedModel) -> int:
-    """How many tokens the encoder can number."""
+    """How many tokens the model can number; without limit where its positions are relative."""
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
     # RoBERTa and MPNet count from behind the padding id on.
-    padding = getattr(model.base_model.embeddings, "padding_idx", None)
-    return int(model.config.max_position_embeddings) - (0 if padding is None else padding + 1)
+    padding = getattr(getattr(model.base_model, "embeddings", None), "padding_idx", None)
+    return int(most) - (0 if padding is None else padding + 1)
 
 
 def file_digest(path: Path) -> str:

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from iba.data.tokens import Row, padded
+from iba.data.tokens import Inputs, Row, padded
 from iba.encoder import Classifier
-from iba.parallel import grouped, usable_workers
+from iba.parallel import grouped
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,20 @@ def class_probabilities(
     def answer(group: list[int]) -> Tensor:
         chosen = [variants[i] for i in group]
         whole = len({len(v.input_ids) for v in chosen}) == 1 and all(v.visible.all() for v in chosen)
-        logits = classifier.logits(
+        inputs = Inputs(
             padded([v.input_ids for v in chosen], classifier.tokenizer.pad_token_id, classifier.device),
             None if whole else padded([v.visible for v in chosen], False, classifier.device),
             padded([v.token_type_ids for v in chosen], 0, classifier.device),
         )
-        return logits.softmax(-1)
+        return classifier.logits(inputs).softmax(-1)
 
-    lengths, workers = [len(v.input_ids) for v in variants], usable_workers(classifier.device)
+    lengths = [len(v.input_ids) for v in variants]
     order: list[int] = []
     found = [torch.empty(0, len(classifier.labels), device=classifier.device)]
     fitting = classifier.fitting["probabilities"]
-    for group, probabilities in grouped(lengths, classifier.token_budget, answer, workers, fitting):
+    for group, probabilities in grouped(
+        lengths, classifier.token_budget, answer, classifier.workers, fitting
+    ):
         order += group
         found.append(probabilities)
     out = np.empty((len(variants), len(classifier.labels)), dtype=np.float32)

@@ -16,7 +16,13 @@ _COMMON: dict[str, Any] = {
     "intermediate_size": 48,
     "max_position_embeddings": 80,
 }
-_DECODER = _COMMON | {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": None, "eos_token_id": 3, "bos_token_id": 2}
+_DECODER = _COMMON | {
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "pad_token_id": None,
+    "eos_token_id": 3,
+    "bos_token_id": 2,
+}
 _BART = {
     "vocab_size": 400,
     "d_model": 32,
@@ -43,9 +49,15 @@ SHAPES: dict[str, dict[str, Any]] = {
     "mpnet": _COMMON,
     "electra": _COMMON | {"embedding_size": 16},
     "albert": _COMMON | {"embedding_size": 16},
-    "deberta": _COMMON | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "pooler_hidden_size": 32},
+    "deberta": _COMMON
+    | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "pooler_hidden_size": 32},
     "deberta-v2": _COMMON
-    | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "conv_kernel_size": 3, "pooler_hidden_size": 32},
+    | {
+        "relative_attention": True,
+        "pos_att_type": ["c2p", "p2c"],
+        "conv_kernel_size": 3,
+        "pooler_hidden_size": 32,
+    },
     "modernbert": _COMMON
     | {"pad_token_id": 0, "eos_token_id": 3, "bos_token_id": 2, "cls_token_id": 2, "sep_token_id": 3},
     "longformer": _COMMON | {"attention_window": 4, "pad_token_id": 0},

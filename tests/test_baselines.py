@@ -22,7 +22,7 @@ from baselines.lime_tokens import LimeTokens, local_weights, samples
 from baselines.random_scores import RandomScores
 from iba.attributor import Attributor, instance_seed
 from iba.data.examples import Example
-from iba.data.tokens import Instance, collate, tokenise
+from iba.data.tokens import Inputs, Instance, collate, tokenise
 from iba.encoder import Classifier
 
 CLS, SEP = 2, 3
@@ -124,7 +124,7 @@ def test_ig_is_complete(classifier: Classifier, instances: list[Instance]) -> No
     batch = classifier.batch(instances)
     blank = torch.where(batch.removable, classifier.tokenizer.pad_token_id, batch.input_ids)
     p = classifier.probabilities(batch)
-    p_blank = classifier.logits(blank, batch.attention_mask, batch.token_type_ids).softmax(-1)
+    p_blank = classifier.logits(Inputs(blank, batch.attention_mask, batch.token_type_ids)).softmax(-1)
     gained = (p - p_blank).gather(1, TARGET[:, None])[:, 0]
     gaps = []
     for n_steps in (4, 200):

@@ -28,8 +28,8 @@ def final_state(
     hidden = classifier.hidden_states(batch, [layer])[layer]
     noise = Noise(hidden[batch.attention_mask].mean(0), hidden[batch.attention_mask].std(0))
 
-    def logits_from(restricted: Tensor, mask: Tensor) -> Tensor:
-        return classifier.logits_from(restricted, mask, layer)
+    def logits_from(restricted: Tensor) -> Tensor:
+        return classifier.logits_from(restricted, batch.inputs, layer)
 
     *_, final = bottleneck.states(
         hidden, batch.attention_mask, TARGET, noise, bank(classifier, bottleneck.n_copies), logits_from
@@ -89,11 +89,12 @@ def double_precision_loss(
     hidden = torch.randn(shape, generator=generator, dtype=torch.float64)
     noise = Noise(torch.zeros(shape[-1], dtype=torch.float64), torch.ones(shape[-1], dtype=torch.float64))
 
-    def logits_from(restricted: Tensor, mask: Tensor) -> Tensor:
-        attends = classifier.attends(mask, restricted.shape[1])
+    def logits_from(restricted: Tensor) -> Tensor:
+        mask = batch.attention_mask.repeat(len(restricted) // len(batch), 1)
+        attends = classifier.post_norm.attends(mask, restricted.shape[1])
         for block in classifier.blocks[layer:]:
             restricted = block(restricted, attends)
-        logits: Tensor = classifier.model.classifier(classifier.base.pooler(restricted))
+        logits: Tensor = classifier.model.classifier(classifier.model.base_model.pooler(restricted))
         return logits
 
     noise_bank = bank(classifier, 2)
@@ -126,7 +127,7 @@ def test_loss_is_cross_entropy_plus_beta_times_the_mean_kl_of_real_tokens(
     noise_bank = bank(classifier, 3)
     loss, state = Bottleneck(beta=0.7, n_copies=3)._evaluate(
         alpha, hidden, batch.attention_mask, TARGET, noise, noise_bank,
-        lambda t, mask: classifier.logits_from(t, mask, 2), 4,
+        lambda t: classifier.logits_from(t, batch.inputs, 2), 4,
     )  # fmt: skip
     expected = 0.0
     keep = torch.sigmoid(alpha)
@@ -136,7 +137,7 @@ def test_loss_is_cross_entropy_plus_beta_times_the_mean_kl_of_real_tokens(
         for copy in range(3):
             epsilon = 0.3 + 0.8 * noise_bank.step(4, n)[copy]
             t = keep[row, :n] * hidden[row, :n] + (1 - keep[row, :n]) * epsilon
-            logits = classifier.logits_from(t[None], batch.attention_mask[row : row + 1, :n], 2)
+            logits = classifier.logits_from(t[None], classifier.batch([one]).inputs, 2)
             parts.append(torch.nn.functional.cross_entropy(logits, TARGET[row : row + 1]).item())
         restricted = Normal(keep * hidden + (1 - keep) * 0.3, (1 - keep) * 0.8)
         kl = kl_divergence(restricted, Normal(0.3, 0.8))[row, :n]
@@ -183,7 +184,7 @@ def test_every_state_is_yielded_in_order(classifier: Classifier, instances: list
     states = list(
         Bottleneck(beta=1.0, n_steps=3, n_copies=2).states(
             hidden, batch.attention_mask, TARGET, Noise(torch.zeros(32), torch.ones(32)),
-            bank(classifier, 2), lambda t, mask: classifier.logits_from(t, mask, 2),
+            bank(classifier, 2), lambda t: classifier.logits_from(t, batch.inputs, 2),
         )
     )  # fmt: skip
     assert len(states) == 4

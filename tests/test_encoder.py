@@ -15,8 +15,6 @@ from transformers import (
     CamembertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
-    ElectraConfig,
-    ElectraForSequenceClassification,
     MPNetConfig,
     MPNetForSequenceClassification,
     PretrainedConfig,
@@ -28,7 +26,7 @@ from transformers import (
 )
 
 from iba.block import Block
-from iba.data.tokens import Instance, TokenBatch, collate, tokenise
+from iba.data.tokens import Inputs, Instance, TokenBatch, collate, tokenise
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.pretrained import n_positions
@@ -113,7 +111,7 @@ def test_hidden_states_and_logits_are_those_of_the_model(adapted: Classifier, pa
     assert len(states) == N_LAYERS + 1
     for layer, state in enumerate(states):
         close(ours[layer][padded.attention_mask], state[padded.attention_mask])
-    close(adapted.logits(padded.input_ids, padded.attention_mask, padded.token_type_ids), logits)
+    close(adapted.logits(padded.inputs), logits)
     close(adapted.probabilities(padded), logits.softmax(-1))
     assert logits.std(0).min() > 5e-3, "the test is blind if the logits do not depend on the input"
 
@@ -124,7 +122,7 @@ def test_logits_from_any_layer_are_the_full_forwards(
 ) -> None:
     # The last block is computed at the first position alone; all layers must agree with the whole forward.
     logits, states = reference(adapted, padded)
-    close(adapted.logits_from(states[layer], padded.attention_mask, layer), logits)
+    close(adapted.logits_from(states[layer], padded.inputs, layer), logits)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -136,7 +134,7 @@ def test_one_product_for_queries_keys_and_values_changes_nothing(
     hidden = adapted.hidden_states(padded, [1])[1].requires_grad_()
 
     def logits_and_gradient() -> tuple[torch.Tensor, torch.Tensor]:
-        logits = adapted.logits_from(hidden, padded.attention_mask, 1)
+        logits = adapted.logits_from(hidden, padded.inputs, 1)
         return logits.detach(), *torch.autograd.grad(logits[:, 0].sum(), hidden)
 
     apart = logits_and_gradient()
@@ -147,20 +145,22 @@ def test_one_product_for_queries_keys_and_values_changes_nothing(
 
 
 def test_padding_changes_nothing(adapted: Classifier, padded: TokenBatch) -> None:
-    full = adapted.logits(padded.input_ids, padded.attention_mask, padded.token_type_ids)
+    full = adapted.logits(padded.inputs)
     for row, one in enumerate(padded.instances):
         alone = collate([one], adapted.model.config.pad_token_id, "cpu")
         assert alone.attention_mask.all()
-        ours = adapted.logits(alone.input_ids, alone.attention_mask, alone.token_type_ids)
+        ours = adapted.logits(alone.inputs)
         close(ours[0], full[row])
 
 
 def test_texts_that_are_grouped_anew_are_not_remembered_twice(
     classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    computed, plainly = [], classifier._hidden_states
+    computed, plainly = [], classifier.runner.hidden_states
     monkeypatch.setattr(
-        classifier, "_hidden_states", lambda batch, _: computed.append(len(batch)) or plainly(batch, [0, 1])
+        classifier.runner,
+        "hidden_states",
+        lambda inputs, _: computed.append(len(inputs.input_ids)) or plainly(inputs, [0, 1]),
     )
     pair, one, other = (classifier.batch(instances[rows]) for rows in (slice(2), slice(1), slice(2, 3)))
     with classifier.remembering():
@@ -172,22 +172,22 @@ def test_texts_that_are_grouped_anew_are_not_remembered_twice(
 def test_no_mask_is_a_mask_of_all_tokens(adapted: Classifier, padded: TokenBatch) -> None:
     same = padded.input_ids[:, : min(map(len, padded.instances))]
     segments = torch.zeros_like(same)
-    masked = adapted.logits(same, torch.ones_like(same, dtype=torch.bool), segments)
-    close(adapted.logits(same, None, segments), masked)
+    masked = adapted.logits(Inputs(same, torch.ones_like(same, dtype=torch.bool), segments))
+    close(adapted.logits(Inputs(same, None, segments)), masked)
 
 
 def test_embedding_by_words_is_embedding_by_ids(adapted: Classifier, padded: TokenBatch) -> None:
     words = adapted.word_embeddings(padded.input_ids)
-    ours = adapted.embed(padded.input_ids, padded.token_type_ids, words=words)
-    by_ids = adapted.embed(padded.input_ids, padded.token_type_ids)
+    ours = adapted.post_norm.embed(padded.inputs, words)
+    by_ids = adapted.post_norm.embed(padded.inputs)
     close(ours[padded.attention_mask], by_ids[padded.attention_mask])
-    replaced = adapted.embed(padded.input_ids, padded.token_type_ids, words=words + 1.0)
+    replaced = adapted.post_norm.embed(padded.inputs, words + 1.0)
     assert not torch.allclose(replaced[padded.attention_mask], by_ids[padded.attention_mask])
 
 
 def test_gradient_reaches_the_hidden_state_and_no_parameter(adapted: Classifier, padded: TokenBatch) -> None:
     hidden = adapted.hidden_states(padded, [2])[2].requires_grad_()
-    adapted.logits_from(hidden, padded.attention_mask, 2).sum().backward()
+    adapted.logits_from(hidden, padded.inputs, 2).sum().backward()
     assert hidden.grad is not None
     assert (hidden.grad[padded.attention_mask].abs().sum(-1) > 0).all()
     assert (hidden.grad[~padded.attention_mask] == 0).all()
@@ -198,18 +198,17 @@ def test_as_many_tokens_as_the_encoder_can_number_run_and_no_more(adapted: Class
     n = n_positions(adapted.model)
     refuse_long_texts(adapted.model, n)
     ids = torch.full((1, n + 1), 7)
-    assert adapted.logits(ids[:, :n], None, torch.zeros_like(ids[:, :n])).isfinite().all()
+    assert adapted.logits(Inputs(ids[:, :n], None, torch.zeros_like(ids[:, :n]))).isfinite().all()
     with pytest.raises(UserError, match=f"max_length={n + 1}: this encoder has {n} positions"):
         refuse_long_texts(adapted.model, n + 1)
     with pytest.raises((IndexError, RuntimeError)):
-        adapted.logits(ids, None, torch.zeros_like(ids))
+        adapted.logits(Inputs(ids, None, torch.zeros_like(ids)))
 
 
 def test_segments_matter_for_bert(classifier: Classifier, instances: list[Instance]) -> None:
     batch = classifier.batch(instances)
-    blind = classifier.logits(
-        batch.input_ids, batch.attention_mask, torch.zeros_like(batch.token_type_ids)
-    ).softmax(-1)
+    without = batch.inputs._replace(token_type_ids=torch.zeros_like(batch.token_type_ids))
+    blind = classifier.logits(without).softmax(-1)
     changed = (classifier.probabilities(batch) - blind).abs().amax(1) > 1e-4
     assert changed.tolist() == [i.example.text_pair is not None for i in instances]
 
@@ -231,14 +230,6 @@ def test_the_papers_layers_are_fractions_of_twelve() -> None:
 def test_a_layer_out_of_range_is_refused(classifier: Classifier, layer: int | float) -> None:
     with pytest.raises(UserError, match=r"out of range: this encoder has layers 1 to 4\.$"):
         classifier.resolve_layer(layer)
-
-
-def test_an_unknown_architecture_is_refused() -> None:
-    small = ElectraConfig(
-        vocab_size=50, embedding_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1
-    )
-    with pytest.raises(UserError, match="'electra' is not one the adapter knows"):
-        Classifier(ElectraForSequenceClassification(small), tiny_tokenizer())
 
 
 def test_an_encoder_without_a_head_is_refused() -> None:

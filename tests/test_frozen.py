@@ -174,9 +174,9 @@ def test_hidden_states_are_float32_whatever_the_precision(
     classifier.precision = "bf16"
     ours = classifier.hidden_states(batch, layers)
     assert all(torch.equal(ours[layer], exact[layer]) for layer in layers)
-    attends = classifier.attends(batch.key_mask, ours[0].shape[1])
+    attends = classifier.post_norm.attends(batch.key_mask, ours[0].shape[1])
     for layer in layers[:-1]:
-        further = classifier.advance(ours[layer], attends, layer, layer + 1)
+        further = classifier.post_norm.advance(ours[layer], attends, layer, layer + 1)
         assert not torch.equal(further, exact[layer + 1]), "what a caller computes from them is bfloat16"
 
 

@@ -211,8 +211,8 @@ def test_cross_entropy_and_probability_are_those_under_the_bottleneck(
     noise = Noise(state["noise_mean"], state["noise_std"])
     bank = NoiseBank(method.seed, 2, method.max_tokens, classifier.hidden_size, classifier.device)
 
-    def logits_from(restricted: Tensor, mask: Tensor) -> Tensor:
-        return classifier.logits_from(restricted, mask, 2)
+    def logits_from(restricted: Tensor) -> Tensor:
+        return classifier.logits_from(restricted, batch.inputs, 2)
 
     states = list(method.bottleneck.states(hidden, batch.attention_mask, target, noise, bank, logits_from))
     for number, suffix in ((0, "_start"), (3, "")):
@@ -220,7 +220,7 @@ def test_cross_entropy_and_probability_are_those_under_the_bottleneck(
         p = []
         for standard in bank.step(number, hidden.shape[1]):
             restricted = gate * hidden + (1 - gate) * (noise.mean + noise.std * standard)
-            logits = logits_from(restricted, batch.attention_mask)
+            logits = logits_from(restricted)
             p.append(logits.softmax(-1).gather(1, target[:, None])[:, 0])
         cross_entropy = -torch.stack(p).log().mean(0)
         torch.testing.assert_close(found[f"cross_entropy_nats{suffix}"], cross_entropy, rtol=1e-3, atol=1e-4)

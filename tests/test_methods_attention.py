@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.attention_flow import AttentionFlow, first_token_flows
+from baselines.attention_flow import AttentionFlow, flows_from
 from baselines.attention_maps import layer_attentions, rollout, with_residual
 from baselines.attention_rollout import AttentionRollout
 from baselines.globenc import GlobEnc, contributions
@@ -61,7 +61,7 @@ def test_flow_is_networkx_maximum_flow() -> None:
     for layer, i, j in itertools.product(range(3), range(5), range(5)):
         graph.add_edge((layer + 1, i), (layer, j), capacity=float(maps[layer, i, j]))
     expected = [networkx.maximum_flow_value(graph, (3, 0), (0, j)) for j in range(5)]
-    found = first_token_flows(maps, list(range(5)), resolution=1_000_000)
+    found = flows_from(0, maps, list(range(5)), resolution=1_000_000)
     np.testing.assert_allclose(found, expected, atol=2e-5)
     assert np.ptp(expected) > 0.05
 
@@ -69,7 +69,7 @@ def test_flow_is_networkx_maximum_flow() -> None:
 def test_flow_by_hand() -> None:
     # 0 → {0: .5, 1: .5} above; below, 0 → {0: 1}, 1 → {0: .2, 1: .8}: flow to 0 is .5 + .2, to 1 is .5.
     maps = np.array([[[1.0, 0.0], [0.2, 0.8]], [[0.5, 0.5], [0.0, 1.0]]], dtype=np.float32)
-    np.testing.assert_allclose(first_token_flows(maps, [0, 1], 1000), [0.7, 0.5])
+    np.testing.assert_allclose(flows_from(0, maps, [0, 1], 1000), [0.7, 0.5])
 
 
 def test_contributions_without_norms_sum_to_what_enters_the_first_norm(
@@ -78,7 +78,9 @@ def test_contributions_without_norms_sum_to_what_enters_the_first_norm(
     seen: list[Tensor] = []
     for layer in layer_attentions(classifier, batch):
         with layer.block.attention_norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
-            layer.block(layer.hidden, classifier.attends(batch.attention_mask, layer.hidden.shape[1]))
+            layer.block(
+                layer.hidden, classifier.post_norm.attends(batch.attention_mask, layer.hidden.shape[1])
+            )
         shares = torch.cat(list(contributions(layer, "residual", 3)), 1)
         whole = shares.sum(2) + layer.block.attention_output.bias
         torch.testing.assert_close(whole, seen[-1], rtol=1e-4, atol=1e-4)
@@ -88,7 +90,7 @@ def test_contributions_with_both_norms_sum_to_the_block_less_what_belongs_to_no_
     classifier: Classifier, batch: TokenBatch
 ) -> None:
     """Biases and the feed-forward part, sent through the same linear maps, are all that is missing."""
-    attends = classifier.attends(batch.attention_mask, batch.input_ids.shape[1])
+    attends = classifier.post_norm.attends(batch.attention_mask, batch.input_ids.shape[1])
     for layer in layer_attentions(classifier, batch):
         block = layer.block
         context = (layer.probabilities @ block.heads(block.value(layer.hidden))).transpose(1, 2).flatten(2)
@@ -158,5 +160,5 @@ def test_rollout_and_flow_mix_in_the_residual(classifier: Classifier, instances:
     torch.testing.assert_close(found, (maps[3] @ maps[2] @ maps[1] @ maps[0])[0])
     free = [i for i, special in enumerate(one.special) if not special]
     flow = AttentionFlow().attribute(classifier, single, TARGET[:1]).scores[0]
-    expected = first_token_flows(torch.stack(maps).numpy(), free, 100_000)
+    expected = flows_from(torch.stack(maps).numpy(), free, 100_000)
     np.testing.assert_allclose(flow[free], expected, atol=1e-6)

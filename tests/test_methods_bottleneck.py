@@ -65,7 +65,12 @@ def test_token_gate_is_a_bottleneck_with_one_parameter_per_token(
     noise = Noise(hidden[batch.attention_mask].mean(0), hidden[batch.attention_mask].std(0))
     bank = NoiseBank(0, 2, 64, classifier.hidden_size, torch.device("cpu"))
     *_, final = TokenBottleneck(beta=0.01, n_steps=5, n_copies=2).states(
-        hidden, batch.attention_mask, TARGET, noise, bank, lambda t, m: classifier.logits_from(t, m, 2)
+        hidden,
+        batch.attention_mask,
+        TARGET,
+        noise,
+        bank,
+        lambda t: classifier.logits_from(t, batch.inputs, 2),
     )
     shared = torch.full((*hidden.shape[:2], 1), 5.0, requires_grad=True)
     adam = torch.optim.Adam([shared], lr=1.0)
@@ -74,7 +79,7 @@ def test_token_gate_is_a_bottleneck_with_one_parameter_per_token(
         loss = torch.zeros(())
         for standard in bank.step(step, hidden.shape[1]):
             logits = classifier.logits_from(
-                restrict(alpha, hidden, noise.mean + noise.std * standard), batch.attention_mask, 2
+                restrict(alpha, hidden, noise.mean + noise.std * standard), batch.inputs, 2
             )
             loss = loss + torch.nn.functional.cross_entropy(logits, TARGET, reduction="sum") / 2
         kl = kl_nats(alpha, hidden, noise) * batch.attention_mask[..., None]
@@ -354,7 +359,7 @@ def test_the_readouts_loss_is_the_bottlenecks(classifier: Classifier, batch: Tok
     bank = NoiseBank(0, 1, 64, width, torch.device("cpu"))
     expected, _ = Bottleneck(beta=0.3, n_copies=1)._evaluate(
         torch.full_like(states[2], 0.7), states[2], batch.attention_mask, labels, noise, bank,
-        lambda restricted, mask: classifier.logits_from(restricted, mask, 2), 0)  # fmt: skip
+        lambda restricted: classifier.logits_from(restricted, batch.inputs, 2), 0)  # fmt: skip
     standard = bank.step(0, batch.input_ids.shape[1]).expand(len(batch), -1, -1)
     found = readout_loss(Constant(), classifier, batch, states, 2, noise, standard, 0.3)
     torch.testing.assert_close(found, expected)

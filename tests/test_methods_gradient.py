@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.attattr import AttentionAttribution, probabilities_given_maps
+from baselines.attattr import AttentionAttribution
 from baselines.attention_maps import layer_attentions
 from baselines.grad_x_input import GradientTimesInput
 from baselines.saliency import Saliency
@@ -26,11 +26,14 @@ def test_attattr_is_complete_in_every_layer(classifier: Classifier, batch: Token
     clean = classifier.probabilities(batch)[rows, TARGET]
     total = torch.zeros(batch.input_ids.shape)
     for number, layer in enumerate(layer_attentions(classifier, batch), start=1):
-        given = (number, layer.probabilities, layer.hidden, batch.attention_mask)
-        torch.testing.assert_close(probabilities_given_maps(classifier, *given)[rows, TARGET], clean)
-        blind = (number, torch.zeros_like(layer.probabilities), layer.hidden, batch.attention_mask)
-        gained = clean - probabilities_given_maps(classifier, *blind)[rows, TARGET]
-        found, gap = method.layer_attribution(classifier, batch, TARGET, number, layer)
+        given = (layer.hidden, batch.inputs, number)
+        whole = classifier.logits_given_maps(layer.probabilities, *given)
+        torch.testing.assert_close(whole.softmax(-1)[rows, TARGET], clean)
+        blind = classifier.logits_given_maps(torch.zeros_like(layer.probabilities), *given)
+        gained = clean - blind.softmax(-1)[rows, TARGET]
+        found, gap = method.layer_attribution(
+            classifier, batch, TARGET, number, layer.hidden, layer.probabilities
+        )
         torch.testing.assert_close(found.sum((1, 2, 3)), gained, rtol=1e-3, atol=1e-4)
         assert gap.abs().max() < 1e-4
         total += found.sum((1, 2))

@@ -44,7 +44,7 @@ class ReferenceModel:
         self.model: PreTrainedModel = copy.deepcopy(classifier.model).float().requires_grad_(True).eval()
         self.tokenizer = classifier.tokenizer
         self.device = classifier.device
-        self.family = classifier.family
+        self.family = classifier.post_norm.family
 
     def layer(self, number: int) -> nn.Module:
         """The module of a 1-based layer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import NamedTuple, SupportsIndex, overload
@@ -62,13 +62,18 @@ class Inputs(NamedTuple):
     attention_mask: Bool[Tensor, "batch tokens"] | None
     token_type_ids: Int[Tensor, "batch tokens"]
 
-    def repeated(self, copies: int) -> Inputs:
-        """All rows `copies` times, the whole batch after the whole batch."""
-        return Inputs(*(None if part is None else part.repeat(copies, 1) for part in self))
+    def matching(self, n_rows: int) -> Inputs:
+        """The batch as often, one after the other, as `n_rows` rows take (noise copies)."""
+        copies = n_rows // len(self.input_ids)
+        return self if copies == 1 else self._each(lambda part: part.repeat(copies, 1))
 
     def cut(self, rows: Int[Tensor, " rows"], n_tokens: int) -> Inputs:
         """Some rows, their first `n_tokens` positions."""
-        return Inputs(*(None if part is None else part[rows, :n_tokens] for part in self))
+        return self._each(lambda part: part[rows, :n_tokens])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        mask = None if self.attention_mask is None else change(self.attention_mask)
+        return Inputs(change(self.input_ids), mask, change(self.token_type_ids))
 
 
 @dataclass(frozen=True)

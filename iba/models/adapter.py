@@ -12,26 +12,24 @@ import contextlib
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from operator import attrgetter
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from iba.data.tokens import Inputs
 from iba.errors import UserError
+from iba.frozen import Products, exact_forward
+from iba.models.maps import attending, given_maps
+from iba.models.runner import Hidden, Logits, Maps, same, wrong_layer
 
-Hidden = Float[Tensor, "batch tokens hidden"]
-Logits = Float[Tensor, "batch classes"]
 #: What the call of a layer becomes: (its number from 1, its own forward as a function of what enters, what
 #: enters) → its output.
 AtLayer = Callable[[int, Callable[[Tensor], Any], Tensor], Any]
-#: How far logits may be apart, relative to the largest, where they should be the same: by size of the type.
-_TOLERANCE = {4: 1e-3, 8: 1e-3}
-_HALF_TOLERANCE = 5e-2
 
 
 class Adapter:
@@ -39,16 +37,21 @@ class Adapter:
 
     example: two texts of unequal length, padded, on the model's device: the model is tried with them.
     layers: the path of the layers' `ModuleList`, such as "model.layers"; None finds it.
-    The model is used as it is: in its own type, on its own device, in evaluation mode.
-    Raises `UserError` where the model's logits do not come out again from its own hidden states.
+    The model is used as it is: in its own type, on its own device, in evaluation mode; under autocast where
+    `products` ask for bfloat16. Raises `UserError` where the model's logits do not come again from its own
+    hidden states.
     """
 
-    def __init__(self, model: nn.Module, example: Inputs, layers: str | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, example: Inputs, layers: str | None = None, products: Products | None = None
+    ) -> None:
         self.model = bare(model)
+        self.products = products or Products()
         self._accepts = inspect.signature(self.model.forward).parameters
         self._lock = threading.RLock()  # one text's replaced layers must not be another's
         self._passes_over, self._pads, self._tokens_first = True, True, False
         self._forms: list[int | None] = []  # per call: None for a tensor, else the length of a tuple
+        self.example = example
         self.layers = self._find(layers, example)
         self._probe(example)
 
@@ -86,21 +89,25 @@ class Adapter:
             self._by_length(inputs, note)
         return {layer: found[layer] for layer in layers}
 
-    def logits_from(self, hidden: Hidden, inputs: Inputs, layer: int) -> Logits:
-        """Logits (float32) from the output of `layer` (0: what enters the first); gradients flow to `hidden`."""
+    def logits_from(self, hidden: Hidden, inputs: Inputs, layer: int, exact_to: int = 0) -> Logits:
+        """Logits (float32) from the output of `layer`, for one or several copies of `inputs`.
+
+        With `exact_to` above `layer` all layers are computed in the model's own type.
+        """
 
         def start(part: Inputs, rows: Tensor | slice) -> Tensor:
             given = hidden[rows, : part.input_ids.shape[1]]
             return self._run(part, partial(self._replaced, given, layer))
 
-        return self._by_length(inputs, start)
+        with exact_forward() if exact_to > layer else contextlib.nullcontext():
+            return self._by_length(inputs.matching(len(hidden)), start)
 
     def word_embeddings(self, input_ids: Int[Tensor, "batch tokens"]) -> Hidden:
         """What the model looks up for the ids, before positions and the like."""
         embedded: Tensor = self.model.get_input_embeddings()(input_ids)
         return embedded
 
-    def logits_of_words(self, words: Hidden, inputs: Inputs) -> Logits:
+    def logits_of_words(self, words: Hidden, inputs: Inputs, exact_to: int = 0) -> Logits:
         """Logits with `words` in place of the inputs' word embeddings; gradients flow to `words`.
 
         The ids go in as well: positions, padding and the last token are read off them, which many a model
@@ -112,20 +119,48 @@ class Adapter:
             with self._embedding(given, part):
                 return self._run(part)
 
-        return self._by_length(inputs, embed)
+        with exact_forward() if exact_to > 0 else contextlib.nullcontext():
+            return self._by_length(inputs, embed)
 
-    def attentions(self, inputs: Inputs) -> list[Float[Tensor, "batch heads tokens tokens"]]:
-        """Every layer's attention probabilities, by `output_attentions` under eager attention, float32.
+    def reads(self, inputs: Inputs) -> Bool[Tensor, "batch tokens"]:
+        """The positions of the last layer's output on which the logits depend (padding excluded)."""
+        last = self.hidden_states(inputs, [self.n_layers])[self.n_layers].requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(self.logits_from(last, inputs, self.n_layers).sum(), last)
+        return gradient.abs().sum(-1) > 0
 
-        Raises `UserError` where the model gives none of this shape.
+    def attentions(self, inputs: Inputs) -> Iterator[tuple[Hidden, Maps]]:
+        """What enters every layer, and its attention maps, by `output_attentions` under eager attention.
+
+        Raises `UserError` where the model gives no maps of tokens × tokens, or cannot bear padding.
         """
-        with torch.no_grad(), self._eager():
+        n = inputs.input_ids.shape[1]
+        with torch.no_grad(), self._lock, attending(self.model, "eager"):
             out = self._call(inputs, output_attentions=True)
         maps = out.get("attentions") or out.get("encoder_attentions") or ()
-        n = inputs.input_ids.shape[1]
-        if len(maps) != self.n_layers or any(m is None or m.shape[-2:] != (n, n) for m in maps):
+        padded = not self._pads and inputs.attention_mask is not None
+        if padded or len(maps) != self.n_layers or any(m is None or m.shape[-2:] != (n, n) for m in maps):
             raise UserError(f"{type(self.model).__name__} gives no attention maps of tokens × tokens.")
-        return [m.float() for m in maps]
+        states = self.hidden_states(inputs, range(self.n_layers))
+        return ((states[layer], found.float()) for layer, found in enumerate(maps))
+
+    def logits_given_maps(self, maps: Maps, hidden: Hidden, inputs: Inputs, layer: int) -> Logits:
+        """Logits when `layer`, entered by `hidden`, attends as `maps` say; gradients flow to `maps`."""
+        if not self._takes_maps:
+            raise UserError(f"{type(self.model).__name__} does not let its attention maps be set.")
+        with exact_forward(), given_maps(self.model, maps):
+            return self.logits_from(hidden, inputs, layer - 1)
+
+    @cached_property
+    def _takes_maps(self) -> bool:
+        """Whether the first layer, given its own maps, gives the model's logits; and given none, others."""
+        hidden, maps = next(iter(self.attentions(self.example)))
+        with torch.no_grad(), exact_forward():
+            found = []
+            for given in (maps, torch.zeros_like(maps)):
+                with given_maps(self.model, given):
+                    found.append(self.logits_from(hidden, self.example, 0))
+            return same(found[0], self.logits(self.example)) and not torch.equal(*found)
 
     def _find(self, path: str | None, example: Inputs) -> list[nn.Module]:
         """The distinct layers; notes how often they run and what their output looks like."""
@@ -139,36 +174,27 @@ class Adapter:
             self._run(example)
         most = max(calls, key=lambda name: len(calls[name]), default=None)
         if most is None or not calls[most]:
-            raise UserError(f"{type(self.model).__name__}: no stack of layers found; name it with layers=PATH.")
+            raise UserError(
+                f"{type(self.model).__name__}: no stack of layers found; name it with layers=PATH."
+            )
         self._forms = [len(out) if isinstance(out, tuple | list) else None for out in calls[most]]
         self._tokens_first = _state(calls[most][0]).shape[0] != len(example.input_ids)
         return list({id(m): m for m in lists[most]}.values())
 
     def _probe(self, example: Inputs) -> None:
-        """Choose how to run the model so that padded texts, and every layer, give its own logits; or refuse."""
-        with torch.no_grad():
-            logits = self._run(example)
-            alone = self._each_alone(example)
-            if not _same(logits, alone, self.model):
-                self._pads, logits = False, alone
+        """Choose how to run the model so that padded texts and every layer give its logits; or refuse."""
+        half = any(p.dtype in (torch.float16, torch.bfloat16) for p in self.model.parameters())
+        with torch.no_grad(), exact_forward():
+            together, self._pads = self.logits(example), False
+            alone = self.logits(example)
+            self._pads = same(together, alone, half)
             for self._passes_over in (True, False):
-                wrong = [n for n in sorted({1, self.n_layers // 2 or 1, self.n_layers}) if not self._agrees(example, logits, n)]
-                if not wrong:
+                if (wrong := wrong_layer(self, example, alone, half)) is None:
                     return
         raise UserError(
-            f"{type(self.model).__name__} cannot be started after layer {wrong[0]}: its logits differ from the "
-            "model's own. Name its stack of layers with layers=PATH, or use another model."
+            f"{type(self.model).__name__} cannot be started after layer {wrong}: its logits then differ from "
+            "its own. Name its stack of layers with layers=PATH, or use another model."
         )
-
-    def _each_alone(self, example: Inputs) -> Logits:
-        self._pads = False
-        logits = self._by_length(example, lambda part, _: self._run(part))
-        self._pads = True
-        return logits
-
-    def _agrees(self, example: Inputs, logits: Tensor, layer: int) -> bool:
-        hidden = self.hidden_states(example, [layer])[layer]
-        return _same(self.logits_from(hidden, example, layer), logits, self.model)
 
     def _by_length(self, inputs: Inputs, run: Callable[[Inputs, Any], Tensor]) -> Logits:
         """`run(part, its rows)` on all at once or, for a model that does not bear padding, by length."""
@@ -220,7 +246,11 @@ class Adapter:
             "return_dict": True,
         } | options
         known = {name: value for name, value in arguments.items() if name in self._accepts or name in options}
-        with _padding_named(self.model.config, inputs) as input_ids, torch.compiler.set_stance("force_eager"):
+        with (
+            _padding_named(self.model.config, inputs) as input_ids,
+            torch.autocast(input_ids.device.type, torch.bfloat16, self.products.forward_now is not None),
+            torch.compiler.set_stance("force_eager"),
+        ):
             return self.model.forward(input_ids=input_ids, **known)
 
     @contextlib.contextmanager
@@ -234,12 +264,10 @@ class Adapter:
         def call(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             nonlocal count
             count += 1
-            name = None if args else "hidden_states" if "hidden_states" in kwargs else next(iter(kwargs))
-
-            def forward(entering: Tensor) -> Any:
-                return own(entering, *args[1:], **kwargs) if args else own(**{**kwargs, name: entering})
-
-            return at_layer(count, forward, args[0] if args else kwargs[name])
+            if args:
+                return at_layer(count, lambda entering: own(entering, *args[1:], **kwargs), args[0])
+            name = "hidden_states" if "hidden_states" in kwargs else next(iter(kwargs))
+            return at_layer(count, lambda entering: own(**(kwargs | {name: entering})), kwargs[name])
 
         with contextlib.ExitStack() as restored:
             for layer in self.layers:
@@ -274,27 +302,15 @@ class Adapter:
                     hooks.callback(module.register_forward_hook(looked_up).remove)
             yield
 
-    @contextlib.contextmanager
-    def _eager(self) -> Iterator[None]:
-        before = self.model.config._attn_implementation
-        self.model.set_attn_implementation("eager")
-        try:
-            yield
-        finally:
-            self.model.set_attn_implementation(before)
-
 
 def bare(model: nn.Module) -> PreTrainedModel:
     """The model without the wrappers of `torch.compile` and PEFT, whose inserted layers stay."""
-    model = getattr(model, "_orig_mod", model)
-    if hasattr(model, "get_base_model"):
-        model = model.get_base_model()
-    found: Any = model
-    return found
+    found: Any = getattr(model, "_orig_mod", model)
+    return found.get_base_model() if hasattr(found, "get_base_model") else found
 
 
 def _lists(model: nn.Module) -> dict[str, nn.ModuleList]:
-    """Lists of modules of one class, but for those inside another such list's modules (experts of a layer)."""
+    """Lists of modules of one class, but for those inside another such list (a layer's experts)."""
     found: dict[str, nn.ModuleList] = {}
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in found)
@@ -308,30 +324,24 @@ def _state(output: Any) -> Tensor:
     return state
 
 
-def _same(ours: Tensor, theirs: Tensor, model: nn.Module) -> bool:
-    size = next((p.element_size() for p in model.parameters() if p.is_floating_point()), 4)
-    tolerance = _TOLERANCE.get(size, _HALF_TOLERANCE) * max(1.0, float(theirs.abs().max()))
-    return bool((ours - theirs).abs().max() <= tolerance)  # False for what is not a number
-
-
 @contextlib.contextmanager
 def _patched(layer: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     before = layer.__dict__.get("forward")
-    layer.forward = forward  # type: ignore[method-assign]
+    layer.forward = forward
     try:
         yield
     finally:
         del layer.forward
         if before is not None:
-            layer.forward = before  # type: ignore[method-assign]
+            layer.forward = before
 
 
 @contextlib.contextmanager
 def _padding_named(config: Any, inputs: Inputs) -> Iterator[Tensor]:
-    """The ids; where the model names no padding, which it needs to find the last token, filled with an id that
-    no text of the batch holds, named so meanwhile."""
+    """The ids; where the model names no padding, by which it finds the last token, padded with an id that no
+    text of the batch holds, and named so meanwhile."""
     text = config.get_text_config()
-    if text.pad_token_id is not None or inputs.attention_mask is None and len(inputs.input_ids) == 1:
+    if text.pad_token_id is not None or (inputs.attention_mask is None and len(inputs.input_ids) == 1):
         yield inputs.input_ids
         return
     used = set(inputs.input_ids.unique().tolist())

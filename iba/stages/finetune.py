@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 from iba.data.examples import Example
 from iba.data.tokens import tokenise
 from iba.devices import resolve_device
-from iba.encoder import refuse_unknown
+from iba.encoder import example_inputs, runner_of
 from iba.errors import UserError
 from iba.finetune import finetune, is_finished
+from iba.frozen import Products
 from iba.parts import StageTable
 from iba.pretrained import new_classifier
 from iba.stages.bench import Bench, benches, refuse_long_texts
@@ -42,7 +43,7 @@ def train(bench: Bench) -> None:
     model, tokenizer = new_classifier(
         cfg.model, cfg.paths.model_dir, dataset.labels, cfg.finetune.seed, config
     )
-    refuse_unknown(model)
+    runner_of(model, example_inputs(tokenizer, model.device), Products())  # refused before any training
     refuse_long_texts(model, bench.max_length)
     instances = tokenise(bench.samples.train, tokenizer, dataset.max_length)
     finetune(model, tokenizer, instances, bench.recipe, bench.checkpoint, resolve_device(cfg.device))
