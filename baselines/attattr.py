@@ -16,6 +16,8 @@ usually need fewer for the same gap; the gap is reported.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from captum.attr import IntegratedGradients
 from jaxtyping import Float, Int
@@ -60,7 +62,7 @@ class AttentionAttribution(Unfitted):
     ) -> tuple[Maps, Float[Tensor, " batch"]]:
         """Attr of layer `number`'s `maps` (padded queries get 0), entered by `hidden`; completeness gap."""
 
-        def probabilities(maps: Tensor, hidden: Tensor, *inputs: Tensor) -> Tensor:
+        def probabilities(maps: Tensor, hidden: Tensor, *inputs: Any) -> Tensor:
             logits = classifier.logits_given_maps(maps, hidden, Inputs(*inputs), number)
             return logits.softmax(-1)
 

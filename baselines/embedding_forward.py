@@ -7,6 +7,7 @@ rounded there, tokens of small gradient would change places; rounded later, they
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
@@ -21,7 +22,7 @@ def probabilities_from_words(classifier: Classifier) -> Callable[..., Tensor]:
     """f(word embeddings, *inputs) → class probabilities, in Captum's form."""
     exact = round(_EXACT * classifier.n_layers)
 
-    def probabilities(words: Tensor, *inputs: Tensor) -> Tensor:
+    def probabilities(words: Tensor, *inputs: Any) -> Tensor:
         return classifier.logits_of_words(words, Inputs(*inputs), exact).softmax(-1)
 
     return probabilities
@@ -31,7 +32,7 @@ def probabilities_from_hidden(classifier: Classifier) -> Callable[..., Tensor]:
     """f(what the first layer reads, *inputs) → class probabilities, in Captum's form."""
     exact = round(_EXACT * classifier.n_layers)
 
-    def probabilities(hidden: Tensor, *inputs: Tensor) -> Tensor:
+    def probabilities(hidden: Tensor, *inputs: Any) -> Tensor:
         return classifier.logits_from(hidden, Inputs(*inputs), 0, exact).softmax(-1)
 
     return probabilities

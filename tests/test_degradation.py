@@ -171,9 +171,9 @@ def test_a_mask_is_passed_only_where_something_is_hidden_or_padded() -> None:
     toy, masks = ToyClassifier(lambda ids, segments: len(ids) / 100), []
     logits = toy.logits
 
-    def watched(ids: Any, mask: Any, segments: Any) -> Any:
-        masks.append(mask is not None)
-        return logits(ids, mask, segments)
+    def watched(inputs: Any) -> Any:
+        masks.append(inputs.attention_mask is not None)
+        return logits(inputs)
 
     toy.logits = watched  # type: ignore[method-assign]
     whole = Variant.whole([10] * 6, [0] * 6)

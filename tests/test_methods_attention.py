@@ -160,5 +160,5 @@ def test_rollout_and_flow_mix_in_the_residual(classifier: Classifier, instances:
     torch.testing.assert_close(found, (maps[3] @ maps[2] @ maps[1] @ maps[0])[0])
     free = [i for i, special in enumerate(one.special) if not special]
     flow = AttentionFlow().attribute(classifier, single, TARGET[:1]).scores[0]
-    expected = flows_from(torch.stack(maps).numpy(), free, 100_000)
+    expected = flows_from(0, torch.stack(maps).numpy(), free, 100_000)
     np.testing.assert_allclose(flow[free], expected, atol=1e-6)

@@ -102,7 +102,7 @@ def test_token_gate_equals_iba_where_features_are_copies(classifier: Classifier)
     bank = NoiseBank(0, 3, 6, 1, torch.device("cpu"))
     noise = Noise(torch.zeros(1), torch.ones(1))
 
-    def logits_from(restricted: Tensor, _: Tensor) -> Tensor:
+    def logits_from(restricted: Tensor) -> Tensor:
         total = restricted.sum(1)
         return torch.cat([total, -total], 1)
 
@@ -256,7 +256,7 @@ def test_open_gates_change_nothing_and_shut_gates_transmit_nothing(
 
     def state(alpha: float) -> Any:
         gates = torch.full((classifier.n_layers, n, n), alpha)
-        return transmit(classifier, embedded, gates, torch.tensor([1]), noise, drawn)
+        return transmit(classifier, single.inputs, embedded, gates, torch.tensor([1]), noise, drawn)
 
     open_, half, shut = state(60.0), state(0.0), state(-60.0)
     torch.testing.assert_close(open_.probability, clean, rtol=1e-5, atol=1e-6)
@@ -275,7 +275,7 @@ def test_one_edge_transmits_the_kl_of_iba(
     gates = torch.randn(classifier.n_layers, n, n, generator=torch.Generator().manual_seed(1))
     drawn = torch.zeros(classifier.n_layers, 1, n, classifier.hidden_size)
     embedded = classifier.hidden_states(single, [0])[0]
-    found = transmit(classifier, embedded, gates, torch.tensor([1]), noise, drawn).edge_nats[0]
+    found = transmit(classifier, single.inputs, embedded, gates, torch.tensor([1]), noise, drawn).edge_nats[0]
     layer = next(layer_attentions(classifier, single))
     values = layer.block.heads(layer.block.value(layer.hidden))[0]
     messages = (layer.probabilities[0, ..., None] * values[:, None]).permute(1, 2, 0, 3).flatten(2)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from iba.attributor import Attributor, FitData
 from iba.data.examples import Example
-from iba.data.tokens import Instance
+from iba.data.tokens import Inputs, Instance
 from iba.encoder import Classifier
 from iba.frozen import Products
 from iba.tiny import tiny_tokenizer
@@ -34,13 +34,15 @@ class ToyClassifier(Classifier):
         self.passes: list[int] = []
 
     @property
+    def workers(self) -> int:
+        return 1
+
+    @property
     def labels(self) -> list[str]:
         return ["zero", "one"]
 
-    def logits(
-        self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None
-    ) -> Tensor:
-        assert token_type_ids is not None
+    def logits(self, inputs: Inputs) -> Tensor:
+        input_ids, attention_mask, token_type_ids = inputs
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids, dtype=torch.bool)
         self.passes.append(len(input_ids))

@@ -25,7 +25,7 @@ from iba.data.tokens import Inputs
 from iba.errors import UserError
 from iba.frozen import Products, exact_forward
 from iba.models.maps import attending, given_maps
-from iba.models.runner import Hidden, Logits, Maps, same, wrong_layer
+from iba.models.runner import Hidden, Logits, Maps, head_output, same, wrong_layer
 
 #: What the call of a layer becomes: (its number from 1, its own forward as a function of what enters, what
 #: enters) → its output.
@@ -234,8 +234,7 @@ class Adapter:
 
     def _run(self, inputs: Inputs, at_layer: AtLayer | None = None) -> Logits:
         with self._lock, self._replacing(at_layer):
-            logits: Tensor = self._call(inputs).logits
-        return logits.float()
+            return head_output(self.model, self._call(inputs))
 
     def _call(self, inputs: Inputs, **options: Any) -> Any:
         mask = inputs.attention_mask

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from iba.block import FAMILIES, Block
 from iba.data.tokens import Inputs
 from iba.frozen import Products, exact_forward
-from iba.models.runner import Hidden, Logits, Maps
+from iba.models.runner import Hidden, Logits, Maps, head_output
 
 
 class PostNorm:
@@ -39,8 +39,7 @@ class PostNorm:
         """The logits by the model's own forward."""
         with torch.no_grad():
             out = self.model(inputs.input_ids, attention_mask=inputs.attention_mask, **self.segments(inputs))
-        logits: Tensor = out.logits.float()
-        return logits
+        return head_output(self.model, out)
 
     def logits(self, inputs: Inputs) -> Logits:
         """Logits in float32."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from iba.data.tokens import Inputs
+from iba.errors import UserError
 from iba.frozen import exact_forward
 
 Hidden = Float[Tensor, "batch tokens hidden"]
@@ -65,6 +66,14 @@ def wrong_layer(runner: Runner, example: Inputs, logits: Logits, half: bool = Fa
             if not same(runner.logits_from(states[layer], example, layer), logits, half):
                 return layer
     return None
+
+
+def head_output(model: Any, out: Any) -> Logits:
+    """The logits in a model's output, in float32; `UserError` for a model without a classification head."""
+    if getattr(out, "logits", None) is None:
+        raise UserError(f"{type(model).__name__} is no sequence classifier: it has no classification head.")
+    logits: Tensor = out.logits.float()
+    return logits
 
 
 def same(ours: Logits, theirs: Logits, half: bool = False) -> bool:
