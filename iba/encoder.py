@@ -194,6 +194,7 @@ def runner_of(
     model: PreTrainedModel,
     example: Inputs,
     products: Products,
+    segments: bool = True,
     fast: bool | Literal["auto"] = "auto",
     layers: str | None = None,
 ) -> Runner:
@@ -216,4 +217,4 @@ def runner_of(
             reason = f"other parts than its architecture ({error})"
     if fast is True:
         raise UserError(f"fast=true: {type(model).__name__} has {reason}; use fast=auto.")
-    return Adapter(model, example, layers, products)
+    return Adapter(model, example, layers, products, segments)

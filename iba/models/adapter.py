@@ -37,17 +37,24 @@ class Adapter:
 
     example: two texts of unequal length, padded, on the model's device: the model is tried with them.
     layers: the path of the layers' `ModuleList`, such as "model.layers"; None finds it.
+    segments: whether the model is given segment ids, if it takes any: as its tokenizer does.
     The model is used as it is: in its own type, on its own device, in evaluation mode; under autocast where
     `products` ask for bfloat16. Raises `UserError` where the model's logits do not come again from its own
     hidden states.
     """
 
     def __init__(
-        self, model: nn.Module, example: Inputs, layers: str | None = None, products: Products | None = None
+        self,
+        model: nn.Module,
+        example: Inputs,
+        layers: str | None = None,
+        products: Products | None = None,
+        segments: bool = True,
     ) -> None:
         self.model = bare(model)
         self.products = products or Products()
-        self._accepts = inspect.signature(self.model.forward).parameters
+        accepted = inspect.signature(self.model.forward).parameters
+        self._accepts = {*accepted} - (set() if segments else {"token_type_ids"})
         self._lock = threading.RLock()  # one text's replaced layers must not be another's
         self._passes_over, self._pads, self._tokens_first = True, True, False
         self._forms: list[int | None] = []  # per call: None for a tensor, else the length of a tuple
