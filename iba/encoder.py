@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterator
+from copy import copy
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,7 @@ from iba.data.examples import Example
 from iba.data.tokens import Inputs, Instance, TokenBatch, collate, tokenise
 from iba.errors import UserError
 from iba.frozen import Products
+from iba.heads import ManyLabels, class_id, head_of
 from iba.models.adapter import Adapter, bare
 from iba.models.postnorm import PostNorm
 from iba.models.runner import Maps, Runner, wrong_layer
@@ -32,7 +34,8 @@ class Classifier:
 
     Layers are numbered from 1 as in the paper; `hidden_states` 0 are the embeddings. Parameters are
     frozen and dropout is off. `precision` "bf16" runs the blocks' linear maps in bfloat16; `token_budget`
-    bounds the tokens (padding counted) of one forward pass, and with them the memory.
+    bounds the tokens (padding counted) of one forward pass, and with them the memory. What the logits mean
+    is its `head`'s to say (iba/heads.py).
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Classifier:
         fast: bool | Literal["auto"] = "auto",
         layers: str | None = None,
     ) -> None:
+        self.head = head_of(model.config)
         self.model = bare(model).to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
         self.tokenizer = tokenizer
         self.device = torch.device(device)
@@ -55,7 +59,12 @@ class Classifier:
         self.fitting: defaultdict[str, dict[int, int]] = defaultdict(dict)
         self._remembered: dict[Any, dict[int, Hidden]] | None = None
         self.runner: Runner = runner_of(
-            self.model, example_inputs(tokenizer, self.device), self.products, fast, layers
+            self.model,
+            example_inputs(tokenizer, self.device),
+            self.products,
+            "token_type_ids" in tokenizer.model_input_names,
+            fast,
+            layers,
         )
 
     @property
@@ -81,24 +90,61 @@ class Classifier:
     @property
     def labels(self) -> list[str]:
         """Class names in the order of the logits."""
-        return [self.model.config.id2label[i] for i in range(self.model.config.num_labels)]
+        return list(self.head.classes)
 
-    def label_id(self, name: str) -> int:
-        """The logit of the class called `name`."""
-        if name not in self.labels:
-            raise UserError(f"no class {name!r}; the classifier has {self.labels}.")
-        return self.labels.index(name)
+    def label_id(self, name: str | int) -> int:
+        """The logit of the class called `name`, or of that number; `UserError` where there is none."""
+        return class_id(self.labels, name)
+
+    def facing(self, target: str | int | None, batch: TokenBatch) -> tuple[Classifier, int | None]:
+        """The classifier as `target` asks to see it, and the class asked for; None for both: the predicted.
+
+        Itself but where every label is a yes or no by itself: then the two classes of one label, by default
+        the most probable one of the batch's first text.
+        """
+        if not isinstance(self.head, ManyLabels):
+            return self, None if target is None else self.label_id(target)
+        with torch.no_grad():
+            raw = self.runner.logits(batch.inputs)[0]
+        view = copy(self)
+        view.head, wanted = self.head.alone(target, raw)
+        return view, wanted
 
     def resolve_layer(self, layer: int | float) -> int:
-        """A 1-based layer from a number or a fraction of depth (0.75 of 12 layers is layer 9)."""
-        resolved = round(layer * self.n_layers) if 0 < layer < 1 else layer
+        """A 1-based layer from a number or a fraction of depth (0.75 of 12 layers is layer 9).
+
+        A fraction never means the last layer: of its output the head reads the first token alone.
+        """
+        resolved = layer
+        if 0 < layer < 1:
+            if self.n_layers == 1:
+                raise UserError(
+                    f"layer={layer}: the only layer of this encoder is its last, of which the head reads "
+                    "[CLS] alone: choose a method without a layer (ig, lime, occlusion), or give layer=1."
+                )
+            resolved = min(round(layer * self.n_layers), self.n_layers - 1)
         if resolved not in range(1, self.n_layers + 1):
             raise UserError(f"layer {layer} is out of range: this encoder has layers 1 to {self.n_layers}.")
         return int(resolved)
 
+    @property
+    def pad_token_id(self) -> int:
+        """What fills a batch, always masked: any id will do where the tokenizer has none for it."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+    def special_id(self, kind: Literal["pad", "mask"], needed_by: str) -> int:
+        """The id of the tokenizer's padding or mask token; `UserError` where it has none."""
+        found = getattr(self.tokenizer, f"{kind}_token_id")
+        if found is None:
+            raise UserError(
+                f"{needed_by} needs a {kind} token, and the tokenizer has none: leave it out, or set "
+                f"tokenizer.{kind}_token and save the tokenizer again."
+            )
+        return int(found)
+
     def batch(self, instances: list[Instance]) -> TokenBatch:
         """Pad instances into one batch on the classifier's device."""
-        return collate(instances, self.tokenizer.pad_token_id, self.device)
+        return collate(instances, self.pad_token_id, self.device)
 
     @property
     def blocks(self) -> list[Block]:
@@ -151,7 +197,7 @@ class Classifier:
         `hidden` may hold several copies of the batch `inputs`, one after the other. Layers up to `exact_to`
         are computed in float32.
         """
-        return self.runner.logits_from(hidden, inputs, layer, exact_to)
+        return self.head(self.runner.logits_from(hidden, inputs, layer, exact_to))
 
     def entering(self, inputs: Inputs) -> Hidden:
         """State 0: what enters the first layer, in float32."""
@@ -165,18 +211,18 @@ class Classifier:
         self, words: Hidden, inputs: Inputs, exact_to: int = 0
     ) -> Float[Tensor, "batch classes"]:
         """Logits with `words` in place of the word embeddings of `inputs`; gradients flow to `words`."""
-        return self.runner.logits_of_words(words, inputs, exact_to)
+        return self.head(self.runner.logits_of_words(words, inputs, exact_to))
 
     def logits_given_maps(
         self, maps: Maps, hidden: Hidden, inputs: Inputs, layer: int
     ) -> Float[Tensor, "batch classes"]:
         """Logits when `layer`, entered by `hidden`, attends as `maps` say; gradients flow to `maps`."""
-        return self.runner.logits_given_maps(maps, hidden, inputs, layer)
+        return self.head(self.runner.logits_given_maps(maps, hidden, inputs, layer))
 
     def logits(self, inputs: Inputs) -> Float[Tensor, "batch classes"]:
         """The classifier's logits (float32), without gradients."""
         with torch.no_grad():
-            return self.runner.logits(inputs)
+            return self.head(self.runner.logits(inputs))
 
     def probabilities(self, batch: TokenBatch) -> Float[Tensor, "batch classes"]:
         """Class probabilities of a batch."""
@@ -209,11 +255,7 @@ def runner_of(
             if (wrong := wrong_layer(blocks, example, blocks.own_logits(example))) is None:
                 return blocks
             reason = f"logits after layer {wrong} that differ from the model's"
-        except (
-            AttributeError,
-            TypeError,
-            RuntimeError,
-        ) as error:  # parts under other names or of other kinds
+        except (AttributeError, TypeError, RuntimeError) as error:  # parts under other names, or other parts
             reason = f"other parts than its architecture ({error})"
     if fast is True:
         raise UserError(f"fast=true: {type(model).__name__} has {reason}; use fast=auto.")

@@ -12,7 +12,7 @@ What IBA must know and a single text cannot tell:
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from iba.devices import resolve_device, resolve_precision
 from iba.encoder import Classifier
 from iba.errors import UserError, refuse_unless_whole
 from iba.experiment import method_settings, selected
-from iba.method import InformationBottleneck
+from iba.method import InformationBottleneck, last_layer_note
 from iba.pretrained import load_classifier, n_positions
 from iba.variants import Variant, class_probabilities
 
@@ -79,13 +79,14 @@ def explain(
     model: str | Path,
     text_pair: str | None = None,
     methods: Sequence[str] = ("iba",),
-    target: str | None = None,
+    target: str | int | None = None,
     reference: Sequence[str | tuple[str, str]] | None = None,
     overrides: Sequence[str] = (),
 ) -> Explanation:
     """Explain why the classifier `model` (a folder or a hub id) gives `text` its class.
 
-    `methods` are names in configs/method; `target` is a class name, the predicted class by default.
+    `methods` are names in configs/method; `target` is a class's name or number, the
+    predicted class by default.
     `reference` are texts (or pairs) like those the classifier was trained on, for IBA's noise.
     `overrides` change any setting of configs/explain.yaml, such as "method.iba.settings.layer=6".
     """
@@ -103,21 +104,10 @@ def open_classifier(cfg: DictConfig, source: str) -> Classifier:
     """A trained sequence classifier from a folder or the hub; `UserError` for anything else."""
     for setting, least in (("max_length", 4), ("seed", 0), ("token_budget", 1)):
         refuse_unless_whole(setting, cfg[setting], least)
-    try:
-        model, tokenizer = load_classifier(source)
-    except UserError as error:
-        raise UserError(
-            f"model_dir={source} cannot be loaded: give a folder with a saved sequence classifier, or a hub "
-            f"id that can be reached ({str(error.__cause__ or error).splitlines()[0]})."
-        ) from error
-    kinds = model.config.architectures or []
-    if not any("SequenceClassification" in kind for kind in kinds):
-        raise UserError(
-            f"{source} holds {', '.join(kinds) or 'a model'} without a trained classification head: "
-            "fine-tune it first (scripts/finetune.py), or give a sequence classifier."
-        )
-    if int(model.config.num_labels or 0) < 2:
-        raise UserError(f"{source} predicts a number, not a class: there is no class to explain.")
+    model, tokenizer = load_classifier(
+        source,
+        elsewhere="Give model=FOLDER with a saved sequence classifier, or a hub id that can be reached.",
+    )
     device = resolve_device(cfg.device)
     return Classifier(model, tokenizer, device, resolve_precision(cfg.precision, device), cfg.token_budget)
 
@@ -128,7 +118,7 @@ def explain_with(
     name: str,
     text: str,
     text_pair: str | None,
-    target: str | None,
+    target: str | int | None,
     reference: Sequence[tuple[str, str | None]] | None,
 ) -> Explanation:
     """`explain` with a composed configuration and an open classifier, called `name` in the result."""
@@ -141,12 +131,12 @@ def explain_with(
                 f"method {method} chooses its β on held-out training rows, which one text does not have: "
                 f"give a number, method.{method}.settings.beta=0.1, or choose another method."
             )
-    wanted = None if target is None else classifier.label_id(target)
     limit = _limit(cfg, classifier)
     instance = tokenise([Example("own", text, text_pair, 0)], classifier.tokenizer, limit)[0]
     if all(instance.special):
         raise UserError("the tokenizer finds no token in this text: there is nothing to explain.")
     batch = classifier.batch([instance])
+    classifier, wanted = classifier.facing(target, batch)
     probabilities = classifier.probabilities(batch)[0].cpu()
     explained = int(probabilities.argmax()) if wanted is None else wanted
     data = _fit_data(cfg, classifier, instance, reference, limit)
@@ -164,7 +154,7 @@ def explain_with(
         predicted=classifier.labels[int(probabilities.argmax())],
         target=classifier.labels[explained],
         methods=found,
-        notes=tuple(_notes(instance, limit, found, data, reference)),
+        notes=(*_reading(classifier, found), *_notes(instance, limit, found, data, reference)),
     )
 
 
@@ -267,6 +257,15 @@ def _spaced(instance: Instance) -> tuple[bool, ...]:
         part is None or before is None or before != (part, start)
         for before, (part, start) in zip(ends, begins, strict=False)
     )
+
+
+def _reading(classifier: Classifier, found: Sequence[MethodScores]) -> Iterator[str]:
+    """How the head is read, and what a bottleneck after the last layer cannot tell."""
+    if classifier.head.note:
+        yield classifier.head.note
+    for method in found:
+        if "layer" in method.details and (note := last_layer_note(classifier, int(method.details["layer"]))):
+            yield f"{method.label}: {note}"
 
 
 def _notes(
