@@ -21,7 +21,9 @@ from iba.errors import UserError
 # its share of the cores and not many times that.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+_PACKAGE = Path(__file__).resolve().parent
+#: The checkout's configurations, or those that were installed with the package.
+CONFIGS = next(found for found in (_PACKAGE.parent / "configs", _PACKAGE / "configs") if found.is_dir())
 #: How the one line begins.
 _ERROR = "error: "
 
