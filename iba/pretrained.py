@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from iba.data.packaged import packaged_path
+from iba.data.packaged import joined_model, packaged_path
 from iba.errors import UserError
 from iba.heads import SINGLE_LABEL
 from iba.store import plain
@@ -52,8 +52,8 @@ def encoder_source(model: DictConfig, model_dir: str | None) -> str:
         if not (Path(model_dir) / "config.json").is_file():
             raise UserError(f"paths.model_dir={model_dir} holds no config.json; it must be a saved encoder.")
         return str(model_dir)
-    if model.get("packaged"):
-        return str(packaged_path(model.packaged.distribution, model.packaged.folder))
+    if packaged := model.get("packaged"):
+        return str((joined_model if "parts" in packaged else packaged_path)(**packaged))
     return str(model.hub)
 
 

