@@ -4,43 +4,64 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.text import Text
 
+from iba.data.texts import OwnText, read_texts
 from iba.errors import UserError
-from iba.explanation import Explanation, MethodScores, explain_with, open_classifier
+from iba.explanation import Explanation, explain_all
 from iba.report.highlight import AGAINST, CSS, FAINTEST, FOR, Unit, html_spans, strengths, units, words
 from iba.report.paragraph import paragraph
 from iba.report.reproduction import environment
-from iba.store import atomic, write_json
+from iba.scores import MethodScores
+from iba.store import atomic, write_json, write_parquet
 
 UNITS = ("words", "pieces")
-_LITERAL = ("text", "text_pair", "target", "model_dir", "reference", "out")
+_LITERAL = ("text", "text_pair", "texts", "target", "model_dir", "reference", "out")
 
 
 def run(cfg: DictConfig) -> None:
-    """Explain `text`, show it, and write the files."""
-    if OmegaConf.is_missing(cfg, "text") or OmegaConf.is_missing(cfg, "model_dir"):
+    """Explain `text`, or all `texts` of a file, and write the files; one text is shown too, and so are many
+    where no file is asked for."""
+    if (cfg.text is None) == (cfg.texts is None) or OmegaConf.is_missing(cfg, "model_dir"):
         raise UserError(
-            'give what to explain and by which classifier: text="…" model_dir=FOLDER (or a hub id).'
+            'give what to explain, text="…" or texts=FILE, and a classifier, model=FOLDER (or a hub id).'
         )
     if cfg.unit not in UNITS:
         raise UserError(f"unit={cfg.unit} is unknown; choose words or pieces.")
-    reference = None if cfg.reference is None else read_reference(Path(cfg.reference))
-    classifier = open_classifier(cfg, cfg.model_dir)
-    pair = None if cfg.text_pair is None else str(cfg.text_pair)
-    found = explain_with(
-        cfg, classifier, Path(cfg.model_dir).name, str(cfg.text), pair, cfg.target, reference
-    )
-    show(found, cfg.unit)
-    if cfg.out:
-        for path in save(found, cfg.out, cfg.unit):
-            print(path)
+    reference = None if cfg.reference is None else read_texts(cfg.reference)
+    found = explain_all(cfg, cfg.model_dir, _asked(cfg), reference)
+    if cfg.texts is None or not cfg.out:
+        for one in found:
+            show(one, cfg.unit)
+    if not cfg.out:
+        return
+    written = save(found[0], cfg.out, cfg.unit) if cfg.texts is None else save_many(found, cfg.out)
+    cut = [one.row for one in found if one.truncated]
+    if cfg.texts is not None and cut:
+        print(f"{len(cut)} of {len(found)} texts were cut, the first in row {cut[0]} of {cfg.texts}")
+    for path in written:
+        print(path)
+
+
+def _asked(cfg: DictConfig) -> list[OwnText]:
+    if cfg.texts is None:
+        return [OwnText.of(str(cfg.text), None if cfg.text_pair is None else str(cfg.text_pair), cfg.target)]
+    if cfg.text_pair is not None:
+        raise UserError(
+            "text_pair goes with text; in a file, pairs have a tab between or a column text_pair."
+        )
+    return [
+        text if text.target is not None else replace(text, target=cfg.target)
+        for text in read_texts(cfg.texts)
+    ]
 
 
 def literal_arguments(arguments: Sequence[str]) -> list[str]:
@@ -61,22 +82,6 @@ def literal_arguments(arguments: Sequence[str]) -> list[str]:
             argument = f"{name}='{value}'"
         found.append(argument)
     return found
-
-
-def read_reference(path: Path) -> list[tuple[str, str | None]]:
-    """Texts, one a line; a tab parts the two texts of a pair."""
-    if not path.is_file():
-        raise UserError(f"no file {path}; reference must be a text file with one text a line.")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
-    rows = []
-    for line in lines:
-        if line.strip():
-            first, tab, second = line.partition("\t")
-            rows.append((first, second if tab else None))
-    return rows
 
 
 def show(found: Explanation, unit: str = "words", console: Console | None = None) -> None:
@@ -109,19 +114,42 @@ def save(found: Explanation, out: str | Path, unit: str = "words") -> list[Path]
     return paths
 
 
-def page(found: Explanation) -> str:
-    """One self-contained HTML page: methods side by side, in words and in word pieces."""
-    columns = [
-        {
-            "label": m.label,
-            "unit": m.unit,
-            "seconds": m.seconds,
-            "views": {u: html_spans(_shown(found, m, u), m.unit) for u in UNITS},
-        }
-        for m in found.methods
-    ]
+def save_many(found: Sequence[Explanation], out: str | Path) -> list[Path]:
+    """Write `out`.html, one page for all texts, and `out`.parquet (`table`); returns their paths."""
+    paths = [Path(f"{out}{suffix}") for suffix in (".html", ".parquet")]
+    with atomic(paths[0]) as temporary:
+        temporary.write_text(page(*found), encoding="utf-8")
+    write_parquet(paths[1], table(found))
+    return paths
+
+
+def table(found: Sequence[Explanation]) -> pd.DataFrame:
+    """A row per text and method: the text's fields (see `Explanation`) with the `probability` of `target`,
+    and the method's (see `MethodScores`), its name as `method`, each of its details as a column."""
+    rows = []
+    for one in found:
+        text = {name: value for name, value in asdict(one).items() if name != "methods"}
+        text["probability"] = one.probabilities[one.target]
+        for method in one.methods:
+            said = asdict(method)
+            rows.append(text | {"method": said.pop("name")} | said.pop("details") | said)
+    return pd.DataFrame(rows)
+
+
+def page(*found: Explanation) -> str:
+    """One self-contained HTML page: text after text, methods side by side, in words and in word pieces."""
+    texts = [(one, [_column(one, method) for method in one.methods]) for one in found]
     template = environment(autoescape=True).get_template("own_text.html.j2")
-    return template.render(found=found, columns=columns, css=CSS, units=UNITS)
+    return template.render(texts=texts, css=CSS, units=UNITS)
+
+
+def _column(found: Explanation, method: MethodScores) -> dict[str, Any]:
+    return {
+        "label": method.label,
+        "unit": method.unit,
+        "seconds": method.seconds,
+        "views": {u: html_spans(_shown(found, method, u), method.unit) for u in UNITS},
+    }
 
 
 def picture(found: Explanation, unit: str = "words", width: float = 7.0) -> Figure:
