@@ -36,14 +36,14 @@ def remarks(
         yield f"The text was cut at {len(row)} tokens; what follows was not seen."
     for method in methods:
         if "beta" in method.details:
-            yield from _notes_on_bits(method, given)
+            yield from _on_bits(method, given)
         if method.unit == "bits":
-            yield _share_of_special(tokens, row, method)
+            yield _on_special(tokens, row, method)
         if "completeness_gap" in method.details:
-            yield _note_on_gap(method)
+            yield _on_gap(method)
 
 
-def _notes_on_bits(method: MethodScores, given: bool) -> Iterator[str]:
+def _on_bits(method: MethodScores, given: bool) -> Iterator[str]:
     details = method.details
     origin = "given reference texts" if given else "sentences from templates; give your own by reference=FILE"
     where = f"after layer {details['layer']:.0f}, " if "layer" in details else ""
@@ -58,22 +58,23 @@ def _notes_on_bits(method: MethodScores, given: bool) -> Iterator[str]:
     )
 
 
-def _share_of_special(tokens: Sequence[str], row: Instance, method: MethodScores) -> str:
+def _on_special(tokens: Sequence[str], row: Instance, method: MethodScores) -> str:
     """How much of all bits the special tokens hold, which nothing in the text shows."""
     special = [i for i, is_special in enumerate(row.special) if is_special]
     names = list(dict.fromkeys(tokens[i] for i in special))
     share = sum(method.scores[i] for i in special) / max(sum(method.scores), 1e-12)
-    return f"{method.label}: {' and '.join(names)} hold {share:.0%} of the bits."
+    return f"{method.label}: {' and '.join(names)} hold {100 * share:.0f} % of the bits."
 
 
-def _note_on_gap(method: MethodScores) -> str:
-    """How far the scores are from adding up to what they share out, and whether that is much: over a tenth
-    of probability or a fifth of what was gained."""
-    gap, gained = abs(method.details["completeness_gap"]), method.details.get("probability_gained")
-    if gained is None:
-        said, much = f"an integral misses the probability that it shares out by {gap:.3f}", gap > _MISSED
+def _on_gap(method: MethodScores) -> str:
+    """How far the scores are from adding up to the probability that they share out; a warning where that is
+    over a tenth of probability or a fifth of what was gained."""
+    gap, gained = method.details["completeness_gap"], method.details.get("probability_gained")
+    if gained is None:  # of several integrals the worst
+        said, limit = f"an integral misses the probability that it shares out by {abs(gap):.3f}", _MISSED
     else:
-        said = f"the scores miss the probability that the text gains over padding, {gained:.3f}, by {gap:.3f}"
-        much = gap > max(_UNSEEN, min(_MISSED, _MISSED_SHARE * abs(gained)))
-    hint = f". Much: take more steps, method.{method.name}.settings.n_steps=50" if much else ""
-    return f"{method.label}: {said}{hint}."
+        said = f"the scores add up to {gained + gap:+.3f}, the text gains {gained:+.3f} over padding"
+        limit = max(_UNSEEN, min(_MISSED, _MISSED_SHARE * abs(gained)))
+    if abs(gap) <= limit:
+        return f"{method.label}: {said}."
+    return f"Warning: {method.label}: {said}; take more steps, method.{method.name}.settings.n_steps=50."

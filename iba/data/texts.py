@@ -17,6 +17,7 @@ STDIN = "-"
 #: How a table is read, by the end of the file's name; every other file holds one text a line.
 _TABLES: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": partial(pd.read_csv, dtype=str, keep_default_na=False, encoding="utf-8-sig"),
+    ".json": partial(pd.read_json, dtype=False, convert_dates=False, encoding="utf-8-sig"),
     ".jsonl": partial(pd.read_json, lines=True, dtype=False, convert_dates=False, encoding="utf-8-sig"),
     ".parquet": pd.read_parquet,
 }
@@ -56,7 +57,7 @@ class OwnText:
 
 def read_texts(source: str | Path) -> list[OwnText]:
     """Texts from `source`: "-", standard input, and files of any other name hold one a line (empty lines are
-    passed over) or, parted by a tab, the two texts of a pair; .csv, .jsonl and .parquet have the columns
+    passed over) or, parted by a tab, the two texts of a pair; .csv, .json(l) and .parquet have the columns
     `text` and, where wanted, `text_pair` and `target`, the class to explain.
 
     Raises `UserError` for a missing file or column, and for what is neither text nor a table.
