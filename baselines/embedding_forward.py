@@ -29,7 +29,7 @@ def probabilities_from_words(classifier: Classifier) -> Callable[..., Tensor]:
 
 def probabilities_from_hidden(classifier: Classifier) -> Callable[..., Tensor]:
     """f(what the first block reads, attention mask or None) → class probabilities, in Captum's form."""
-    exact = classifier.resolve_layer(2 / 3)
+    exact = round(2 / 3 * classifier.n_layers)
 
     def probabilities(hidden: Tensor, mask: Tensor | None) -> Tensor:
         with exact_forward(tf32=True):

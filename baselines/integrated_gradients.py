@@ -73,7 +73,7 @@ class IntegratedGradients(Unfitted):
             target = torch.full_like(target, classifier.label_id(self.explained_class))
         blank = torch.where(
             batch.removable,
-            torch.full_like(batch.input_ids, classifier.tokenizer.pad_token_id),
+            torch.full_like(batch.input_ids, classifier.special_id("pad", "IG's baseline")),
             batch.input_ids,
         )
         path = self.path(classifier, batch, blank)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterator
+from copy import copy
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ from iba.block import FAMILIES, Block, Hidden
 from iba.data.tokens import Instance, TokenBatch, collate
 from iba.errors import UserError
 from iba.frozen import Products, exact_forward
+from iba.heads import Head, ManyLabels, class_id, head_of
+from iba.pretrained import MERGE_FIRST
 
 Mask = Bool[Tensor, "batch tokens"]
 
@@ -32,7 +35,8 @@ class Classifier:
 
     Layers are numbered from 1 as in the paper; `hidden_states` 0 are the embeddings. Parameters are
     frozen and dropout is off. `precision` "bf16" runs the blocks' linear maps in bfloat16; `token_budget`
-    bounds the tokens (padding counted) of one forward pass, and with them the memory.
+    bounds the tokens (padding counted) of one forward pass, and with them the memory. What the logits mean
+    is its `head`'s to say (iba/heads.py).
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Classifier:
         token_budget: int = 8192,
     ) -> None:
         refuse_unknown(model)
+        self.head = head_of(model.config)
         self.model = model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
         self.tokenizer = tokenizer
         self.device = torch.device(device)
@@ -82,24 +87,61 @@ class Classifier:
     @property
     def labels(self) -> list[str]:
         """Class names in the order of the logits."""
-        return [self.model.config.id2label[i] for i in range(self.model.config.num_labels)]
+        return list(self.head.classes)
 
-    def label_id(self, name: str) -> int:
-        """The logit of the class called `name`."""
-        if name not in self.labels:
-            raise UserError(f"no class {name!r}; the classifier has {self.labels}.")
-        return self.labels.index(name)
+    def label_id(self, name: str | int) -> int:
+        """The logit of the class called `name`, or of that number; `UserError` where there is none."""
+        return class_id(self.labels, name)
+
+    def facing(self, target: str | int | None, batch: TokenBatch) -> tuple[Classifier, int | None]:
+        """The classifier as `target` asks to see it, and the class asked for; None for both: the predicted.
+
+        Itself but where every label is a yes or no by itself: then the two classes of one label, by default
+        the most probable one of the batch's first text.
+        """
+        if not isinstance(self.head, ManyLabels):
+            return self, None if target is None else self.label_id(target)
+        view = copy(self)
+        view.head = Head(self.head.classes)  # the logits as they are
+        raw = view.logits(batch.input_ids, batch.key_mask, batch.token_type_ids)[0]
+        view.head, wanted = self.head.alone(target, raw)
+        return view, wanted
 
     def resolve_layer(self, layer: int | float) -> int:
-        """A 1-based layer from a number or a fraction of depth (0.75 of 12 layers is layer 9)."""
-        resolved = round(layer * self.n_layers) if 0 < layer < 1 else layer
+        """A 1-based layer from a number or a fraction of depth (0.75 of 12 layers is layer 9).
+
+        A fraction never means the last layer: of its output the head reads the first token alone.
+        """
+        resolved = layer
+        if 0 < layer < 1:
+            if self.n_layers == 1:
+                raise UserError(
+                    f"layer={layer}: the only layer of this encoder is its last, of which the head reads "
+                    "[CLS] alone: choose a method without a layer (ig, lime, occlusion), or give layer=1."
+                )
+            resolved = min(round(layer * self.n_layers), self.n_layers - 1)
         if resolved not in range(1, self.n_layers + 1):
             raise UserError(f"layer {layer} is out of range: this encoder has layers 1 to {self.n_layers}.")
         return int(resolved)
 
+    @property
+    def pad_token_id(self) -> int:
+        """What fills a batch, always masked: any id will do where the tokenizer has none for it."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+    def special_id(self, kind: Literal["pad", "mask"], needed_by: str) -> int:
+        """The id of the tokenizer's padding or mask token; `UserError` where it has none."""
+        found = getattr(self.tokenizer, f"{kind}_token_id")
+        if found is None:
+            raise UserError(
+                f"{needed_by} needs a {kind} token, and the tokenizer has none: leave it out, or set "
+                f"tokenizer.{kind}_token and save the tokenizer again."
+            )
+        return int(found)
+
     def batch(self, instances: list[Instance]) -> TokenBatch:
         """Pad instances into one batch on the classifier's device."""
-        return collate(instances, self.tokenizer.pad_token_id, self.device)
+        return collate(instances, self.pad_token_id, self.device)
 
     def word_embeddings(self, input_ids: Int[Tensor, "batch tokens"]) -> Hidden:
         """Word-piece embeddings, before positions, segments and the norm are added."""
@@ -194,9 +236,9 @@ class Classifier:
         hidden = self.advance(hidden, attends, layer, self.n_layers - 1)
         if layer < self.n_layers:
             hidden = self.blocks[-1].first_position(hidden, attends)
-        return self._head(hidden[:, :1]).float()
+        return self.head(self._raw_logits(hidden[:, :1]).float())
 
-    def _head(self, first: Float[Tensor, "batch 1 hidden"]) -> Float[Tensor, "batch classes"]:
+    def _raw_logits(self, first: Float[Tensor, "batch 1 hidden"]) -> Float[Tensor, "batch outputs"]:
         logits: Tensor
         if self.model.config.model_type == "bert":
             logits = self._parts.classifier(self.base.pooler(first))
@@ -230,5 +272,7 @@ def refuse_unknown(model: PreTrainedModel) -> None:
             f"model type {kind!r} is not one the adapter knows ({', '.join(FAMILIES)}); "
             "add its module names to FAMILIES in iba/block.py."
         )
+    if hasattr(model, "peft_config"):
+        raise UserError(MERGE_FIRST)
     if not hasattr(model, "classifier"):
         raise UserError(f"{type(model).__name__} is no sequence classifier: it has no classification head.")

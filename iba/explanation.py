@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import instantiate
+from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
-from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
 from iba.attributor import Attributor, FitData
 from iba.calibration import attribute_rows
@@ -36,13 +38,13 @@ from iba.devices import resolve_device, resolve_precision
 from iba.encoder import Classifier
 from iba.errors import UserError, refuse_unless_whole
 from iba.experiment import method_settings, selected
-from iba.pretrained import load_classifier, n_positions
+from iba.pretrained import check_tokenizer, load_classifier, n_positions
 from iba.reference import ReferenceRows, labelled, probabilities, reference_texts
 from iba.scores import MethodScores, remarks
 
 _TEXT, _PROTOCOL = "text", "explain"
 #: A folder or a hub id; a loaded model with its tokenizer, or both in a pipeline; or what is open already.
-Model = str | Path | tuple[PreTrainedModel, PreTrainedTokenizerFast] | Pipeline | Classifier
+Model = str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase] | Pipeline | Classifier
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def explain(
     model: Model,
     text_pair: str | None = None,
     methods: Sequence[str] = ("iba",),
-    target: str | None = None,
+    target: str | int | None = None,
     reference: Sequence[str | tuple[str, str]] | None = None,
     overrides: Sequence[str] = (),
 ) -> Explanation:
@@ -81,9 +83,9 @@ def explain(
 
     `model` is a folder or a hub id (kept for the next call), a loaded model with its tokenizer, or a
     pipeline; what is loaded stays on its device and is given back as it was. `methods` are names in
-    configs/method; `target` is a class name, the predicted class by default. `reference` are texts (or
-    pairs) like those the classifier was trained on, for IBA's noise. `overrides` change any setting of
-    configs/explain.yaml, such as "method.iba.settings.layer=6".
+    configs/method; `target` is a class's name or number, the predicted class by default. `reference` are
+    texts (or pairs) like those the classifier was trained on, for IBA's noise. `overrides` change any
+    setting of configs/explain.yaml, such as "method.iba.settings.layer=6".
     """
     cfg = _composed(methods, overrides)
     given = None if reference is None else own_texts(reference, "reference")
@@ -94,13 +96,13 @@ def explain_many(
     texts: Sequence[str | tuple[str, str]],
     model: Model,
     methods: Sequence[str] = ("iba",),
-    targets: Sequence[str | None] | None = None,
+    targets: Sequence[str | int | None] | None = None,
     reference: Sequence[str | tuple[str, str]] | None = None,
     overrides: Sequence[str] = (),
 ) -> list[Explanation]:
     """`explain` for many texts (or pairs), in batches; each gets what it would get alone.
 
-    `targets` has a class name for every text, or None for its predicted class.
+    `targets` has a class for every text, or None for its predicted class.
     """
     cfg = _composed(methods, overrides)
     given = None if reference is None else own_texts(reference, "reference")
@@ -119,35 +121,31 @@ def _composed(methods: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     return cfg
 
 
-@contextmanager
-def _opened(cfg: DictConfig, model: Model) -> Iterator[Classifier]:
-    """`model` as an open classifier; a loaded one stays on its device and is given back exactly as it was."""
+def _opened(cfg: DictConfig, model: Model) -> AbstractContextManager[Classifier]:
+    """`model` as an open classifier, while it is held."""
     match model:
         case Classifier():
-            yield model
+            return nullcontext(model)
         case str() | Path():
-            yield open_classifier(cfg, str(model))
-        case (PreTrainedModel() as loaded, PreTrainedTokenizerFast() as tokenizer) | Pipeline(
-            model=PreTrainedModel() as loaded, tokenizer=PreTrainedTokenizerFast() as tokenizer
+            return nullcontext(open_classifier(cfg, str(model)))
+        case (PreTrainedModel() as loaded, PreTrainedTokenizerBase() as tokenizer) | Pipeline(
+            model=PreTrainedModel() as loaded, tokenizer=PreTrainedTokenizerBase() as tokenizer
         ):
-            if {p.dtype for p in loaded.parameters()} != {torch.float32}:
-                raise UserError("the loaded model's weights are not all float32: give model.float().")
-            precision = resolve_precision(cfg.precision, loaded.device)
-            with _unchanged(loaded):
-                yield Classifier(loaded, tokenizer, loaded.device, precision, cfg.token_budget)
-        case _:
-            raise UserError(
-                "model: give a folder, a hub id, (model, fast tokenizer) or a text-classification pipeline."
-            )
+            return _lent(cfg, loaded, tokenizer)
+    raise UserError("model: give a folder, a hub id, (model, tokenizer) or a text-classification pipeline.")
 
 
 @contextmanager
-def _unchanged(model: PreTrainedModel) -> Iterator[None]:
-    """After it, every module trains or not, and every parameter learns or not, as before."""
+def _lent(cfg: DictConfig, model: Any, tokenizer: Any) -> Iterator[Classifier]:
+    """A loaded model as a classifier, on the device where it lies; it is given back exactly as it was."""
+    if {parameter.dtype for parameter in model.parameters()} != {torch.float32}:
+        raise UserError("the loaded model's weights are not all float32: give model.float().")
+    check_tokenizer(tokenizer, "the loaded model", model.get_input_embeddings().weight.shape[0])
     training = [(module, module.training) for module in model.modules()]
     learning = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    precision = resolve_precision(cfg.precision, model.device)
     try:
-        yield
+        yield Classifier(model, tokenizer, model.device, precision, cfg.token_budget)
     finally:
         for module, flag in training:
             module.training = flag
@@ -162,7 +160,7 @@ def open_classifier(cfg: DictConfig, source: str) -> Classifier:
     """
     device = resolve_device(cfg.device)
     precision = resolve_precision(cfg.precision, device)
-    files = {file: file.stat() for file in Path(source).glob("*")}
+    files = {file: file.stat() for file in Path(source).resolve().glob("*")}
     versions = frozenset((file, status.st_mtime_ns, status.st_size) for file, status in files.items())
     return _loaded(source, versions, device, precision, cfg.token_budget)
 
@@ -175,21 +173,10 @@ def _loaded(
     precision: str,
     token_budget: int,
 ) -> Classifier:
-    try:
-        model, tokenizer = load_classifier(source)
-    except UserError as error:
-        raise UserError(
-            f"model_dir={source} cannot be loaded: give a folder with a saved sequence classifier, or a hub "
-            f"id that can be reached ({str(error.__cause__ or error).splitlines()[0]})."
-        ) from error
-    kinds = model.config.architectures or []
-    if not any("SequenceClassification" in kind for kind in kinds):
-        raise UserError(
-            f"{source} holds {', '.join(kinds) or 'a model'} without a trained classification head: "
-            "fine-tune it first (scripts/finetune.py), or give a sequence classifier."
-        )
-    if int(model.config.num_labels or 0) < 2:
-        raise UserError(f"{source} predicts a number, not a class: there is no class to explain.")
+    model, tokenizer = load_classifier(
+        source,
+        elsewhere="Give model=FOLDER with a saved sequence classifier, or a hub id that can be reached.",
+    )
     return Classifier(model, tokenizer, device, precision, token_budget)
 
 
@@ -205,16 +192,36 @@ def explain_all(
     with _opened(cfg, model) as classifier:
         limit = _limit(cfg, classifier)
         rows = _tokenised(texts, classifier, limit)
-        wanted = [_class_asked(text, classifier) for text in texts]
-        answers = probabilities(classifier, rows)
-        explained = [int(p.argmax()) if w is None else w for w, p in zip(wanted, answers, strict=True)]
-        rows = labelled(rows, explained)
-        data = FitData(ReferenceRows(classifier, others, limit), [])
-        said = [_attribute(cfg, method, classifier, rows, data) for method in methods]
-        return [
-            _explanation(classifier, text, row, answer, found, reference is not None, left_out)
-            for text, row, answer, *found in zip(texts, rows, answers, *said, strict=True)
-        ]
+        facing = [_facing(classifier, text, row) for text, row in zip(texts, rows, strict=True)]
+        found: dict[int, Explanation] = {}
+        shared: dict[Any, Any] = {}
+        for view in {view.head: view for view, _ in facing}.values():  # one, unless each label has its own
+            members = [i for i, (other, _) in enumerate(facing) if other.head == view.head]
+            data = FitData(ReferenceRows(view, others, limit), [], shared)
+            aimed, answers = _aimed(view, [rows[i] for i in members], [facing[i][1] for i in members])
+            said = [_attribute(cfg, method, view, aimed, data) for method in methods]
+            for i, row, answer, *scores in zip(members, aimed, answers, *said, strict=True):
+                notes = [*remarks(view, row, reference is not None, scores), *left_out]
+                found[i] = _explanation(view, texts[i], row, answer, scores, notes)
+    return [found[i] for i in range(len(texts))]
+
+
+def _facing(classifier: Classifier, text: OwnText, row: Instance) -> tuple[Classifier, int | None]:
+    """The classifier as the text's target asks to see it, and the class asked for."""
+    try:
+        return classifier.facing(text.target, classifier.batch([row]))
+    except UserError as error:
+        raise UserError(f"{text.place}{error}") from error
+
+
+def _aimed(
+    classifier: Classifier, rows: Sequence[Instance], wanted: Sequence[int | None]
+) -> tuple[list[Instance], Float[np.ndarray, "rows classes"]]:
+    """The rows labelled with the classes to explain, the predicted ones where none is wanted, and all
+    probabilities."""
+    answers = probabilities(classifier, rows)
+    explained = [int(p.argmax()) if w is None else w for w, p in zip(wanted, answers, strict=True)]
+    return labelled(rows, explained), answers
 
 
 def _explanation(
@@ -223,10 +230,8 @@ def _explanation(
     row: Instance,
     answer: np.ndarray,
     methods: Sequence[MethodScores],
-    given: bool,
-    left_out: Sequence[str],
+    notes: Sequence[str],
 ) -> Explanation:
-    pieces = classifier.tokenizer.convert_ids_to_tokens(list(row.input_ids))
     return Explanation(
         row=text.row,
         model=Path(classifier.model.name_or_path).name or type(classifier.model).__name__,
@@ -240,7 +245,7 @@ def _explanation(
         predicted=classifier.labels[int(answer.argmax())],
         target=classifier.labels[row.example.label],
         methods=tuple(methods),
-        notes=(*remarks(pieces, row, given, methods), *left_out),
+        notes=tuple(notes),
     )
 
 
@@ -284,13 +289,6 @@ def _tokenised(texts: Sequence[OwnText], classifier: Classifier, limit: int) -> 
                 f"{text.place}the tokenizer finds no token in this text: there is nothing to explain."
             )
     return rows
-
-
-def _class_asked(text: OwnText, classifier: Classifier) -> int | None:
-    try:
-        return None if text.target is None else classifier.label_id(text.target)
-    except UserError as error:
-        raise UserError(f"{text.place}{error}") from error
 
 
 def _limit(cfg: DictConfig, classifier: Classifier) -> int:

@@ -26,7 +26,7 @@ RELEASED_STD = math.sqrt(1e-5)
 
 
 class InformationBottleneck:
-    """IBA after `layer` (1-based, or a fraction of depth).
+    """IBA after `layer` (1-based, or a fraction of depth, which is never the last layer).
 
     noise: "features" — mean and standard deviation per feature over the tokens of training instances;
         "layer_input" — the released code's: the state that entered the layer, with variance 1e-5.
@@ -164,6 +164,16 @@ class InformationBottleneck:
             return Noise(below, torch.tensor(RELEASED_STD, device=hidden.device))
         mean, std = learned(self._state, "noise_mean"), learned(self._state, "noise_std")
         return Noise(mean.to(hidden.device), std.to(hidden.device))
+
+
+def last_layer_note(classifier: Classifier, layer: int | float) -> str:
+    """What is to be said of a bottleneck after the last layer; nothing after any other."""
+    if classifier.resolve_layer(layer) < classifier.n_layers:
+        return ""
+    return (
+        f"after layer {classifier.n_layers}, the last, the head reads [CLS] alone: the scores of all other "
+        "tokens say nothing of the prediction."
+    )
 
 
 def min_max(scores: Tensor, batch: TokenBatch) -> Tensor:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from iba.data.tokens import Instance
+from iba.encoder import Classifier
+from iba.method import last_layer_note
 
 #: Scores miss the probability they should add up to by much: by so much of it, or by so much in all.
 _MISSED_SHARE, _MISSED = 0.2, 0.1
@@ -29,16 +31,20 @@ class MethodScores:
 
 
 def remarks(
-    tokens: Sequence[str], row: Instance, given: bool, methods: Sequence[MethodScores]
+    classifier: Classifier, row: Instance, given: bool, methods: Sequence[MethodScores]
 ) -> Iterator[str]:
     """What must be said beside the scores; `given`: the reference texts are the user's own."""
+    if classifier.head.note:
+        yield classifier.head.note
     if row.truncated:
         yield f"The text was cut at {len(row)} tokens; what follows was not seen."
     for method in methods:
+        if "layer" in method.details and (note := last_layer_note(classifier, int(method.details["layer"]))):
+            yield f"{method.label}: {note}"
         if "beta" in method.details:
             yield from _on_bits(method, given)
         if method.unit == "bits":
-            yield _on_special(tokens, row, method)
+            yield _on_special(classifier, row, method)
         if "completeness_gap" in method.details:
             yield _on_gap(method)
 
@@ -58,10 +64,10 @@ def _on_bits(method: MethodScores, given: bool) -> Iterator[str]:
     )
 
 
-def _on_special(tokens: Sequence[str], row: Instance, method: MethodScores) -> str:
+def _on_special(classifier: Classifier, row: Instance, method: MethodScores) -> str:
     """How much of all bits the special tokens hold, which nothing in the text shows."""
     special = [i for i, is_special in enumerate(row.special) if is_special]
-    names = list(dict.fromkeys(tokens[i] for i in special))
+    names = dict.fromkeys(classifier.tokenizer.convert_ids_to_tokens([row.input_ids[i] for i in special]))
     share = sum(method.scores[i] for i in special) / max(sum(method.scores), 1e-12)
     return f"{method.label}: {' and '.join(names)} hold {100 * share:.0f} % of the bits."
 

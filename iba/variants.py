@@ -47,7 +47,7 @@ def class_probabilities(
         chosen = [variants[i] for i in group]
         whole = len({len(v.input_ids) for v in chosen}) == 1 and all(v.visible.all() for v in chosen)
         logits = classifier.logits(
-            padded([v.input_ids for v in chosen], classifier.tokenizer.pad_token_id, classifier.device),
+            padded([v.input_ids for v in chosen], classifier.pad_token_id, classifier.device),
             None if whole else padded([v.visible for v in chosen], False, classifier.device),
             padded([v.token_type_ids for v in chosen], 0, classifier.device),
         )

@@ -151,14 +151,6 @@ def test_encoder_without_a_head_is_refused(folder: Path, tmp_path: Path) -> None
         explain(TEXT, tmp_path, methods=["ig"])
 
 
-def test_number_predictor_is_refused(tmp_path: Path) -> None:
-    tokenizer = tiny_tokenizer()
-    tiny_bert(len(tokenizer), ["score"]).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="predicts a number"):
-        explain(TEXT, tmp_path, methods=["ig"])
-
-
 @pytest.mark.parametrize("unit", own_text.UNITS)
 def test_terminal_shows_class_and_text(found: Explanation, unit: str) -> None:
     coloured, plain = io.StringIO(), io.StringIO()

@@ -130,7 +130,10 @@ def test_what_is_alike_under_two_protocols_is_computed_once(
 
 
 def test_hidden_states_are_computed_once_for_all_layers(
-    finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: DictConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     cfg = configured(copied(finished, tmp_path), only="layers")
     shutil.rmtree(tmp_path / "cache" / "fitted")
@@ -146,6 +149,8 @@ def test_hidden_states_are_computed_once_for_all_layers(
     assert sorted(i for i in passes if i.startswith("test")) == sorted(attributed_ids(cfg))
     n_training = int(cfg.dataset.planted.n_train)
     assert sum(i.startswith("train") for i in passes) == n_training, "noise statistics of all layers at once"
+    (said,) = (line for line in capsys.readouterr().out.splitlines() if "[CLS] alone" in line)
+    assert "iba layer=4: after layer 4, the last" in said
 
 
 def test_killed_half_way_a_study_goes_on(

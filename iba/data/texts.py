@@ -32,7 +32,7 @@ class OwnText:
 
     text: str
     text_pair: str | None = None
-    target: str | None = None
+    target: str | int | None = None
     source: str = ""
     row: int = 1
 
@@ -52,7 +52,7 @@ class OwnText:
                 raise UserError(f"{place}{which} is {given!r}; it must be text.")
             if given is not None and not given.strip():
                 raise UserError(f"{place}{which} is empty: there is nothing to explain.")
-        return cls(text, text_pair, None if target in (None, "") else str(target), source, row)
+        return cls(text, text_pair, None if target == "" else target, source, row)
 
 
 def read_texts(source: str | Path) -> list[OwnText]:
@@ -99,7 +99,7 @@ def _of_table(table: pd.DataFrame, path: Path) -> list[OwnText]:
 
 
 def own_texts(
-    texts: Sequence[Any], source: str, targets: Sequence[str | None] | None = None
+    texts: Sequence[Any], source: str, targets: Sequence[str | int | None] | None = None
 ) -> list[OwnText]:
     """Texts (or pairs) that were given in Python under the name `source`; a single string is refused."""
     if isinstance(texts, str):

@@ -82,12 +82,16 @@ class TokenBatch:
 def tokenise(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int
 ) -> list[Instance]:
-    """Tokenise once, cutting texts to `max_length` tokens (the longer of a pair is cut first)."""
+    """Tokenise once, cutting texts to `max_length` tokens (the longer of a pair is cut first).
+
+    Segment ids are what the model's own forward would get: 0 where the tokenizer hands over none.
+    """
     if not examples:  # a tokenizer refuses an empty list
         return []
     texts = [e.text for e in examples]
     pairs = [e.text_pair for e in examples] if examples[0].text_pair is not None else None
-    encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_token_type_ids=True)
+    encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length)
+    segmented = "token_type_ids" in tokenizer.model_input_names
     instances = []
     for row, example in enumerate(examples):
         encoding = encoded.encodings[row]
@@ -95,7 +99,7 @@ def tokenise(
             Instance(
                 example=example,
                 input_ids=tuple(encoding.ids),
-                token_type_ids=tuple(encoding.type_ids),
+                token_type_ids=tuple(encoding.type_ids) if segmented else (0,) * len(encoding.ids),
                 special=tuple(bool(s) for s in encoding.special_tokens_mask),
                 offsets=tuple(encoding.offsets),
                 sequence=tuple(encoding.sequence_ids),

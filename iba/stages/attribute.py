@@ -18,6 +18,7 @@ from iba.attributor import Attribution, Attributor, State, attribute_grouped
 from iba.data.tokens import Instance
 from iba.errors import UserError
 from iba.experiment import Cell, all_cells, cells, stand_ins, twins
+from iba.method import last_layer_note
 from iba.parts import StageTable, Work, compute_in_parts
 from iba.stages.bench import Bench, benches
 from iba.stages.finetune import predictions, refuse_other_weights, refuse_weak_classifier
@@ -56,6 +57,9 @@ def attribution_work(bench: Bench, cell: Cell) -> Work:
     """The token scores of one cell as work to do; what the method learns is learned at once."""
     explained = bench.explaining(cell.weights)
     method = build(cell)
+    bottleneck = {"layer", "beta"} <= cell.settings.keys()
+    if bottleneck and (note := last_layer_note(explained.classifier, cell.settings["layer"])):
+        print(f"{cell.label}: {note}")
     state = _fit(explained, cell, method)
     method.restore(state)
     return Work(
