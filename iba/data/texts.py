@@ -17,8 +17,8 @@ STDIN = "-"
 #: How a table is read, by the end of the file's name; every other file holds one text a line.
 _TABLES: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": partial(pd.read_csv, dtype=str, keep_default_na=False, encoding="utf-8-sig"),
-    ".json": partial(pd.read_json, dtype=False, convert_dates=False, encoding="utf-8-sig"),
-    ".jsonl": partial(pd.read_json, lines=True, dtype=False, convert_dates=False, encoding="utf-8-sig"),
+    ".json": partial(pd.read_json, dtype=False, encoding="utf-8-sig"),
+    ".jsonl": partial(pd.read_json, lines=True, dtype=False, encoding="utf-8-sig"),
     ".parquet": pd.read_parquet,
 }
 
