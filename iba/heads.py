@@ -89,9 +89,7 @@ def head_of(config: PretrainedConfig) -> Head:
             f'output is a probability, write "problem_type": "{MULTI_LABEL}" into its config.json.'
         )
     if len(names) == 1:
-        return Head(
-            ("no", "yes"), 0, "The model has one output; its sigmoid is read as the probability of yes."
-        )
+        return Head(("no", "yes"), 0, _ONE_OUTPUT)
     return ManyLabels(names) if config.problem_type == MULTI_LABEL else Head(names)
 
 

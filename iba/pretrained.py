@@ -39,6 +39,8 @@ _ELSEWHERE = (
 )
 #: What the readers of weights raise for files that are cut off, no weights, or pickles of code.
 _UNREADABLE = (SafetensorError, UnpicklingError, EOFError, RuntimeError)
+#: Ends of names of tensors that older versions saved and nobody reads.
+_BUFFERS = ("position_ids", "token_type_ids")
 _N_SHOWN = 3
 
 
@@ -145,7 +147,7 @@ def load_classifier(
     except _UNREADABLE as error:
         raise UserError(
             f"the weights in {source} are damaged or cut off, or not saved by save_pretrained "
-            f"({_reason(error)}): fetch or train them again."
+            f"({_reason(error).split('. ')[0]}): fetch or train them again."
         ) from error
     except Exception as error:  # the libraries raise almost anything for a folder that they cannot read
         raise UserError(f"model {str(source)!r} cannot be loaded ({_reason(error)}). {elsewhere}") from error
@@ -197,7 +199,7 @@ def _refuse_unfit(model: PreTrainedModel, found: Mapping[str, Any], source: str,
     missing, reshaped = (
         {key for key in keys if of_encoder(key) or not new_head} for keys in (found["missing_keys"], shapes)
     )
-    unused = set(filter(of_encoder, found["unexpected_keys"]))
+    unused = {key for key in found["unexpected_keys"] if of_encoder(key) and not key.endswith(_BUFFERS)}
     if missing and not any(map(of_encoder, missing | reshaped | unused)):
         kinds = ", ".join(model.config.architectures or []) or "a model"
         raise UserError(
@@ -218,6 +220,6 @@ def _some(keys: Iterable[str]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The first sentence of a library's message."""
+    """The first line of a library's message."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].split(". ")[0].strip(" .:")[:160]
+    return lines[0].strip(" .:")[:160]

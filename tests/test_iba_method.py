@@ -291,7 +291,7 @@ def test_the_model_is_untouched_after_an_exception(
     expected = attributed(method, classifier, instances)
     before = snapshot(classifier.model)
     logits = classifier.probabilities(classifier.batch(instances))
-    head, calls = type(classifier)._head, []
+    head, calls = type(classifier)._raw_logits, []
 
     def broken(self: Classifier, first: Tensor) -> Tensor:
         calls.append(1)
@@ -300,7 +300,7 @@ def test_the_model_is_untouched_after_an_exception(
         return head(self, first)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(classifier), "_head", broken)
+        patch.setattr(type(classifier), "_raw_logits", broken)
         with pytest.raises(RuntimeError, match="out of the blue"):
             attributed(method, classifier, instances)
     assert torch.is_grad_enabled()

@@ -244,6 +244,7 @@ def test_known_buffers_and_a_pretraining_head_are_no_fault(save: Save) -> None:
     expected = own_logits(folder, TEXT)
     weights = load_file(folder / "model.safetensors")
     weights["bert.embeddings.position_ids"] = torch.arange(512)[None]
+    weights["bert.embeddings.token_type_ids"] = torch.zeros(1, 512)
     weights["cls.predictions.bias"] = torch.zeros(3)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     torch.testing.assert_close(own_logits(folder, TEXT), expected)
