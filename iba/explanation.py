@@ -27,7 +27,7 @@ from torch import Tensor
 from iba.attributor import Attribution, Attributor, FitData, State
 from iba.cli import CONFIGS
 from iba.data import planted
-from iba.data.examples import Example
+from iba.data.examples import Example, Span
 from iba.data.tokens import Instance, TokenBatch, tokenise
 from iba.devices import resolve_device, resolve_precision
 from iba.encoder import Classifier
@@ -57,8 +57,8 @@ class MethodScores:
 class Explanation:
     """A classified text and the scores of its tokens.
 
-    `tokens` are the pieces as they stand in the text, with the tokenizer's marks of continuation, and
-    `spaced` tells before which a space stands; every method has one score for each, special ones included.
+    `tokens` are the tokenizer's own pieces; `offsets` and `sequence` tell the place of each in `text` (0) or
+    `text_pair` (1), None for special tokens. Every method has one score for each, special ones included.
     """
 
     model: str
@@ -66,7 +66,8 @@ class Explanation:
     text_pair: str | None
     tokens: tuple[str, ...]
     special: tuple[bool, ...]
-    spaced: tuple[bool, ...]
+    offsets: tuple[Span, ...]
+    sequence: tuple[int | None, ...]
     probabilities: Mapping[str, float]
     predicted: str
     target: str
@@ -157,9 +158,10 @@ def explain_with(
         model=name,
         text=text,
         text_pair=text_pair,
-        tokens=_as_written(classifier, instance),
+        tokens=tuple(classifier.tokenizer.convert_ids_to_tokens(list(instance.input_ids))),
         special=instance.special,
-        spaced=_spaced(instance),
+        offsets=instance.offsets,
+        sequence=instance.sequence,
         probabilities=dict(zip(classifier.labels, probabilities.tolist(), strict=True)),
         predicted=classifier.labels[int(probabilities.argmax())],
         target=classifier.labels[explained],
@@ -243,30 +245,6 @@ def _rule_of_thumb(
     start.restore(state)
     found = start.attribute(classifier, batch, target).per_instance
     return float(10 * found["cross_entropy_nats_start"] / found["mean_kl_nats_start"])
-
-
-def _as_written(classifier: Classifier, instance: Instance) -> tuple[str, ...]:
-    """Tokens spelled as in the text (case, accents), the tokenizer's marks in front."""
-    pieces = classifier.tokenizer.convert_ids_to_tokens(list(instance.input_ids))
-    written = []
-    for piece, (start, end), part in zip(pieces, instance.offsets, instance.sequence, strict=True):
-        if part is None or start == end:
-            written.append(piece)
-            continue
-        source = instance.example.text if part == 0 else str(instance.example.text_pair)
-        mark = next((m for m in ("##", "Ġ", "▁") if piece.startswith(m)), "")
-        written.append(mark + source[start:end].strip())
-    return tuple(written)
-
-
-def _spaced(instance: Instance) -> tuple[bool, ...]:
-    """Whether something stands between a token and the one before it; always around special tokens."""
-    ends = [None, *zip(instance.sequence, (end for _, end in instance.offsets), strict=True)]
-    begins = zip(instance.sequence, (start for start, _ in instance.offsets), strict=True)
-    return tuple(
-        part is None or before is None or before != (part, start)
-        for before, (part, start) in zip(ends, begins, strict=False)
-    )
 
 
 def _notes(
