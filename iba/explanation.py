@@ -31,7 +31,7 @@ from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 from iba.attributor import Attributor, FitData
 from iba.calibration import attribute_rows
 from iba.cli import CONFIGS
-from iba.data.examples import Example
+from iba.data.examples import Example, Span
 from iba.data.texts import OwnText, own_texts
 from iba.data.tokens import Instance, tokenise
 from iba.devices import resolve_device, resolve_precision
@@ -51,23 +51,24 @@ Model = str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase] | Pipeline 
 class Explanation:
     """A classified text, number `row` (from 1) of those explained together, and the scores of its tokens.
 
-    `tokens` are the pieces as they stand in the text, with the tokenizer's marks of continuation, and
-    `spaced` tells before which a space stands; every method has one score for each, special ones included.
+    `tokens` are the tokenizer's own pieces; `offsets` and `sequence` tell the place of each in `text` (0) or
+    `text_pair` (1), None for special tokens. Every method has one score for each, special ones included.
     """
 
-    row: int
     model: str
     text: str
     text_pair: str | None
     tokens: tuple[str, ...]
     special: tuple[bool, ...]
-    spaced: tuple[bool, ...]
-    truncated: bool
+    offsets: tuple[Span, ...]
+    sequence: tuple[int | None, ...]
     probabilities: Mapping[str, float]
     predicted: str
     target: str
     methods: tuple[MethodScores, ...]
     notes: tuple[str, ...]
+    truncated: bool = False
+    row: int = 1
 
 
 def explain(
@@ -233,19 +234,20 @@ def _explanation(
     notes: Sequence[str],
 ) -> Explanation:
     return Explanation(
-        row=text.row,
         model=Path(classifier.model.name_or_path).name or type(classifier.model).__name__,
         text=text.text,
         text_pair=text.text_pair,
-        tokens=_as_written(classifier, row),
+        tokens=tuple(classifier.tokenizer.convert_ids_to_tokens(list(row.input_ids))),
         special=row.special,
-        spaced=_spaced(row),
-        truncated=row.truncated,
+        offsets=row.offsets,
+        sequence=row.sequence,
         probabilities=dict(zip(classifier.labels, answer.tolist(), strict=True)),
         predicted=classifier.labels[int(answer.argmax())],
         target=classifier.labels[row.example.label],
         methods=tuple(methods),
         notes=tuple(notes),
+        truncated=row.truncated,
+        row=text.row,
     )
 
 
@@ -325,27 +327,3 @@ def _attribute(
         )
         for one in found
     ]
-
-
-def _as_written(classifier: Classifier, instance: Instance) -> tuple[str, ...]:
-    """Tokens spelled as in the text (case, accents), the tokenizer's marks in front."""
-    pieces = classifier.tokenizer.convert_ids_to_tokens(list(instance.input_ids))
-    written = []
-    for piece, (start, end), part in zip(pieces, instance.offsets, instance.sequence, strict=True):
-        if part is None or start == end:
-            written.append(piece)
-            continue
-        source = instance.example.text if part == 0 else str(instance.example.text_pair)
-        mark = next((m for m in ("##", "Ġ", "▁") if piece.startswith(m)), "")
-        written.append(mark + source[start:end].strip())
-    return tuple(written)
-
-
-def _spaced(instance: Instance) -> tuple[bool, ...]:
-    """Whether something stands between a token and the one before it; always around special tokens."""
-    ends = [None, *zip(instance.sequence, (end for _, end in instance.offsets), strict=True)]
-    begins = zip(instance.sequence, (start for start, _ in instance.offsets), strict=True)
-    return tuple(
-        part is None or before is None or before != (part, start)
-        for before, (part, start) in zip(ends, begins, strict=False)
-    )

@@ -8,6 +8,7 @@ import re
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +71,11 @@ def test_predicted_class_is_explained_by_default(found: Explanation) -> None:
     assert all(len(m.scores) == len(found.tokens) for m in found.methods)
 
 
-def test_pieces_are_spelled_as_in_the_text(found: Explanation) -> None:
-    spelled = "".join(
-        (" " if space else "") + token.removeprefix("##")
-        for token, special, space in zip(found.tokens, found.special, found.spaced, strict=True)
-        if not special
-    )
-    assert spelled.strip() == TEXT
+def test_tokens_are_found_in_the_text_by_their_offsets(found: Explanation) -> None:
+    spelled = [TEXT[start:end] for start, end in found.offsets]
+    assert "".join(spelled) == TEXT.replace(" ", "")
+    known = [found.tokens[i].removeprefix("##") for i, part in enumerate(found.sequence) if part == 0]
+    assert known == [piece.lower() for piece in spelled if piece]
 
 
 def test_bits_add_up_to_the_stored_bits_per_token(found: Explanation) -> None:
@@ -469,19 +468,108 @@ def test_lines_of_standard_input_are_shown(
     assert shown.err == "", "no progress bar where no terminal is"
 
 
-@pytest.mark.parametrize("unit", own_text.UNITS)
-def test_terminal_shows_class_and_text(found: Explanation, unit: str) -> None:
-    coloured, plain = io.StringIO(), io.StringIO()
-    iba.show(found, unit, Console(file=coloured, width=300, force_terminal=True, color_system="truecolor"))
-    assert "48;2;" in coloured.getvalue()
-    iba.show(found, unit, Console(file=plain, width=300))
-    first, *lines = plain.getvalue().splitlines()
-    assert first.startswith(f"{found.target}  {found.probabilities[found.target]:.3f}")
-    assert lines[0].strip() == f"IBA   {TEXT}"
+# Signed scores, bits, and scores of which none is negative; "not" alone is two tokens.
+SHOWN = Explanation(
+    model="m",
+    text="Not \x1b[31mbad, $5 or $6",
+    text_pair=None,
+    tokens=("[CLS]", "No", "##t", "\x1b", "[", "31mbad", ",", "$", "5", "or", "$", "6", "[SEP]"),
+    special=(True, *[False] * 11, True),
+    offsets=(
+        *((0, 0), (0, 2), (2, 3), (4, 5), (5, 6), (6, 12), (12, 13)),
+        *((14, 15), (15, 16), (17, 19), (20, 21), (21, 22), (0, 0)),
+    ),
+    sequence=(None, *[0] * 11, None),
+    probabilities={"bad": 0.3, "good": 0.7},
+    predicted="good",
+    target="good",
+    methods=tuple(
+        MethodScores(label.lower(), label, unit, (9.0, *scores, 9.0), {}, 0.1)
+        for label, unit, scores in (
+            ("IG", "", (0.5, 0.25, 0.0, 0.0, -0.5, 0.1, 0.0, 0.0, 0.0, 0.0, 0.3)),
+            ("IBA", "bits", (2.0, 1.0, 0.5, 0.0, 4.0, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0)),
+            ("Norm", "", (0.0,) * 11),
+        )
+    ),
+    notes=("β = 0.1",),
+)
+UNSIGNED = replace(SHOWN, methods=SHOWN.methods[1:])
 
 
-def test_files_hold_the_explanation(found: Explanation, tmp_path: Path) -> None:
-    picture, page, data = iba.save(found, tmp_path / "own")
+def terminal(found: Explanation, unit: str = "words", **how: Any) -> str:
+    stream = io.StringIO()
+    iba.show(found, unit, Console(file=stream, width=60, **how))
+    return stream.getvalue()
+
+
+def test_terminal_without_colours_shows_the_top_scores() -> None:
+    assert terminal(SHOWN).splitlines() == [
+        "good  0.700  (predicted)",
+        r"Not \x1b[31mbad, $5 or $6",
+        "+: for good   -: against it   IBA, Norm: no score below 0; how much, not for or against",
+        "  IG  Not +0.75   31mbad -0.5   6 +0.3   , +0.1",
+        r" IBA  31mbad 4   Not 3   \x1b 0.5   , 0.1   (bits)",
+        "Norm  every score is 0",
+        "β = 0.1",
+    ]
+    assert "  IG  No +0.5   31mbad -0.5   6 +0.3   t +0.25   , +0.1" in terminal(SHOWN, "pieces")
+
+
+@pytest.mark.parametrize("how", [{"no_color": True}, {"color_system": "standard"}])
+def test_colours_that_would_not_be_seen_are_numbers(how: dict) -> None:
+    assert "Not +0.75" in terminal(SHOWN, force_terminal=True, **how)
+
+
+def test_terminal_with_colours_shows_text_and_legend() -> None:
+    coloured = {"force_terminal": True, "color_system": "truecolor"}
+    shown = terminal(SHOWN, **coloured)
+    assert "\x1b[31m" not in shown
+    assert (
+        "\x1b[30;48;2;245;158;11morange: for good\x1b[0m   \x1b[30;48;2;86;170;232mblue: against it" in shown
+    )
+    plain = re.sub("\x1b\\[[0-9;]*m", "", shown).splitlines()
+    assert r"  IG  Not \x1b[31mbad, $5 or $6" in plain
+    assert "48;2;86;170;232" not in terminal(UNSIGNED, **coloured)
+
+
+def test_pairs_keep_their_separator_and_what_was_cut_is_an_ellipsis() -> None:
+    found = replace(
+        SHOWN,
+        text="Good " + "unseen " * 20,
+        text_pair="Bad\n",
+        tokens=("<s>", "Good", "</s>", "</s>", "Bad", "</s>"),
+        special=(True, False, True, True, False, True),
+        offsets=((0, 0), (0, 4), (0, 0), (0, 0), (0, 3), (0, 0)),
+        sequence=(None, 0, None, None, 1, None),
+        methods=(MethodScores("ig", "IG", "", (9.0, 1.0, 9.0, 9.0, -1.0, 9.0), {}, 0.1),),
+    )
+    shown = own_text._shown(found, found.methods[0], "words")
+    assert "".join(one.before + one.text for one in shown).strip() == "Good … </s> </s> Bad"
+    assert [one.score for one in shown if one.score is not None] == [1.0, -1.0]
+
+
+def test_page_and_picture_say_what_the_colours_mean() -> None:
+    note = "IBA, Norm: no score below 0; how much, not for or against"
+    for found, legend in (
+        (SHOWN, f"orange: for good blue: against it {note}"),
+        (UNSIGNED, f"orange: how much {note}"),
+    ):
+        texts = [text.get_text() for text in own_text.picture(found).texts]
+        assert " ".join(texts[1:]).startswith(legend)
+        assert texts.count("$") == 2 * len(found.methods)
+        page = own_text.page(found)
+        (key,) = re.findall('<p class="hl key">(.*?)\n', page)
+        assert " ".join(re.sub("<[^>]+>", "", key).split()) == legend
+        assert "title" not in key
+        assert page.count('dir="auto"') == 2 * len(found.methods)
+        assert ('class="against"' in page) == (found is SHOWN)
+        assert "\x1b" not in page
+
+
+@pytest.mark.parametrize("suffix", ["", ".png", ".html", ".JSON"])
+def test_files_hold_the_explanation(found: Explanation, tmp_path: Path, suffix: str) -> None:
+    picture, page, data = paths = iba.save(found, tmp_path / f"own.v1{suffix}")
+    assert [path.name for path in paths] == ["own.v1.png", "own.v1.html", "own.v1.json"]
     assert picture.read_bytes().startswith(b"\x89PNG")
     stored = json.loads(data.read_text())
     assert stored["methods"][1]["scores"] == pytest.approx(found.methods[1].scores)
@@ -489,6 +577,14 @@ def test_files_hold_the_explanation(found: Explanation, tmp_path: Path) -> None:
     assert "&lt;" in html
     assert "<wonderful>" not in html
     assert "http" not in html, "the page must load nothing"
+
+
+def test_a_stream_without_the_characters_gets_them_written_out() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    iba.show(replace(SHOWN, text="電 bad"), console=Console(file=stream, width=60))
+    stream.seek(0)
+    assert r"\u96fb bad" in (said := stream.read())
+    assert r"\u03b2 = 0.1" in said
 
 
 def test_the_script_explains_a_pair_beside_pairs_of_a_file(
