@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from iba.attributor import Attribution, FitData, State, learned
 from iba.bottleneck import Noise, kl_nats, restrict
 from iba.calibration import feature_statistics, select_beta
 from iba.data.tokens import Instance, TokenBatch, buckets
 from iba.encoder import Classifier
+from iba.progress import progress
 
 PREFIX = "readout."
 
@@ -143,7 +143,7 @@ class ReadoutBottleneck:
         generator = torch.Generator().manual_seed(self.seed)
         losses: dict[float, list[float]] = {beta: [] for beta in betas}
         draws = self._draws(data.train)
-        for rows in tqdm(draws, "train the readout", self.n_training_steps, leave=False, unit="step"):
+        for rows in progress(draws, "train the readout", self.n_training_steps, unit="step"):
             optimiser.zero_grad(set_to_none=True)
             totals = dict.fromkeys(betas, 0.0)
             # Drawn for all rows at once, so that it does not depend on how they are grouped.

@@ -67,7 +67,8 @@ class IntegratedGradients(Unfitted):
     def attribute(
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
-        """Signed scores; per_instance, on request: `completeness_gap`, their sum less the probability won."""
+        """Signed scores. per_instance, on request: `probability_gained` from the baseline to the text, and
+        `completeness_gap`, the sum of the scores (before `normalise`) less that."""
         if self.explained_class is not None:
             target = torch.full_like(target, classifier.label_id(self.explained_class))
         blank = torch.where(
@@ -87,9 +88,13 @@ class IntegratedGradients(Unfitted):
         )
         attributed, *gap = found if self.completeness else (found,)
         scores = attributed.sum(-1).float()
+        told = {}
+        if gap:
+            missed = gap[0].float()
+            told = {"completeness_gap": missed, "probability_gained": scores.sum(1) - missed}
         if self.normalise:
             scores = scores / scores.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        return Attribution(scores, per_instance={"completeness_gap": gap[0].float()} if gap else {})
+        return Attribution(scores, per_instance=told)
 
     def rows_of_a_pass(self, classifier: Classifier, batch: TokenBatch) -> int:
         """Rows, each one text at one step, that go through the classifier together."""

@@ -1,6 +1,6 @@
 """Information bottlenecks for attribution in transformers.
 
-The two calls that most need are here: `explain` (scores for one text) and `show`/`save` (to look at them).
+The calls that most need are here: `explain` and `explain_many` (scores) and `show`/`save` (to look at them).
 They are imported when first used, so that importing a part of the package stays cheap.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 _HOMES = {
     "explain": "iba.explanation",
+    "explain_many": "iba.explanation",
     "Explanation": "iba.explanation",
     "save": "iba.report.own_text",
     "show": "iba.report.own_text",

@@ -108,7 +108,7 @@ class Bottleneck:
     each the result that it would have alone.
     """
 
-    beta: float
+    beta: float | Float[Tensor, " batch"]
     n_steps: int = 10
     n_copies: int = 10
     learning_rate: float = 1.0

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from iba.attributor import Attributor, FitData, State, attribute_grouped
 from iba.data.tokens import Instance
@@ -25,6 +24,7 @@ from iba.degradation import Ranked, curve
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.parallel import Work, grouped
+from iba.progress import progress
 from iba.ranking import FIRST_STEP, removal_order
 
 
@@ -77,7 +77,7 @@ def pooled(
     `sums` gives a group's sums of values and of their squares, in float64, and the number of values.
     """
     total, count = torch.zeros((), dtype=torch.float64, device=classifier.device), 0
-    with tqdm(total=len(rows), desc="noise statistics", unit="inst", leave=False) as bar:
+    with progress(total=len(rows), desc="noise statistics", unit="inst") as bar:
         for group, (moments, n) in grouped([len(r) for r in rows], classifier.token_budget, sums, workers):
             total = total + moments
             count += n
@@ -96,7 +96,7 @@ def select_beta(
     if not candidates or not rows:
         raise UserError("beta=calibrated needs a beta_grid and n_calibration > 0 training rows.")
     grid = sorted(candidates)
-    choices = tqdm(grid, desc="choose β", unit="β", leave=False)
+    choices = progress(grid, desc="choose β", unit="β")
     found = [attribute_rows(candidates[beta], classifier, rows) for beta in choices]
     drops = [first_step_drops(attributed, classifier, rows).mean() for attributed in found]
     return {
@@ -109,20 +109,24 @@ def select_beta(
 
 @dataclass(frozen=True)
 class Attributed:
-    """One row's token scores and the numbers that explain them."""
+    """One row's token scores, and the numbers and other token scores that explain them."""
 
     scores: Tensor
     numbers: dict[str, Tensor]
+    per_token: dict[str, Tensor]
 
 
-def attribute_rows(method: Attributor, classifier: Classifier, rows: Sequence[Instance]) -> list[Attributed]:
-    """What `method` says about each of `rows`, explaining its label."""
+def attribute_rows(
+    method: Attributor, classifier: Classifier, rows: Sequence[Instance], title: str = "attribute"
+) -> list[Attributed]:
+    """What `method` says about each of `rows`, explaining its label; `title` stands before the bar."""
     found: dict[int, Attributed] = {}
-    with tqdm(total=len(rows), desc="attribute", unit="inst", leave=False) as bar:
+    with progress(total=len(rows), desc=title, unit="inst") as bar:
         for group, said in attribute_grouped(method, classifier, rows, [r.example.label for r in rows]):
             for row, i in enumerate(group):
                 numbers = {name: values[row] for name, values in said.per_instance.items()}
-                found[i] = Attributed(said.scores[row, : len(rows[i])], numbers)
+                tokens = {name: values[row, : len(rows[i])] for name, values in said.per_token.items()}
+                found[i] = Attributed(said.scores[row, : len(rows[i])], numbers, tokens)
             bar.update(len(group))
     return [found[i] for i in range(len(rows))]
 

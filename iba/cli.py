@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ _ERROR = "error: "
 
 def main(job: Callable[[DictConfig], None], config_name: str = "config") -> None:
     """Run `job` with the composed configuration; a user's mistake ends it with one line and exit status 2."""
+    forgive_encoding(sys.stdout)
     os.environ.setdefault("IBA_ROOT", str(CONFIGS.parent))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the line below instead of Hydra's own report
@@ -45,6 +47,12 @@ def main(job: Callable[[DictConfig], None], config_name: str = "config") -> None
 
     with _one_line():
         composed()
+
+
+def forgive_encoding(stream: object) -> None:
+    """Write out what the stream's encoding lacks (β in a Windows console's cp1252) instead of failing."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

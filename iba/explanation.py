@@ -1,4 +1,4 @@
-"""One text, one classifier, any methods: which tokens made the prediction.
+"""Texts, one classifier, any methods: which tokens made the predictions.
 
 What IBA must know and a single text cannot tell:
 
@@ -13,52 +13,46 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
-from torch import Tensor
+from jaxtyping import Float
+from omegaconf import DictConfig, OmegaConf
+from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
-from iba.attributor import Attribution, Attributor, FitData, State
+from iba.attributor import Attributor, FitData
+from iba.calibration import attribute_rows
 from iba.cli import CONFIGS
-from iba.data import planted
-from iba.data.examples import Example
-from iba.data.tokens import Instance, TokenBatch, tokenise
+from iba.data.examples import Example, Span
+from iba.data.texts import OwnText, own_texts
+from iba.data.tokens import Instance, tokenise
 from iba.devices import resolve_device, resolve_precision
 from iba.encoder import Classifier
 from iba.errors import UserError, refuse_unless_whole
 from iba.experiment import method_settings, selected
-from iba.method import InformationBottleneck, last_layer_note
-from iba.pretrained import load_classifier, n_positions
-from iba.variants import Variant, class_probabilities
+from iba.pretrained import check_tokenizer, load_classifier, n_positions
+from iba.reference import ReferenceRows, labelled, probabilities, reference_texts
+from iba.scores import MethodScores, remarks
 
 _TEXT, _PROTOCOL = "text", "explain"
-_N_TEMPLATES = 64
-
-
-@dataclass(frozen=True)
-class MethodScores:
-    """What one method says: `scores` per token, in `unit`; `details` holds β, layer and the like."""
-
-    name: str
-    label: str
-    unit: str
-    scores: tuple[float, ...]
-    details: Mapping[str, float]
-    seconds: float
+#: A folder or a hub id; a loaded model with its tokenizer, or both in a pipeline; or what is open already.
+Model = str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase] | Pipeline | Classifier
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A classified text and the scores of its tokens.
+    """A classified text, number `row` (from 1) of those explained together, and the scores of its tokens.
 
-    `tokens` are the pieces as they stand in the text, with the tokenizer's marks of continuation, and
-    `spaced` tells before which a space stands; every method has one score for each, special ones included.
+    `tokens` are the tokenizer's own pieces; `offsets` and `sequence` tell the place of each in `text` (0) or
+    `text_pair` (1), None for special tokens. Every method has one score for each, special ones included.
     """
 
     model: str
@@ -66,232 +60,270 @@ class Explanation:
     text_pair: str | None
     tokens: tuple[str, ...]
     special: tuple[bool, ...]
-    spaced: tuple[bool, ...]
+    offsets: tuple[Span, ...]
+    sequence: tuple[int | None, ...]
     probabilities: Mapping[str, float]
     predicted: str
     target: str
     methods: tuple[MethodScores, ...]
     notes: tuple[str, ...]
+    truncated: bool = False
+    row: int = 1
 
 
 def explain(
     text: str,
-    model: str | Path,
+    model: Model,
     text_pair: str | None = None,
     methods: Sequence[str] = ("iba",),
     target: str | int | None = None,
     reference: Sequence[str | tuple[str, str]] | None = None,
     overrides: Sequence[str] = (),
 ) -> Explanation:
-    """Explain why the classifier `model` (a folder or a hub id) gives `text` its class.
+    """Explain why the classifier `model` gives `text` its class.
 
-    `methods` are names in configs/method; `target` is a class's name or number, the
-    predicted class by default.
-    `reference` are texts (or pairs) like those the classifier was trained on, for IBA's noise.
-    `overrides` change any setting of configs/explain.yaml, such as "method.iba.settings.layer=6".
+    `model` is a folder or a hub id (kept for the next call), a loaded model with its tokenizer, or a
+    pipeline; what is loaded stays on its device and is given back as it was. `methods` are names in
+    configs/method; `target` is a class's name or number, the predicted class by default. `reference` are
+    texts (or pairs) like those the classifier was trained on, for IBA's noise. `overrides` change any
+    setting of configs/explain.yaml, such as "method.iba.settings.layer=6".
     """
+    cfg = _composed(methods, overrides)
+    given = None if reference is None else own_texts(reference, "reference")
+    return explain_all(cfg, model, [OwnText.of(text, text_pair, target)], given)[0]
+
+
+def explain_many(
+    texts: Sequence[str | tuple[str, str]],
+    model: Model,
+    methods: Sequence[str] = ("iba",),
+    targets: Sequence[str | int | None] | None = None,
+    reference: Sequence[str | tuple[str, str]] | None = None,
+    overrides: Sequence[str] = (),
+) -> list[Explanation]:
+    """`explain` for many texts (or pairs), in batches; each gets what it would get alone.
+
+    `targets` has a class for every text, or None for its predicted class.
+    """
+    cfg = _composed(methods, overrides)
+    given = None if reference is None else own_texts(reference, "reference")
+    return explain_all(cfg, model, own_texts(texts, "texts", targets), given)
+
+
+def _composed(methods: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+    if isinstance(methods, str):
+        raise UserError(f"methods is one string: give a list of names, such as [{methods!r}].")
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
             cfg = compose("explain", [f"method=[{','.join(methods)}]", *overrides])
         except ConfigCompositionException as error:
             raise UserError(f"no such method or setting: {' '.join(str(error).split())}") from error
     cfg.paths.root = str(CONFIGS.parent)
-    pairs = None if reference is None else [r if isinstance(r, tuple) else (r, None) for r in reference]
-    return explain_with(cfg, open_classifier(cfg, str(model)), str(model), text, text_pair, target, pairs)
+    return cfg
+
+
+def _opened(cfg: DictConfig, model: Model) -> AbstractContextManager[Classifier]:
+    """`model` as an open classifier, while it is held."""
+    match model:
+        case Classifier():
+            return nullcontext(model)
+        case str() | Path():
+            return nullcontext(open_classifier(cfg, str(model)))
+        case (PreTrainedModel() as loaded, PreTrainedTokenizerBase() as tokenizer) | Pipeline(
+            model=PreTrainedModel() as loaded, tokenizer=PreTrainedTokenizerBase() as tokenizer
+        ):
+            return _lent(cfg, loaded, tokenizer)
+    raise UserError("model: give a folder, a hub id, (model, tokenizer) or a text-classification pipeline.")
+
+
+@contextmanager
+def _lent(cfg: DictConfig, model: Any, tokenizer: Any) -> Iterator[Classifier]:
+    """A loaded model as a classifier, on the device where it lies; it is given back exactly as it was."""
+    if {parameter.dtype for parameter in model.parameters()} != {torch.float32}:
+        raise UserError("the loaded model's weights are not all float32: give model.float().")
+    check_tokenizer(tokenizer, "the loaded model", model.get_input_embeddings().weight.shape[0])
+    training = [(module, module.training) for module in model.modules()]
+    learning = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    precision = resolve_precision(cfg.precision, model.device)
+    try:
+        yield Classifier(model, tokenizer, model.device, precision, cfg.token_budget)
+    finally:
+        for module, flag in training:
+            module.training = flag
+        for parameter, flag in learning:
+            parameter.requires_grad_(flag)
 
 
 def open_classifier(cfg: DictConfig, source: str) -> Classifier:
-    """A trained sequence classifier from a folder or the hub; `UserError` for anything else."""
-    for setting, least in (("max_length", 4), ("seed", 0), ("token_budget", 1)):
-        refuse_unless_whole(setting, cfg[setting], least)
+    """A trained sequence classifier from a folder or the hub; `UserError` for anything else.
+
+    The last two are kept, as long as their files stay the same.
+    """
+    device = resolve_device(cfg.device)
+    precision = resolve_precision(cfg.precision, device)
+    files = {file: file.stat() for file in Path(source).resolve().glob("*")}
+    versions = frozenset((file, status.st_mtime_ns, status.st_size) for file, status in files.items())
+    return _loaded(source, versions, device, precision, cfg.token_budget)
+
+
+@lru_cache(maxsize=2)
+def _loaded(
+    source: str,
+    versions: frozenset[tuple[Path, int, int]],  # not read: files that changed are another key
+    device: torch.device,
+    precision: str,
+    token_budget: int,
+) -> Classifier:
     model, tokenizer = load_classifier(
         source,
         elsewhere="Give model=FOLDER with a saved sequence classifier, or a hub id that can be reached.",
     )
-    device = resolve_device(cfg.device)
-    return Classifier(model, tokenizer, device, resolve_precision(cfg.precision, device), cfg.token_budget)
+    return Classifier(model, tokenizer, device, precision, token_budget)
 
 
-def explain_with(
-    cfg: DictConfig,
+def explain_all(
+    cfg: DictConfig, model: Model, texts: Sequence[OwnText], reference: Sequence[OwnText] | None
+) -> list[Explanation]:
+    """`explain_many` with a composed configuration."""
+    for setting, least in (("max_length", 4), ("seed", 0), ("token_budget", 1)):
+        refuse_unless_whole(setting, cfg[setting], least)
+    paired = _all_paired(texts)
+    others = reference_texts(reference, paired, cfg.seed)
+    methods, left_out = _usable(cfg)
+    with _opened(cfg, model) as classifier:
+        limit = _limit(cfg, classifier)
+        rows = _tokenised(texts, classifier, limit)
+        facing = [_facing(classifier, text, row) for text, row in zip(texts, rows, strict=True)]
+        found: dict[int, Explanation] = {}
+        shared: dict[Any, Any] = {}
+        for view in {view.head: view for view, _ in facing}.values():  # one, unless each label has its own
+            members = [i for i, (other, _) in enumerate(facing) if other.head == view.head]
+            data = FitData(ReferenceRows(view, others, limit), [], shared)
+            aimed, answers = _aimed(view, [rows[i] for i in members], [facing[i][1] for i in members])
+            said = [_attribute(cfg, method, view, aimed, data) for method in methods]
+            for i, row, answer, *scores in zip(members, aimed, answers, *said, strict=True):
+                notes = [*remarks(view, row, reference is not None, scores), *left_out]
+                found[i] = _explanation(view, texts[i], row, answer, scores, notes)
+    return [found[i] for i in range(len(texts))]
+
+
+def _facing(classifier: Classifier, text: OwnText, row: Instance) -> tuple[Classifier, int | None]:
+    """The classifier as the text's target asks to see it, and the class asked for."""
+    try:
+        return classifier.facing(text.target, classifier.batch([row]))
+    except UserError as error:
+        raise UserError(f"{text.place}{error}") from error
+
+
+def _aimed(
+    classifier: Classifier, rows: Sequence[Instance], wanted: Sequence[int | None]
+) -> tuple[list[Instance], Float[np.ndarray, "rows classes"]]:
+    """The rows labelled with the classes to explain, the predicted ones where none is wanted, and all
+    probabilities."""
+    answers = probabilities(classifier, rows)
+    explained = [int(p.argmax()) if w is None else w for w, p in zip(wanted, answers, strict=True)]
+    return labelled(rows, explained), answers
+
+
+def _explanation(
     classifier: Classifier,
-    name: str,
-    text: str,
-    text_pair: str | None,
-    target: str | int | None,
-    reference: Sequence[tuple[str, str | None]] | None,
+    text: OwnText,
+    row: Instance,
+    answer: np.ndarray,
+    methods: Sequence[MethodScores],
+    notes: Sequence[str],
 ) -> Explanation:
-    """`explain` with a composed configuration and an open classifier, called `name` in the result."""
-    for which, given in (("text", text), ("text_pair", text_pair)):
-        if given is not None and not given.strip():
-            raise UserError(f"{which} is empty: there is nothing to explain.")
-    for method in selected(cfg.method):
-        if method_settings(cfg, _TEXT, _PROTOCOL, cfg.method[method]).get("beta") == "calibrated":
-            raise UserError(
-                f"method {method} chooses its β on held-out training rows, which one text does not have: "
-                f"give a number, method.{method}.settings.beta=0.1, or choose another method."
-            )
-    limit = _limit(cfg, classifier)
-    instance = tokenise([Example("own", text, text_pair, 0)], classifier.tokenizer, limit)[0]
-    if all(instance.special):
-        raise UserError("the tokenizer finds no token in this text: there is nothing to explain.")
-    batch = classifier.batch([instance])
-    classifier, wanted = classifier.facing(target, batch)
-    probabilities = classifier.probabilities(batch)[0].cpu()
-    explained = int(probabilities.argmax()) if wanted is None else wanted
-    data = _fit_data(cfg, classifier, instance, reference, limit)
-    found = tuple(
-        _attribute(cfg, method, classifier, batch, explained, data) for method in selected(cfg.method)
-    )
     return Explanation(
-        model=name,
-        text=text,
-        text_pair=text_pair,
-        tokens=_as_written(classifier, instance),
-        special=instance.special,
-        spaced=_spaced(instance),
-        probabilities=dict(zip(classifier.labels, probabilities.tolist(), strict=True)),
-        predicted=classifier.labels[int(probabilities.argmax())],
-        target=classifier.labels[explained],
-        methods=found,
-        notes=(*_reading(classifier, found), *_notes(instance, limit, found, data, reference)),
+        model=Path(classifier.model.name_or_path).name or type(classifier.model).__name__,
+        text=text.text,
+        text_pair=text.text_pair,
+        tokens=tuple(classifier.tokenizer.convert_ids_to_tokens(list(row.input_ids))),
+        special=row.special,
+        offsets=row.offsets,
+        sequence=row.sequence,
+        probabilities=dict(zip(classifier.labels, answer.tolist(), strict=True)),
+        predicted=classifier.labels[int(answer.argmax())],
+        target=classifier.labels[row.example.label],
+        methods=tuple(methods),
+        notes=tuple(notes),
+        truncated=row.truncated,
+        row=text.row,
     )
+
+
+def _all_paired(texts: Sequence[OwnText]) -> bool:
+    """Whether the texts are pairs; `UserError` where there are none, or some are pairs and others not."""
+    if not texts:
+        raise UserError("there is no text to explain.")
+    paired = texts[0].text_pair is not None
+    for text in texts:
+        if (text.text_pair is not None) != paired:
+            raise UserError(f"{text.place}pairs and single texts are mixed: explain them apart.")
+    return paired
+
+
+def _usable(cfg: DictConfig) -> tuple[list[str], list[str]]:
+    """The methods that a text alone can run, and a note on those that `method=all` leaves out.
+
+    Asked for by name these raise `UserError`.
+    """
+    asked = selected(cfg.method)
+    settings = {name: method_settings(cfg, _TEXT, _PROTOCOL, method) for name, method in asked.items()}
+    calibrated = [name for name in asked if settings[name].get("beta") == "calibrated"]
+    if not calibrated:
+        return list(asked), []
+    why = (
+        f"{', '.join(calibrated)} chooses its β on held-out training rows, which one text does not have: "
+        f"give a number, method.{calibrated[0]}.settings.beta=0.1"
+    )
+    if not set(OmegaConf.load(CONFIGS / "method" / "all.yaml").defaults) <= set(asked):
+        raise UserError(f"method {why}, or choose another method.")
+    return [name for name in asked if name not in calibrated], [f"Left out: {why}."]
+
+
+def _tokenised(texts: Sequence[OwnText], classifier: Classifier, limit: int) -> list[Instance]:
+    # All have one id, from which methods draw: a text gets what it would get alone.
+    examples = [Example("own", text.text, text.text_pair, 0) for text in texts]
+    rows = tokenise(examples, classifier.tokenizer, limit)
+    for text, row in zip(texts, rows, strict=True):
+        if all(row.special):
+            raise UserError(
+                f"{text.place}the tokenizer finds no token in this text: there is nothing to explain."
+            )
+    return rows
 
 
 def _limit(cfg: DictConfig, classifier: Classifier) -> int:
     return min(int(cfg.max_length), int(classifier.tokenizer.model_max_length), n_positions(classifier.model))
 
 
-def _fit_data(
-    cfg: DictConfig,
-    classifier: Classifier,
-    instance: Instance,
-    reference: Sequence[tuple[str, str | None]] | None,
-    limit: int,
-) -> FitData:
-    """Reference texts, single or pairs as the text is, labelled with their predicted classes."""
-    paired = instance.example.text_pair is not None
-    given = _templates(paired, cfg.seed) if reference is None else list(reference)
-    if not given or any((second is not None) != paired for _, second in given):
-        form = "pairs (two texts a line, a tab between them)" if paired else "single texts, one a line"
-        raise UserError(f"the reference texts must be {form}, like the text that is explained.")
-    examples = [Example(f"reference:{i}", a, b, 0) for i, (a, b) in enumerate(given)]
-    rows = tokenise(examples, classifier.tokenizer, limit)
-    variants = [Variant.whole(r.input_ids, r.token_type_ids) for r in rows]
-    labels = class_probabilities(classifier, variants).argmax(1)
-    labelled = [
-        replace(row, example=replace(row.example, label=int(label)))
-        for row, label in zip(rows, labels, strict=True)
-    ]
-    return FitData(labelled, [])
-
-
-def _templates(paired: bool, seed: int) -> list[tuple[str, str | None]]:
-    sizes = {"train": _N_TEMPLATES, "test": 0}
-    if paired:
-        return [(r["premise"], r["hypothesis"]) for r in planted.pairs("train", sizes, seed)]
-    return [(r["text"], None) for r in planted.sentences("train", sizes, seed)]
-
-
 def _attribute(
-    cfg: DictConfig, name: str, classifier: Classifier, batch: TokenBatch, target: int, data: FitData
-) -> MethodScores:
+    cfg: DictConfig, name: str, classifier: Classifier, rows: Sequence[Instance], data: FitData
+) -> list[MethodScores]:
+    """What method `name` says about each of `rows`, explaining its label."""
     started = time.monotonic()
-    settings = method_settings(cfg, _TEXT, _PROTOCOL, cfg.method[name])
-    targets = torch.tensor([target], device=classifier.device)
-    by_rule = settings.get("beta") == "rule"
+    settings, label = method_settings(cfg, _TEXT, _PROTOCOL, cfg.method[name]), str(cfg.method[name].label)
     try:
-        method: Attributor = instantiate(settings | ({"beta": 0.0} if by_rule else {}))
+        method: Attributor = instantiate(settings)
     except InstantiationException as error:
         raise UserError(f"method {name} cannot be made from its settings: {error}") from error
     state = method.fit(classifier, data)
-    if by_rule and isinstance(method, InformationBottleneck):
-        method = method.with_beta(_rule_of_thumb(settings, state, classifier, batch, targets), state)
-    else:
-        method.restore(state)
-    found: Attribution = method.attribute(classifier, batch, targets)
-    bits = found.per_token.get("bits")
-    details = {key: float(value[0]) for key, value in found.per_instance.items()}
-    if isinstance(method, InformationBottleneck):
-        details["layer"] = float(classifier.resolve_layer(method.layer))
-    shown = found.scores if bits is None else bits
-    return MethodScores(
-        name=name,
-        label=str(cfg.method[name].label),
-        unit="" if bits is None else "bits",
-        scores=tuple(shown[0].float().cpu().tolist()),
-        details=details,
-        seconds=time.monotonic() - started,
-    )
-
-
-def _rule_of_thumb(
-    settings: dict[str, Any], state: State, classifier: Classifier, batch: TokenBatch, target: Tensor
-) -> float:
-    """β = 10 × L_CE / L_IB at the start (Appendix D): a run of no steps tells both."""
-    start: InformationBottleneck = instantiate(settings | {"beta": 0.0, "n_steps": 0})
-    start.restore(state)
-    found = start.attribute(classifier, batch, target).per_instance
-    return float(10 * found["cross_entropy_nats_start"] / found["mean_kl_nats_start"])
-
-
-def _as_written(classifier: Classifier, instance: Instance) -> tuple[str, ...]:
-    """Tokens spelled as in the text (case, accents), the tokenizer's marks in front."""
-    pieces = classifier.tokenizer.convert_ids_to_tokens(list(instance.input_ids))
-    written = []
-    for piece, (start, end), part in zip(pieces, instance.offsets, instance.sequence, strict=True):
-        if part is None or start == end:
-            written.append(piece)
-            continue
-        source = instance.example.text if part == 0 else str(instance.example.text_pair)
-        mark = next((m for m in ("##", "Ġ", "▁") if piece.startswith(m)), "")
-        written.append(mark + source[start:end].strip())
-    return tuple(written)
-
-
-def _spaced(instance: Instance) -> tuple[bool, ...]:
-    """Whether something stands between a token and the one before it; always around special tokens."""
-    ends = [None, *zip(instance.sequence, (end for _, end in instance.offsets), strict=True)]
-    begins = zip(instance.sequence, (start for start, _ in instance.offsets), strict=True)
-    return tuple(
-        part is None or before is None or before != (part, start)
-        for before, (part, start) in zip(ends, begins, strict=False)
-    )
-
-
-def _reading(classifier: Classifier, found: Sequence[MethodScores]) -> Iterator[str]:
-    """How the head is read, and what a bottleneck after the last layer cannot tell."""
-    if classifier.head.note:
-        yield classifier.head.note
-    for method in found:
-        if "layer" in method.details and (note := last_layer_note(classifier, int(method.details["layer"]))):
-            yield f"{method.label}: {note}"
-
-
-def _notes(
-    instance: Instance,
-    limit: int,
-    found: Sequence[MethodScores],
-    data: FitData,
-    reference: Sequence[tuple[str, str | None]] | None,
-) -> list[str]:
-    notes = []
-    if instance.truncated:
-        notes.append(f"The text was cut at {limit} tokens; what follows was not seen.")
-    for method in found:
-        if "beta" not in method.details:
-            continue
-        origin = "given reference texts" if reference is not None else "sentences from templates"
-        hint = "" if reference is not None else "; give your own by reference=FILE"
-        where = f"after layer {method.details['layer']:.0f}, " if "layer" in method.details else ""
-        notes.append(
-            f"{method.label}: {where}β = {method.details['beta']:.3g}; "
-            f"bits beyond {len(data.train)} {origin}{hint}."
+    method.restore(state)
+    known = {}
+    if (n := "n_statistics_instances") in state:
+        known[n] = float(state[n])
+    if "layer" in settings:
+        known["layer"] = float(classifier.resolve_layer(settings["layer"]))
+    found = attribute_rows(method, classifier, rows, label)
+    seconds = (time.monotonic() - started) / len(rows)
+    return [
+        MethodScores(
+            name=name,
+            label=label,
+            unit="bits" if "bits" in one.per_token else "",
+            scores=tuple(one.per_token.get("bits", one.scores).float().tolist()),
+            details={key: float(value) for key, value in one.numbers.items()} | known,
+            seconds=seconds,
         )
-        start = method.details.get("bits_per_token_start")
-        kept = f"{method.details['bits_per_token']:.0f}" + ("" if start is None else f" of {start:.0f}")
-        notes.append(
-            f"{method.label}: with {kept} bits a token let through, the class still has "
-            f"probability {method.details['prob_bottleneck']:.2f}."
-        )
-    return notes
+        for one in found
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -123,7 +124,7 @@ def _trainer(
     instances: Sequence[Instance],
     arguments: TrainingArguments,
 ) -> Trainer:
-    """Trainer on the instances, padded by the batch, with the loss beside its bar."""
+    """Trainer on the instances, padded by the batch; on a terminal with a bar and the loss beside it."""
     trainer = Trainer(
         model=model,
         args=arguments,
@@ -131,7 +132,8 @@ def _trainer(
         data_collator=DataCollatorWithPadding(tokenizer),
     )
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(LossBesideBar)
+    if sys.stderr.isatty():
+        trainer.add_callback(LossBesideBar)
     return trainer
 
 

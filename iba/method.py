@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Literal
@@ -30,7 +30,8 @@ class InformationBottleneck:
 
     noise: "features" — mean and standard deviation per feature over the tokens of training instances;
         "layer_input" — the released code's: the state that entered the layer, with variance 1e-5.
-    beta: a number, or "calibrated": the value of `beta_grid` whose ranking loses most probability at the
+    beta: a number; "rule": Appendix D's, 10 × L_CE / L_IB at the start of the optimisation, of every instance
+        by itself; or "calibrated": the value of `beta_grid` whose ranking loses most probability at the
         first degradation step on held-out training rows (never test rows); see `calibration.py`.
     readout: "final" — KL of the final α, nats; "last_forward" — the released code's: KL before the last
         update, min–max scaled per instance.
@@ -41,7 +42,7 @@ class InformationBottleneck:
     def __init__(
         self,
         layer: int | float,
-        beta: float | Literal["calibrated"],
+        beta: float | Literal["rule", "calibrated"],
         noise: str = "features",
         readout: str = "final",
         n_steps: int = 10,
@@ -101,12 +102,12 @@ class InformationBottleneck:
         per_token: `bits`. per_instance: `bits_per_token` at the end and at the start, `cross_entropy_nats`,
         `mean_kl_nats`, the target's probability under the bottleneck (`prob_bottleneck`) and `beta`.
         """
-        if math.isnan(self.bottleneck.beta):
+        if self.beta != "rule" and math.isnan(self.bottleneck.beta):
             learned(self._state, "beta")
         layer = classifier.resolve_layer(self.layer)
         states = classifier.hidden_states(batch, [layer - 1, layer])
         hidden = states[layer]
-        first, before_last, final = self._optimise(
+        beta, first, before_last, final = self._optimise(
             classifier, batch, target, layer, hidden, states[layer - 1]
         )
         scores = (final if self.readout == "final" else before_last).kl.sum(-1)
@@ -125,7 +126,7 @@ class InformationBottleneck:
                 "mean_kl_nats": final.mean_kl,
                 "mean_kl_nats_start": first.mean_kl,
                 "prob_bottleneck": final.probability,
-                "beta": torch.full_like(final.mean_kl, self.bottleneck.beta),
+                "beta": torch.zeros_like(final.mean_kl) + beta,
             },
         )
 
@@ -137,20 +138,26 @@ class InformationBottleneck:
         layer: int,
         hidden: Tensor,
         below: Tensor,
-    ) -> tuple[Restriction, Restriction, Restriction]:
-        """The first, the last but one, and the final state."""
+    ) -> tuple[float | Tensor, Restriction, Restriction, Restriction]:
+        """β, the first, the last but one, and the final state."""
         bank = noise_bank(self.seed, self.copies, self.max_tokens, hidden.shape[-1], classifier.device)
 
         def logits_from(restricted: Tensor) -> Tensor:
             return classifier.logits_from(restricted, batch.inputs, layer)
 
-        noise = self._noise(hidden, below)
+        def states(bottleneck: Bottleneck) -> Iterator[Restriction]:
+            return bottleneck.states(hidden, batch.attention_mask, target, noise, bank, logits_from)
+
+        noise, bottleneck = self._noise(hidden, below), self.bottleneck
+        if self.beta == "rule":
+            (start,) = states(replace(bottleneck, n_steps=0))
+            bottleneck = replace(bottleneck, beta=10 * start.cross_entropy / start.mean_kl)
         first = before_last = final = None
-        for state in self.bottleneck.states(hidden, batch.attention_mask, target, noise, bank, logits_from):
+        for state in states(bottleneck):
             first, before_last, final = first or state, final, state
         assert first is not None
         assert final is not None
-        return first, before_last or first, final
+        return bottleneck.beta, first, before_last or first, final
 
     def _noise(self, hidden: Tensor, below: Tensor) -> Noise:
         if self.noise == "layer_input":

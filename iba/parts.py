@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from iba.errors import UserError
+from iba.progress import progress
 from iba.store import differences, fingerprint, plain, read_json, read_parquet, write_json, write_parquet
 
 
@@ -156,8 +156,8 @@ def compute_in_parts(
     ]
     left = sum(len(groups[number]) * len(missing) for number, missing in todo)
     total = sum(len(groups[number]) for number in share) * len(works)
-    bar = tqdm(total=total, initial=total - left, desc=label, unit="inst", leave=False, disable=not works)
-    with bar:
+    off = None if works else True
+    with progress(total=total, initial=total - left, desc=label, unit="inst", disable=off) as bar:
         for number, missing in todo:
             with together():
                 for work in missing:

@@ -1,4 +1,4 @@
-"""Explain your own text: `scripts/explain.py text="A fine film." model=FOLDER method=iba,ig`."""
+"""Explain own texts: `scripts/explain.py text="A fine film." model=FOLDER method=iba,ig` or `texts=FILE`."""
 
 import sys
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import re
 import sys
 from collections.abc import Callable
@@ -225,6 +226,16 @@ def test_a_mistake_in_a_submitted_job_is_one_line(said: Said) -> None:
     for other in (UncompletedJobError("Traceback …\nValueError: a bug"), RuntimeError("error: not a job's")):
         with pytest.raises(type(other)), _one_line():
             raise other
+
+
+def test_a_console_without_greek_letters_gets_them_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", console)
+    monkeypatch.setattr(sys, "argv", ["x"])
+    monkeypatch.setattr("iba.cli._quiet", lambda: None)
+    main(lambda _: print("β − 1"), "explain")
+    console.seek(0)
+    assert console.read() == "\\u03b2 \\u2212 1\n"
 
 
 def test_a_submitted_job_is_as_quiet_as_its_sender(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,35 +6,40 @@ import re
 
 import pytest
 
-from iba.report.highlight import AGAINST, CSS, FOR, html_spans, strengths, units, words
-
-WORDPIECES = ["[CLS]", "un", "##believ", "##able", "film", "[SEP]"]
-SPECIAL = [True, False, False, False, False, True]
+from iba.report.highlight import AGAINST, CSS, FOR, Unit, html_spans, printable, strengths, units
 
 
-def test_words_sum_the_scores_of_their_pieces() -> None:
-    merged = words(units(WORDPIECES, [9.0, 1.0, 2.0, -0.5, 4.0, 9.0], SPECIAL))
-    assert [u.text for u in merged] == ["[CLS]", "unbelievable", "film", "[SEP]"]
-    assert [u.score for u in merged] == [9.0, 2.5, 4.0, 9.0]
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        ["[CLS]", "a", "un", "##believ", "##able", "film", "[SEP]"],
+        ["<s>", "a", "Ġun", "believ", "able", "Ġfilm", "</s>"],
+        ["<s>", "▁a", "▁un", "believ", "able", "▁film", "</s>"],
+    ],
+)
+def test_marks_of_stored_tokens_become_spaces(tokens: list[str]) -> None:
+    shown = units(tokens, [True, *[False] * 5, True])
+    assert "".join(one.before + one.text for one in shown[1:-1]) == " a unbelievable film"
+    assert [one.joined for one in shown] == [False, False, False, True, True, False, False]
 
 
-def test_byte_pair_marks_start_words() -> None:
-    merged = words(
-        units(["<s>", "A", "Ġfi", "lm", "</s>"], [0.0, 1.0, 2.0, 3.0, 0.0], [True, False, False, False, True])
-    )
-    assert [(u.text, u.score) for u in merged] == [("<s>", 0), ("A", 1), ("film", 5), ("</s>", 0)]
-
-
-def test_strengths_ignore_special_tokens() -> None:
-    assert strengths(units(WORDPIECES, [9.0, 1.0, -2.0, 0.0, 0.5, 9.0], SPECIAL)) == [0, 0.5, -1, 0, 0.25, 0]
-    assert strengths(units(["a"], [0.0], [False])) == [0.0]
+def test_strengths_are_shares_of_the_largest_score() -> None:
+    shown = [Unit("[CLS]", None, special=True), Unit("a", 1.0), Unit("b", -2.0), Unit("c", 0.5)]
+    assert strengths(shown) == [0, 0.5, -1, 0.25]
+    assert strengths([Unit("a", 0.0)]) == [0.0]
 
 
 def test_html_escapes_and_keeps_the_text() -> None:
-    html = html_spans(units(["<b>", "&", "ok"], [1.0, -1.0, 0.0], [False] * 3), "bits")
-    assert re.sub("<[^>]+>", "", html) == "&lt;b&gt; &amp; ok"
+    shown = [Unit("<b>", 1.0), Unit("&", -1.0), Unit("\x1b", 0.0), Unit("ok", None, before="\n")]
+    html = html_spans(shown, "bits")
+    assert re.sub("<[^>]+>", "", html) == "&lt;b&gt; &amp; \\x1b\nok"
     assert 'class="for" style="--w:1.00" title="1 bits"' in html
     assert 'class="against" style="--w:1.00"' in html
+    assert "<span>ok</span>" in html
+
+
+def test_control_characters_are_written_out() -> None:
+    assert printable("a\x1b[31m\x00\x7f\x9b\ta\r\nb\rc é😀") == "a\\x1b[31m\\x00\\x7f\\x9b\ta\nb\nc é😀"
 
 
 def luminance(rgb: tuple[float, ...]) -> float:

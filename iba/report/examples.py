@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iba.report.highlight import FAINTEST, units
+from iba.report.highlight import FAINTEST, printable, units
 from iba.report.rows import DELETE, Stored
 from iba.store import read_parquet
 
@@ -109,13 +109,13 @@ def _example(
                 Highlighted(protocol, method, float(one["prob_start"]), float(one["drop_11"]), tokens)
             )
     first = rows.iloc[0]
-    pieces = units(first["tokens"].tolist(), first["scores"].tolist(), first["special"].tolist())
+    pieces = units(first["tokens"].tolist(), first["special"].tolist())
     return Example(
         dataset,
         str(first["instance_id"]),
         str(labels[int(first["target"])]),
         str(labels[int(first["label"])]),
-        "".join(f"{' ' * u.spaced}{u.text}" for u in pieces if not u.special).strip()[:110],
+        "".join(u.before + u.text for u in pieces if not u.special).strip()[:110],
         highlighted,
     )
 
@@ -128,12 +128,12 @@ def _tokens(row: Any, n_removed: int) -> list[Token]:
     strengths = display_strength(scores, special)
     return [
         Token(
-            unit.text,
-            unit.spaced,
+            printable(unit.text),
+            bool(unit.before),
             float(strengths[i]),
             f"score {scores[i]:.4g}, rank {rank[i]} of {len(ranked)}" if i in rank else "never removed",
             rank.get(i, n_removed + 1) <= n_removed,
             i not in rank,
         )
-        for i, unit in enumerate(units(row.tokens.tolist(), scores.tolist(), special.tolist()))
+        for i, unit in enumerate(units(row.tokens.tolist(), special.tolist()))
     ]

@@ -86,7 +86,7 @@ def _draw_texts(stored: Stored, example: StudyExample, figure: Figure, top: floa
         figure.text(_LEFT / across, base / up, literal(label), size=6.5, color="0.35")
         tokens, special = list(row.tokens), np.asarray(row.special, np.bool_)
         scores = np.asarray(row.scores, float)
-        shown = units(tokens, scores.tolist(), special.tolist())
+        shown = units(tokens, special.tolist())
         start = (_LEFT, base - _LABEL)
         strengths = display_strength(scores, special).tolist()
         base = paragraph(figure, shown, strengths, start, PAGE_WIDTH - _LEFT, _TEXT) - 0.1

@@ -1,4 +1,4 @@
-"""Tokens and scores as coloured text: word pieces to words, scores to strengths, both to HTML.
+"""Scores as coloured text: words or tokens with their scores, scores to strengths, both to HTML.
 
 Orange speaks for the class, blue (with a dashed line below, so that colour is not the only sign) against
 it. The colours keep a contrast of at least 4.5 to the text in the light and in the dark scheme at full
@@ -7,9 +7,11 @@ strength, for any mixture of both.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
+from itertools import repeat
 
 #: What the spans of `html_spans` need in the page, once.
 CSS = """
@@ -27,73 +29,59 @@ FOR, AGAINST = (245, 158, 11), (86, 170, 232)
 #: Below this share of the largest score a token is left plain.
 FAINTEST = 0.04
 
+#: What a terminal would obey and a page not show: control characters.
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 
 @dataclass(frozen=True)
 class Unit:
-    """A piece of text with its score.
+    """A piece of text with its score, None where no token is scored: special tokens, what a tokenizer drops.
 
-    `joined`: it continues the word of the unit before it; `spaced`: a space stands before it.
+    `joined`: it continues the word of the unit before it; `before`: the white space between them.
     """
 
     text: str
-    score: float
+    score: float | None
     special: bool = False
     joined: bool = False
-    spaced: bool = True
+    before: str = " "
 
 
-def units(
-    tokens: Sequence[str],
-    scores: Sequence[float],
-    special: Sequence[bool],
-    spaced: Sequence[bool] | None = None,
-) -> list[Unit]:
-    """Word pieces as units: the tokenizer's marks ("##", "Ġ", "▁") become `joined`.
-
-    `spaced` tells where the text has spaces; by default before every piece that is not joined.
-    """
+def units(tokens: Sequence[str], special: Sequence[bool]) -> list[Unit]:
+    """Stored tokens, of which no place in a text is known, by the tokenizer's marks ("##", "Ġ", "▁")."""
     marked = any(t.startswith(("Ġ", "▁")) for t, s in zip(tokens, special, strict=True) if not s)
     found: list[Unit] = []
-    for i, (token, score, is_special) in enumerate(zip(tokens, scores, special, strict=True)):
+    for token, is_special in zip(tokens, special, strict=True):
         continues = not token.startswith(("Ġ", "▁")) if marked else token.startswith("##")
         joined = continues and not is_special and bool(found) and not found[-1].special
-        space = not joined if spaced is None else spaced[i]
-        found.append(Unit(token.removeprefix("##").lstrip("Ġ▁"), float(score), is_special, joined, space))
+        text = token.removeprefix("##").lstrip("Ġ▁")
+        found.append(Unit(text, None, is_special, joined, "" if joined else " "))
     return found
 
 
-def words(pieces: Sequence[Unit]) -> list[Unit]:
-    """Whole words: joined pieces as one unit whose score is their sum."""
-    found: list[Unit] = []
-    for piece in pieces:
-        if piece.joined and found:
-            last = found[-1]
-            found[-1] = replace(last, text=last.text + piece.text, score=last.score + piece.score)
-        else:
-            found.append(piece)
-    return found
+def printable(text: str) -> str:
+    r"""The text with its control characters written out, such as "\x1b"; line ends as "\n"."""
+    ended = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), ended)
 
 
 def strengths(shown: Sequence[Unit]) -> list[float]:
-    """Scores over the largest absolute score of a token that is not special: −1 … 1, 0 for special tokens."""
-    largest = max((abs(u.score) for u in shown if not u.special), default=0.0)
-    return [0.0 if u.special or largest == 0 else u.score / largest for u in shown]
+    """Scores over the largest absolute score: −1 … 1, 0 where there is none."""
+    scores = [one.score or 0.0 for one in shown]
+    largest = max(map(abs, scores), default=0.0) or 1.0
+    return [score / largest for score in scores]
 
 
-def html_spans(shown: Sequence[Unit], unit: str = "") -> str:
-    """HTML of the units, to be put into an element of class "hl"; hovering shows the score and its `unit`."""
-    html = []
-    for one, strength in zip(shown, strengths(shown), strict=True):
-        space = " " if one.spaced else ""
-        text = escape(one.text)
-        if one.special:
-            html.append(f'{space}<span class="special">{text}</span>')
-        elif abs(strength) < FAINTEST:
-            html.append(f'{space}<span title="{one.score:.3g} {escape(unit)}">{text}</span>')
-        else:
-            side = "for" if strength > 0 else "against"
-            html.append(
-                f'{space}<span class="{side}" style="--w:{abs(strength):.2f}" '
-                f'title="{one.score:.3g} {escape(unit)}">{text}</span>'
-            )
-    return "".join(html).strip()
+def html_spans(shown: Sequence[Unit], unit: str | None = None) -> str:
+    """HTML of the units, to be put into an element of class "hl"; with a `unit` hovering shows the score."""
+    return "".join(map(_span, shown, strengths(shown), repeat(unit))).strip()
+
+
+def _span(one: Unit, strength: float, unit: str | None) -> str:
+    side = "special" if one.special else "for" if strength > 0 else "against"
+    attributes = "" if abs(strength) < FAINTEST and not one.special else f' class="{side}"'
+    if abs(strength) >= FAINTEST:
+        attributes += f' style="--w:{abs(strength):.2f}"'
+    if one.score is not None and unit is not None:
+        attributes += f' title="{f"{one.score:.3g} {unit}".strip()}"'
+    return f"{printable(one.before)}<span{attributes}>{escape(printable(one.text))}</span>"

@@ -21,8 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from iba.report.drawing import PAGE_WIDTH
-from iba.report.highlight import units
-from iba.report.paragraph import literal
+from iba.report.highlight import printable, units
 from iba.report.study_rows import Value, value_of
 
 #: Largest over smallest number of a map from which on colours are logarithmic.
@@ -70,7 +69,7 @@ def token_map(rows: pd.DataFrame) -> TokenMap:
     column = "bits" if "bits" in rows and rows["bits"].notna().all() else "scores"
     first = ordered.iloc[0]
     special = np.asarray(first["special"], np.bool_)
-    pieces = units(list(first["tokens"]), np.asarray(first["scores"], float).tolist(), special.tolist())
+    pieces = units(list(first["tokens"]), special.tolist())
     return TokenMap(
         [f"{'##' * piece.joined}{piece.text}" for piece in pieces],
         special,
@@ -115,10 +114,11 @@ def _draw_line(axes: Axes, found: TokenMap, line: slice, norm: Normalize) -> Non
     axes.pcolormesh(found.values[:, line], norm=norm, cmap=_MAP, edgecolors="white", linewidth=0.3)
     axes.set_xticks(
         np.arange(len(tokens)) + 0.5,
-        [literal(token) for token in tokens],
+        [printable(token) for token in tokens],
         rotation=_TILT,
         ha="right",
         rotation_mode="anchor",
+        parse_math=False,
     )
     axes.tick_params(length=0, pad=2)
     axes.spines[:].set_visible(False)
