@@ -20,6 +20,7 @@ from transformers import (
 
 from iba.data.packaged import packaged_path
 from iba.errors import UserError
+from iba.hub import HUB_ERRORS, cached_first
 from iba.store import plain
 from iba.tiny import tiny_bert, tiny_tokenizer
 
@@ -89,10 +90,11 @@ def new_classifier(
     return load_classifier(encoder_source(model, model_dir), labels, config)
 
 
-def _tokenizer(source: str) -> PreTrainedTokenizerFast:
+@cached_first
+def _tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except HUB_ERRORS as error:
         raise UserError(f"{source} holds no tokenizer that can be loaded.") from error
     _refuse_empty(tokenizer, source)
     found: PreTrainedTokenizerFast = tokenizer
@@ -107,6 +109,7 @@ def _refuse_empty(tokenizer: PreTrainedTokenizerFast, source: str | Path) -> Non
         )
 
 
+@cached_first
 def load_classifier(
     source: str | Path, labels: Sequence[str] | None = None, config: Mapping[str, Any] | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -120,18 +123,18 @@ def load_classifier(
         named |= {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source)
+        _refuse_empty(tokenizer, source)
         model = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32, **named)
     except SafetensorError as error:
         raise UserError(
             f"the weights in {source} are damaged or cut off: fetch or train them again."
         ) from error
-    except (OSError, ValueError) as error:
+    except HUB_ERRORS as error:
         reason = str(error).strip().split("\n")[0][:160]
         raise UserError(
             f"model {str(source)!r} cannot be loaded ({reason}). Without a network, give a local folder: "
             "paths.model_dir=FOLDER, or use model=minilm_l6, which is installed with the project."
         ) from error
-    _refuse_empty(tokenizer, source)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise UserError(f"{source}: the tokenizer knows {len(tokenizer)} tokens, the model only {rows}.")
