@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import datasets
 import huggingface_hub.constants
@@ -45,7 +45,7 @@ def cached_first(load: Callable[Concatenate[_Source, _P], _T]) -> Callable[Conca
 @contextmanager
 def _offline() -> Iterator[None]:
     """As with HF_HUB_OFFLINE=1, which is read once; `datasets` keeps a copy of its own."""
-    holders = (huggingface_hub.constants, datasets.config)
+    holders: tuple[Any, ...] = (huggingface_hub.constants, datasets.config)
     before = [holder.HF_HUB_OFFLINE for holder in holders]
     for holder in holders:
         holder.HF_HUB_OFFLINE = True

@@ -123,7 +123,7 @@ def load_classifier(
         named |= {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source)
-        _refuse_empty(tokenizer, source)
+        _refuse_empty(tokenizer, source)  # before a head is drawn: the next try must draw the same
         model = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32, **named)
     except SafetensorError as error:
         raise UserError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "1" * 40
@@ -48,9 +49,9 @@ class Hub:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    def __init__(self, hub: Hub, *args: object) -> None:
+    def __init__(self, hub: Hub, *args: Any) -> None:
         self.hub = hub
-        super().__init__(*args)  # type: ignore[arg-type]
+        super().__init__(*args)
 
     def log_message(self, *_: object) -> None:
         """Nothing on the terminal."""

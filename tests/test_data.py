@@ -251,7 +251,7 @@ def test_a_damaged_file_is_refused(repository: Path, mnli: Path, extension: str,
     write(path, pd.DataFrame(rows(6, 3)))
     path.write_bytes(damage(path.read_bytes()))
     kind = extension.removesuffix("l")
-    with pytest.raises(UserError, match=f"not a readable {kind} file"):
+    with pytest.raises(UserError, match=rf"not a readable {kind} file \(.+\): mend it or fetch it again\.$"):
         read_split(configured(repository, "mnli_matched", mnli), "test")
 
 

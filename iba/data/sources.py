@@ -55,6 +55,7 @@ def _file(folder: Path, name: str) -> Dataset:
     try:
         return load_dataset(loader, data_files=str(found[0]), split="train", **options)
     except (DatasetGenerationError, ValueError, OSError) as error:
+        reason = str(error.__cause__ or error).strip().split("\n")[0][:160]
         raise UserError(
-            f"{found[0]} is not a readable {loader} file (damaged or cut off?): fetch it again."
+            f"{found[0]} is not a readable {loader} file ({reason}): mend it or fetch it again."
         ) from error
