@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import datasets
 import huggingface_hub.constants
+import torch
 from huggingface_hub.utils import httpx
 
 from iba.errors import UserError
@@ -32,10 +33,12 @@ def cached_first(load: Callable[Concatenate[_Source, _P], _T]) -> Callable[Conca
     @wraps(load)
     def loaded(source: _Source, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         if not (Path(source).is_dir() or huggingface_hub.constants.HF_HUB_OFFLINE):
+            drawn = torch.get_rng_state()
             try:
                 with _offline():
                     return load(source, *args, **kwargs)
             except UserError:
+                torch.set_rng_state(drawn)  # a new head is the same at the second try
                 print(f"{source}: not in the cache, asking the Hugging Face hub")
         return load(source, *args, **kwargs)
 

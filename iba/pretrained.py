@@ -123,7 +123,6 @@ def load_classifier(
         named |= {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source)
-        _refuse_empty(tokenizer, source)  # before a head is drawn: the next try must draw the same
         model = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32, **named)
     except SafetensorError as error:
         raise UserError(
@@ -135,6 +134,7 @@ def load_classifier(
             f"model {str(source)!r} cannot be loaded ({reason}). Without a network, give a local folder: "
             "paths.model_dir=FOLDER, or use model=minilm_l6, which is installed with the project."
         ) from error
+    _refuse_empty(tokenizer, source)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise UserError(f"{source}: the tokenizer knows {len(tokenizer)} tokens, the model only {rows}.")
