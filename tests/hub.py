@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 COMMIT = "1" * 40
 _REPOSITORY = r"((?:datasets/)?[^/]+/[^/]+)"
-_ABOUT = re.compile(rf"api/(?:models/)?{_REPOSITORY}(?:/(revision|tree|paths-info)/[^/]+(?:/(.*))?)?")
+_ABOUT = re.compile(rf"api/(?:models/)?{_REPOSITORY}(?:/(revision|tree)/[^/]+(?:/(.*))?)?")
 _FILE = re.compile(rf"{_REPOSITORY}/resolve/[^/]+/(.*)")
 
 
@@ -60,11 +60,6 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        """`paths-info` gets all files, which holds those that were asked for."""
-        self.rfile.read(int(self.headers["Content-Length"]))
         self._answer()
 
     def _answer(self) -> None:
