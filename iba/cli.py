@@ -127,6 +127,11 @@ def _quiet() -> None:
         import datasets
 
         datasets.disable_progress_bars()
+        datasets.utils.logging.set_verbosity(datasets.logging.CRITICAL)  # its errors are raised too
+    if "huggingface_hub" in sys.modules:
+        import huggingface_hub
+
+        huggingface_hub.utils.logging.set_verbosity_error()
     if "transformers" in sys.modules:
         import transformers
 

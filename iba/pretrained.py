@@ -23,6 +23,7 @@ from transformers import (
 from iba.data.packaged import joined_model, packaged_path
 from iba.errors import UserError
 from iba.heads import SINGLE_LABEL
+from iba.hub import HUB_ERRORS, cached_first
 from iba.store import plain
 from iba.tiny import tiny_bert, tiny_tokenizer
 
@@ -114,16 +115,18 @@ def new_classifier(
     return loaded, tokenizer
 
 
-def _tokenizer(source: str) -> PreTrainedTokenizerFast:
+@cached_first
+def _tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except HUB_ERRORS as error:
         raise UserError(f"{source} holds no tokenizer that can be loaded.") from error
     check_tokenizer(tokenizer, source)
     found: PreTrainedTokenizerFast = tokenizer
     return found
 
 
+@cached_first
 def load_classifier(
     source: str | Path,
     labels: Sequence[str] | None = None,

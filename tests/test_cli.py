@@ -126,7 +126,7 @@ def test_mistakes_of_the_benchmark_are_one_line(said: Said, change: str, expecte
     ("spoil", "expected"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "not a readable parquet file"),
-        (lambda path: pd.read_parquet(path).assign(text="").to_parquet(path), "has no text"),
+        (lambda path: pd.read_parquet(path).assign(text="").to_parquet(path), "without text"),
         (lambda path: pd.read_parquet(path).assign(label=7).to_parquet(path), "label 7 is not one of"),
     ],
     ids=["cut off", "empty text", "strange label"],

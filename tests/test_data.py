@@ -1,4 +1,4 @@
-"""Reading real and packaged data: labels by name, samples by seed, and one clear line for every mistake."""
+"""Reading real and packaged data: files, labels by name, samples by seed, and one line for every mistake."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from iba.data.examples import Samples, draw_samples, read_split
+from iba.data.examples import Samples, _say_once, draw_samples, read_split
 from iba.data.packaged import joined_model
 from iba.errors import UserError
 
@@ -90,19 +90,75 @@ def test_labels_written_as_names_are_understood(repository: Path, mnli: Path) ->
     assert [e.label for e in found] == [1, 2, 0]
 
 
-@pytest.mark.parametrize("label", [3, -1, 99])
+@pytest.mark.parametrize("label", [3, -2, 99])
 def test_a_label_outside_the_classes_is_refused(repository: Path, mnli: Path, label: int) -> None:
     put(mnli, rows(6, 3) | {"label": [0, 1, 2, 0, label, 1]})
     message = refused(configured(repository, "mnli_matched", mnli))
     assert f"row 4: label {label} is not one of the 3 classes" in message
 
 
-def test_an_unlabelled_named_source_is_refused(repository: Path, mnli: Path) -> None:
-    features = Features(
-        premise=Value("string"), hypothesis=Value("string"), label=ClassLabel(names=list(NLI))
-    )
-    put(mnli, rows(3, 3) | {"label": [0, -1, 1]}, features)
-    assert "row 1: label -1" in refused(configured(repository, "mnli_matched", mnli))
+@pytest.mark.parametrize(
+    ("unlabelled", "label"),
+    [
+        (-1, Value("int64")),
+        (None, Value("int64")),
+        (float("nan"), Value("float64")),
+        (-1, ClassLabel(names=list(NLI))),
+        (None, ClassLabel(names=list(NLI))),
+    ],
+)
+def test_unlabelled_rows_are_dropped_and_counted(
+    repository: Path, mnli: Path, capsys: pytest.CaptureFixture[str], unlabelled: float | None, label: Any
+) -> None:
+    table = rows(6, 3) | {"label": [0, 1, unlabelled, 0, unlabelled, 2]}
+    table["hypothesis"][3:5] = ["  \n", ""]  # row 4 lacks both, and counts once
+    put(mnli, table, Features(premise=Value("string"), hypothesis=Value("string"), label=label))
+    dataset = configured(repository, "mnli_matched", mnli)
+    _say_once.cache_clear()
+    found = read_split(dataset, "test")
+    assert read_split(dataset, "test") == found
+    line = "mnli_matched test: dropped 3 of 6 rows (1 unlabelled, 2 without text)\n"
+    assert capsys.readouterr().out == line, "said once"
+    # What is left keeps its place in the source.
+    assert [(e.id, e.text_pair, e.label) for e in found] == [
+        ("test:0", "hypothesis number 0", 0),
+        ("test:1", "hypothesis number 1", 1),
+        ("test:5", "hypothesis number 5", 2),
+    ]
+    dataset.drop_unlabelled = False
+    assert "row 2: column 'label' has no label" in refused(dataset)
+
+
+@pytest.mark.parametrize("unlabelled", ["", "-", None])
+def test_unlabelled_rows_among_names_are_dropped(
+    repository: Path, mnli: Path, unlabelled: str | None
+) -> None:
+    put(mnli, rows(3, 3) | {"label": ["neutral", unlabelled, "entailment"]})
+    found = read_split(configured(repository, "mnli_matched", mnli), "test")
+    assert [(e.id, e.label) for e in found] == [("test:0", 1), ("test:2", 0)]
+
+
+def test_nothing_left_is_refused(repository: Path, mnli: Path) -> None:
+    put(mnli, rows(3, 3) | {"label": [-1, -1, 0], "hypothesis": ["fine", "fine", None]})
+    line = refused(configured(repository, "mnli_matched", mnli))
+    assert "none of the 3 rows can be used (2 unlabelled, 1 without text)" in line
+
+
+@pytest.mark.parametrize("column", ["premise", "hypothesis", "label"])
+@pytest.mark.parametrize("value", [["a", "b"], {"a": 1}])
+def test_a_list_or_a_struct_in_a_column_is_refused(
+    repository: Path, mnli: Path, column: str, value: Any
+) -> None:
+    put(mnli, rows(3, 3) | {column: [value] * 3})
+    line = refused(configured(repository, "mnli_matched", mnli))
+    assert f"column {column!r} holds " in line
+    assert line.endswith("not labels." if column == "label" else "not texts.")
+
+
+def test_numbers_are_no_texts(repository: Path, mnli: Path) -> None:
+    put(mnli, rows(3, 3) | {"premise": [1, 2, 3]})
+    line = refused(configured(repository, "mnli_matched", mnli))
+    assert "column 'premise' holds Value('int64'), not texts." in line
 
 
 def test_other_class_names_are_refused(repository: Path, mnli: Path) -> None:
@@ -122,23 +178,84 @@ def test_a_missing_column_is_named(repository: Path, mnli: Path, column: str) ->
 
 
 @pytest.mark.parametrize("empty", ["", "  \n", None])
-def test_an_empty_text_is_refused(repository: Path, mnli: Path, empty: str | None) -> None:
+def test_an_empty_text_is_refused_where_asked(repository: Path, mnli: Path, empty: str | None) -> None:
     put(mnli, rows(3, 3) | {"hypothesis": ["fine", empty, "fine"]})
-    assert "row 1: column 'hypothesis' has no text" in refused(configured(repository, "mnli_matched", mnli))
+    line = refused(configured(repository, "mnli_matched", mnli, drop_unlabelled=False))
+    assert "row 1: column 'hypothesis' has no text (0 unlabelled, 1 without text in all)" in line
+
+
+def write(path: Path, table: pd.DataFrame) -> None:
+    """As the extension says."""
+    match path.suffix:
+        case ".csv" | ".tsv":
+            table.to_csv(path, index=False, sep="," if path.suffix == ".csv" else "\t")
+        case ".jsonl" | ".json":
+            table.to_json(path, orient="records", lines=path.suffix == ".jsonl")
+        case _:
+            table.to_parquet(path)
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "json"])
+@pytest.mark.parametrize("named", [False, True])
+def test_other_files_are_read_as_parquet_is(
+    repository: Path, mnli: Path, extension: str, named: bool
+) -> None:
+    table = pd.DataFrame(rows(6, 3))
+    table["premise"] = ['a, "quoted"\ttext', "two\nlines", "café 😀", "NA", "null", "1.5"]
+    dataset = configured(repository, "mnli_matched", mnli)
+    parquet = mnli / "mnli" / "validation_matched.parquet"
+    write(parquet, table)
+    expected = read_split(dataset, "test")
+    assert [e.text for e in expected] == list(table["premise"])
+    if named:  # as the configuration's own file, which comes before any other
+        dataset.source.files.test = f"mnli/validation_matched.{extension}"
+        write(parquet, table[:2])
+    else:
+        parquet.unlink()
+    write(parquet.with_suffix(f".{extension}"), table)
+    assert read_split(dataset, "test") == expected
+
+
+def test_an_empty_field_of_csv_is_missing(repository: Path, mnli: Path) -> None:
+    path = mnli / "mnli" / "validation_matched.parquet"
+    path.unlink()
+    path.with_suffix(".csv").write_text("premise,hypothesis,label\na,b,0\n,b,1\na,b,\na,b,2\n")
+    found = read_split(configured(repository, "mnli_matched", mnli), "test")
+    assert [(e.id, e.label) for e in found] == [("test:0", 0), ("test:3", 2)]
+
+
+def test_parquet_is_taken_first_then_csv(repository: Path, mnli: Path) -> None:
+    path = mnli / "mnli" / "validation_matched.parquet"
+    dataset = configured(repository, "mnli_matched", mnli)
+    for n, suffix in ((5, ".json"), (4, ".jsonl"), (3, ".csv"), (2, ".parquet")):
+        path.unlink(missing_ok=True)
+        write(path.with_suffix(suffix), pd.DataFrame(rows(n, 3)))
+        assert len(read_split(dataset, "test")) == n
 
 
 def test_a_missing_file_is_refused(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no file .*validation_matched\.parquet"):
+    with pytest.raises(UserError, match=r"no file .*validation_matched\.parquet, nor .* \.csv, .*\.jsonl"):
         read_split(configured(repository, "mnli_matched", tmp_path), "test")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("damage", ["cut off", "garbage"])
-def test_a_damaged_file_is_refused(repository: Path, mnli: Path, damage: str) -> None:
-    path = mnli / "mnli" / "validation_matched.parquet"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2] if damage == "cut off" else b"no parquet at all")
-    with pytest.raises(UserError, match="not a readable parquet file"):
+@pytest.mark.parametrize(
+    ("extension", "damage"),
+    [
+        ("parquet", lambda whole: whole[: len(whole) // 2]),
+        ("parquet", lambda _: b"no parquet at all"),
+        ("csv", lambda _: b"premise,hypothesis,label\na,b,0\na,b,c,d,1\n"),
+        ("jsonl", lambda whole: whole[:-5]),
+        ("json", lambda _: b"\xff\xfe no text"),
+    ],
+)
+def test_a_damaged_file_is_refused(repository: Path, mnli: Path, extension: str, damage: Any) -> None:
+    (mnli / "mnli" / "validation_matched.parquet").unlink()
+    path = mnli / "mnli" / f"validation_matched.{extension}"
+    write(path, pd.DataFrame(rows(6, 3)))
+    path.write_bytes(damage(path.read_bytes()))
+    kind = extension.removesuffix("l")
+    with pytest.raises(UserError, match=rf"not a readable {kind} file \(.+\): mend it or fetch it again\.$"):
         read_split(configured(repository, "mnli_matched", mnli), "test")
 
 
@@ -222,6 +339,26 @@ def test_fewer_rows_than_asked_are_refused(
         drawn(repository, mnli, **change)
     assert what in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_one_class_alone_is_not_trained_on(repository: Path, mnli: Path) -> None:
+    path = mnli / "mnli" / "train.parquet"
+    pd.DataFrame(rows(40, 3) | {"label": [2] * 40}).to_parquet(path)
+    with pytest.raises(UserError, match="all 32 training rows have the label 'contradiction'") as caught:
+        drawn(repository, mnli)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_floor_that_one_class_reaches_is_refused(repository: Path, mnli: Path) -> None:
+    put(mnli, rows(20, 3) | {"label": [1] * 11 + [0] * 5 + [2] * 4})
+    drawn(repository, mnli, accuracy_floor=0.56)
+    drawn(repository, mnli, accuracy_floor=0)
+    for floor in (0.55, 0.4):  # 11 of 20: at 0.55 the test "below the floor" lets it pass
+        with pytest.raises(
+            UserError, match=r"always saying 'neutral' would pass, as 0\.550 of the 20"
+        ) as caught:
+            drawn(repository, mnli, accuracy_floor=floor)
+        assert f"dataset.mnli_matched.accuracy_floor={floor}" in str(caught.value)
 
 
 # --- packaged corpora -------------------------------------------------------------------------------------

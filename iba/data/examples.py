@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset
@@ -16,6 +18,14 @@ from iba.errors import UserError
 from iba.store import fingerprint
 
 Span = tuple[int, int]
+
+#: Types of a column of texts; "null": it holds nothing.
+_TEXT_KINDS = ("string", "large_string", "string_view", "null")
+#: How data sets mark a row without a label; "-" is MultiNLI's.
+_UNLABELLED = (None, -1, "", "-")
+
+# Every stage reads the data anew.
+_say_once = cache(print)
 
 
 @dataclass(frozen=True)
@@ -63,30 +73,65 @@ class Samples:
 
 
 def read_split(dataset: DictConfig, split: str) -> list[Example]:
-    """All examples of `split` ("train" or "test"), in the order of the source.
+    """The examples of `split` ("train" or "test"), in the order of the source; an id is a row's place there.
 
-    Raises `UserError` for a missing column, a label outside the classes, or an empty text.
+    Rows without a text or a label are left out and counted on the terminal, or raise `UserError` where
+    `dataset.drop_unlabelled` is false. So does a column that is missing or of another type, or another label.
     """
     table = _table(dataset, split)
-    columns = [c for c in (dataset.text, dataset.text_pair, dataset.label) if c is not None]
-    missing = [c for c in columns if c not in table.column_names]
-    if missing:
+    text_columns = [c for c in (dataset.text, dataset.text_pair) if c is not None]
+    _check_columns(table, dataset, split, text_columns)
+    columns: dict[str, list[Any]] = {name: _texts(table, name) for name in text_columns}
+    columns[dataset.label] = _label_ids(table, dataset, split)
+    rows = list(zip(*columns.values(), strict=True))
+    missing = [
+        next((c for c, value in zip(columns, row, strict=True) if value is None), None) for row in rows
+    ]
+    _report_missing(dataset, split, missing)
+    evidence = table["evidence"][:] if "evidence" in table.column_names else [None] * len(rows)
+    return [
+        Example(f"{split}:{i}", row[0], row[1] if dataset.text_pair else None, row[-1], _spans(evidence[i]))
+        for i, row in enumerate(rows)
+        if missing[i] is None
+    ]
+
+
+def _check_columns(table: Dataset, dataset: DictConfig, split: str, text_columns: Sequence[str]) -> None:
+    """Raise `UserError` unless the table has its columns, of text and of labels."""
+    for column in (*text_columns, dataset.label):
+        if column not in table.column_names:
+            raise UserError(
+                f"{dataset.name}, split {split}: no column {column!r}; the file has {table.column_names}. "
+                f"Name the columns with dataset.{dataset.name}.text, .text_pair and .label."
+            )
+        feature = table.features[column]
+        kind = getattr(feature, "dtype", None)  # lists and structs have none
+        if kind is None or (column in text_columns and kind not in _TEXT_KINDS):
+            wanted = "texts" if column in text_columns else "labels"
+            raise UserError(
+                f"{dataset.name}, split {split}: column {column!r} holds {feature}, not {wanted}."
+            )
+
+
+def _texts(table: Dataset, column: str) -> list[str | None]:
+    """The texts of a column, None for an empty one."""
+    return [text if (text or "").strip() else None for text in table[column][:]]  # a slice is read at once
+
+
+def _report_missing(dataset: DictConfig, split: str, missing: Sequence[str | None]) -> None:
+    """Say how many rows lack a text or a label; `missing`: per row, the column where it is lacking."""
+    n, unlabelled = sum(c is not None for c in missing), missing.count(dataset.label)
+    counts = f"{unlabelled:,} unlabelled, {n - unlabelled:,} without text"
+    if n and not dataset.drop_unlabelled:
+        row, column = next((i, c) for i, c in enumerate(missing) if c)
         raise UserError(
-            f"{dataset.name}, split {split}: no column {missing[0]!r}; the file has {table.column_names}. "
-            f"Name the columns with dataset.{dataset.name}.text, .text_pair and .label."
+            f"{dataset.name}, split {split}, row {row}: column {column!r} has no "
+            f"{'label' if column == dataset.label else 'text'} ({counts} in all)."
         )
-    labels = _label_ids(table, dataset, split)
-    nothing = [None] * len(table)
-    texts = table[dataset.text][:]  # a slice is read at once, a column row by row
-    pairs = table[dataset.text_pair][:] if dataset.text_pair else nothing
-    evidence = table["evidence"][:] if "evidence" in table.column_names else nothing
-    examples = []
-    for row, (text, pair, label, spans) in enumerate(zip(texts, pairs, labels, evidence, strict=True)):
-        for column, value in ((dataset.text, text), (dataset.text_pair, pair)):
-            if column and not (isinstance(value, str) and value.strip()):
-                raise UserError(f"{dataset.name}, split {split}, row {row}: column {column!r} has no text.")
-        examples.append(Example(f"{split}:{row}", text, pair, label, _spans(spans)))
-    return examples
+    if n == len(missing):
+        raise UserError(f"{dataset.name}, split {split}: none of the {n:,} rows can be used ({counts}).")
+    if n:
+        _say_once(f"{dataset.name} {split}: dropped {n:,} of {len(missing):,} rows ({counts})")
 
 
 def _table(dataset: DictConfig, split: str) -> Dataset:
@@ -107,8 +152,11 @@ def _spans(raw: Sequence[Sequence[Sequence[int]]] | None) -> tuple[tuple[Span, .
     return first, second
 
 
-def _label_ids(table: Dataset, dataset: DictConfig, split: str) -> list[int]:
-    """Labels as positions in `dataset.labels`, matched by name where the source names its classes."""
+def _label_ids(table: Dataset, dataset: DictConfig, split: str) -> list[int | None]:
+    """Labels as positions in `dataset.labels`, matched by name where the source names its classes.
+
+    None for an unlabelled row.
+    """
     names = list(dataset.labels)
     feature = table.features[dataset.label]
     values = table[dataset.label][:]
@@ -119,16 +167,21 @@ def _label_ids(table: Dataset, dataset: DictConfig, split: str) -> list[int]:
                 f"{dataset.name}: the source has classes {feature.names}, the configuration {names}; "
                 f"name them alike in dataset.{dataset.name}.labels."
             )
-        values = [feature.names[v] if 0 <= v < len(feature.names) else v for v in values]
+        known = dict(enumerate(feature.names))
+        values = [known.get(v, v) for v in values]
     lookup: dict[object, int] = {name: i for i, name in enumerate(names)}
     lookup.update({i: i for i in range(len(names))})
     for row, value in enumerate(values):
-        if value not in lookup:
+        if value not in lookup and not _is_unlabelled(value):
             raise UserError(
                 f"{dataset.name}, split {split}, row {row}: label {value!r} is not one of the "
                 f"{len(names)} classes {names}."
             )
-    return [lookup[v] for v in values]
+    return [lookup.get(v) for v in values]
+
+
+def _is_unlabelled(value: object) -> bool:
+    return value in _UNLABELLED or value != value  # NaN
 
 
 def draw_samples(dataset: DictConfig, seed: int) -> Samples:
@@ -148,13 +201,15 @@ def draw_samples(dataset: DictConfig, seed: int) -> Samples:
     _require(dataset, "accuracy", len(test), n_scored)
     # The first k of a fixed random order: a larger sample contains the smaller one.
     shuffled = np.random.default_rng([seed, 1]).permutation(len(test))
-    return Samples(
+    samples = Samples(
         train=[train[i] for i in order[n_calibration : n_calibration + n_train]],
         calibration=[train[i] for i in order[:n_calibration]],
         test=[test[i] for i in sorted(shuffled[:n_test])],
         scored=[test[i] for i in sorted(shuffled[:n_scored])],
         drawn=tuple(test[i].id for i in shuffled[:n_test]),
     )
+    _check_classes(dataset, samples)
+    return samples
 
 
 def _require(dataset: DictConfig, split: str, have: int, want: int) -> None:
@@ -162,4 +217,21 @@ def _require(dataset: DictConfig, split: str, have: int, want: int) -> None:
         raise UserError(
             f"{dataset.name}: {want} rows asked ({split}), but the split has {have}; "
             f"lower dataset.{dataset.name}.n_{split} (null takes all)."
+        )
+
+
+def _check_classes(dataset: DictConfig, samples: Samples) -> None:
+    """Raise `UserError` for one class alone in training, and for a floor that saying one class reaches."""
+    name, labels, floor = dataset.name, dataset.labels, dataset.accuracy_floor
+    if len(trained := {example.label for example in samples.train}) == 1:
+        raise UserError(
+            f"{name}: all {len(samples.train):,} training rows have the label {labels[trained.pop()]!r}: "
+            f"give rows of other classes too, or more rows with dataset.{name}.n_train."
+        )
+    [(label, n)] = Counter(example.label for example in samples.scored).most_common(1)
+    if 0 < floor <= (share := n / len(samples.scored)):
+        raise UserError(
+            f"dataset.{name}.accuracy_floor={floor:g}: always saying {labels[label]!r} would pass, as "
+            f"{share:.3f} of the {len(samples.scored):,} scored rows have that label. Set it higher, score "
+            f"more rows with dataset.{name}.n_accuracy, or give 0 for no floor."
         )
