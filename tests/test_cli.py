@@ -20,8 +20,13 @@ from submitit.core.utils import UncompletedJobError
 
 from iba.benchmark import run as benchmark
 from iba.cli import _one_line, main
-from iba.experiment import cells, datasets, method_settings
+from iba.data.examples import Example, Samples
+from iba.experiment import cells, datasets, method_settings, run_folder, selected
+from iba.report import figure2, figure3, figure4, figure5
+from iba.report.paper import Paper
 from iba.stages import attribute, finetune, reproduce
+from iba.stages.bench import Bench
+from iba.studies import refuse_unknown_points, study_bench, study_datasets
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = sorted(p.stem for p in (ROOT / "configs/preset").glob("*.yaml"))
@@ -278,6 +283,32 @@ def test_the_paper_varies_layer_and_beta_on_a_thousand_reviews() -> None:
     for name in ("layers", "betas"):
         assert cfg.study[name].name == name
         assert cfg.study[name].n_test == {"imdb": 1000}
+
+
+def test_quick_makes_figures_2_to_5() -> None:
+    """Every study of a figure has its data sets, and texts that fit them, few enough to be shown."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("config", overrides=["preset=quick", f"paths.root={ROOT}"])
+    drawn = (figure2.STUDY, figure4.STUDY, figure3.CLASSIFIERS, figure3.LAYERS, figure5.STUDY)
+    assert {*selected(cfg.study)} == {*drawn}
+    for study in selected(cfg.study).values():
+        refuse_unknown_points(cfg, study)
+        assert study_datasets(cfg, study) == list(study.datasets)
+        for name in study.datasets:
+            pair = "a pair" if cfg.dataset[name].text_pair else None
+            sample = [Example(f"test:{i}", "a", pair, 0) for i in range(cfg.dataset[name].n_test)]
+            samples = Samples([], [], sample, sample, tuple(example.id for example in sample))
+            rows = study_bench(Bench(cfg, cfg.dataset[name], samples), study).samples.test
+            assert len(rows) == (1 if study.name.startswith("token") else 8)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_preset_writes_into_the_published_numbers(preset: str) -> None:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("config", overrides=[f"preset={preset}", f"paths.root={ROOT}"])
+    published = ROOT / "results" / "published"
+    assert Paper.read(published).drops["imdb", "iba"] == 0.229
+    assert run_folder(cfg) != published
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

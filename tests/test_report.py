@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from iba.report import (
     reproduction,
     table1,
     table2,
+    terminal,
     text,
 )
 from iba.report.claims import studies
@@ -395,6 +397,80 @@ def test_intervals_of_the_normalised_drop_start_with_no_width() -> None:
     np.testing.assert_allclose(found.high[:, 0], 1)
     assert (found.low[:, 1:-1] < found.curve[:, 1:-1]).all()
     assert (found.curve[:, 1:-1] < found.high[:, 1:-1]).all()
+
+
+@pytest.mark.parametrize(("lost", "low", "small"), [(0.2, 0.11, False), (0.2, 0.1, True), (0.2, -0.1, True),
+                                                     (0.0, 0.0, True), (-0.2, -0.3, True)])  # fmt: skip
+def test_when_too_little_is_lost_for_the_normalised_drop(lost: float, low: float, small: bool) -> None:
+    nothing = np.zeros((1, 2))
+    assert figure1.Panel(["iba"], nothing[0], nothing, nothing, nothing, 9, lost, low).too_small is small
+
+
+def test_a_panel_knows_how_much_is_lost() -> None:
+    """o = 0.9, m = 0.3; the instances lose 0.7 and 0.5 in turn, so no resample loses less than 0.5."""
+    curves = np.array([[[0.9, 0.4], [0.9, 0.2]], [[0.9, 0.4], [0.9, 0.4]]] * 8)
+    for scale in (figure1.normalised, figure1.unscaled):
+        found = figure1.panel_of(np.array([0.0, 1.0]), curves, ["a", "b"], HOW, scale)
+        assert found.lost == pytest.approx(0.6)
+        assert 0.5 < found.lost_low < 0.6
+
+
+def test_where_too_little_is_lost_all_protocols_show_the_probability(tmp_path: Path) -> None:
+    """On AG News half the texts gain by being emptied (0.9 to 0.1, 0.1 to 0.8)."""
+    run = write_run(tmp_path, datasets=("imdb", "agnews"), protocols=("released", "corrected"))
+    gains = np.vstack([falling(10, 0.3), np.linspace(0.1, 0.8, 10)[None].repeat(10, 0)])
+    for method in DROPS:
+        write_cell(run, "agnews", "corrected", method, gains)
+    stored = load(configured(tmp_path, *SMALL))
+    shown = figure1._readable(stored)
+    plain = {
+        protocol: figure1.panel(stored, protocol, "agnews", figure1.unscaled) for protocol in stored.protocols
+    }
+    for protocol, found in plain.items():
+        assert found is not None
+        np.testing.assert_array_equal(shown[protocol, "agnews"].curve, found.curve)
+        assert shown[protocol, "imdb"].curve[0, 0] == 1
+        assert not shown[protocol, "imdb"].remark
+    assert "o − m = 0.05" in shown["corrected", "agnews"].remark
+    assert "(AG News: the probability itself" in figure1.caption(stored)
+    with drawing.look():
+        figure = figure1.draw(stored, ["corrected"], shown, "d")
+    assert [axes.texts[0].get_text() != "" for axes in figure.axes] == [False, True]
+
+
+def test_nothing_is_said_where_enough_is_lost(stored: Stored) -> None:
+    assert "the probability itself" not in figure1.caption(stored)
+
+
+# --- the terminal ---------------------------------------------------------------------------------------
+
+
+def test_the_report_ends_with_table_1_and_where_things_lie(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report.run(configured(folder, *SMALL, "only=[tables]"))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    rows = [line.split() for line in lines if re.search(r"\d\.\d{3}", line)]
+    drops = pd.read_csv(folder / "bge_small" / "table1.csv")
+    printed = [float(cell.strip("*")) for row in rows for cell in row[-2:]]
+    wide = drops.pivot(index=["dataset", "method"], columns="protocol", values="drop_11")
+    expected = [
+        wide.loc[(d, m), p] for d in ("imdb", "agnews") for m in DROPS for p in ("released", "corrected")
+    ]
+    assert printed == pytest.approx(expected, abs=5e-4)
+    assert [row[-1].startswith("*") for row in rows] == [True, False, False, False] * 2
+    assert [Path(line).name for line in lines[-3:]] == ["table1.md", "report.html", "figure1.png"]
+
+
+def test_a_column_of_dashes_is_left_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    grid = text.Grid(
+        "Table 1", ["data set", "method", "paper", "corrected"], [["a", "IBA", "–", "**0.300** [0.2, 0.4]"]]
+    )
+    terminal.show(tmp_path, grid)
+    printed = capsys.readouterr().out
+    assert "paper" not in printed
+    assert re.search(r"a +IBA +\*0\.300 *$", printed, re.MULTILINE)
 
 
 def test_figures_are_written_with_real_text(folder: Path) -> None:

@@ -308,6 +308,9 @@ def test_texts_of_a_study(stored: Stored) -> None:
     found = study_examples.load(stored, "token_classifiers")
     assert [(e.protocol, e.instance_id, e.target) for e in found] == [(p, "i0000", "yes") for p in PROTOCOLS]
     assert study_examples.texts(found) == "one text"
+    assert study_examples.heading(stored, found[0]) == "IMDB i0000, target yes (as described)"
+    own = replace(found[0], instance_id="text:0")
+    assert study_examples.heading(stored, own) == "own text 1 (IMDB), target yes (as described)"
 
 
 # --- figures ------------------------------------------------------------------------------------------

@@ -2,14 +2,16 @@
 
 o = p̄ at 0 %, m = the minimum over the panel's methods of p̄ at 100 %. The shaded intervals resample the
 instances of all methods together and compute o and m anew in every resample, so d̄ is exactly 1 at 0 %.
-Where the emptied text is nearly as probable as the whole one, o − m is small and d̄ means little: the
-companion `figure1_probability` shows p̄ itself.
+Where the emptied text is nearly as probable as the whole one, o − m is small and d̄ means little: where
+resampling could halve it (the lower end of its interval is not above (o − m)/2), the data set's panels show p̄
+itself and say so. The companion `figure1_probability` shows p̄ everywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from matplotlib.figure import Figure
 from iba.ranking import FIRST_STEP
 from iba.report.drawing import PAGE_WIDTH, Mark, legend, look, marks, save
 from iba.report.rows import DELETE, Stored
+from iba.report.text import number
 from iba.stats import Resampling, percentiles, resampled_means
 
 Scale = Callable[[np.ndarray], np.ndarray]
@@ -27,7 +30,10 @@ Scale = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Panel:
-    """The curves of one data set and protocol with their intervals, methods × steps."""
+    """The curves of one data set and protocol with their intervals, methods × steps.
+
+    `lost`: o − m, and `lost_low` the lower end of its interval. `remark`: printed in the panel.
+    """
 
     methods: list[str]
     fractions: Float[np.ndarray, " steps"]
@@ -35,6 +41,14 @@ class Panel:
     low: Float[np.ndarray, "methods steps"]
     high: Float[np.ndarray, "methods steps"]
     n: int
+    lost: float = 1.0
+    lost_low: float = 1.0
+    remark: str = ""
+
+    @property
+    def too_small(self) -> bool:
+        """Whether o − m is too small for d̄."""
+        return self.lost_low <= self.lost / 2
 
 
 def unscaled(means: Float[np.ndarray, "*draws methods steps"]) -> Float[np.ndarray, "*draws methods steps"]:
@@ -44,10 +58,14 @@ def unscaled(means: Float[np.ndarray, "*draws methods steps"]) -> Float[np.ndarr
 
 def normalised(means: Float[np.ndarray, "*draws methods steps"]) -> Float[np.ndarray, "*draws methods steps"]:
     """d̄ of mean probabilities, o and m shared by the methods; NaN where o = m (nothing was lost)."""
-    start = means[..., :1, :1]
-    lowest = means[..., -1:].min(axis=-2, keepdims=True)
+    start, lowest = _ends(means)
     span = np.where(np.abs(start - lowest) < 1e-12, np.nan, start - lowest)
     return (means - lowest) / span
+
+
+def _ends(means: Float[np.ndarray, "*draws methods steps"]) -> tuple[np.ndarray, np.ndarray]:
+    """o and m, of shape draws × 1 × 1."""
+    return means[..., :1, :1], means[..., -1:].min(axis=-2, keepdims=True)
 
 
 def panel_of(
@@ -59,9 +77,12 @@ def panel_of(
 ) -> Panel:
     """Scaled mean curves of several methods on the same instances, with intervals."""
     n, n_methods, n_steps = curves.shape
+    means = curves.mean(0)
     draws = resampled_means(curves.reshape(n, -1), how).reshape(-1, n_methods, n_steps)
     low, high = percentiles(scale(draws), how)
-    return Panel(methods, fractions, scale(curves.mean(0)), low, high, n)
+    lost, lost_draws = (start - lowest for start, lowest in map(_ends, (means, draws)))
+    lost_low, _ = percentiles(lost_draws, how)
+    return Panel(methods, fractions, scale(means), low, high, n, lost.item(), lost_low.item())
 
 
 def panel(stored: Stored, protocol: str, dataset: str, scale: Scale) -> Panel | None:
@@ -97,6 +118,7 @@ def draw_panel(axes: Axes, found: Panel, style: dict[str, Mark], labels: dict[st
     axes.set_xticks([0, 1 / 3, 2 / 3, 1], ["0", "33", "67", "100"])
     axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
     axes.axvline(FIRST_STEP, color="0.7", linewidth=0.5, linestyle=":", zorder=0)
+    axes.text(0.5, 0.98, found.remark, transform=axes.transAxes, ha="center", va="top", fontsize=6)
 
 
 def limits(column: Sequence[Panel]) -> tuple[float, float]:
@@ -111,7 +133,8 @@ def limits(column: Sequence[Panel]) -> tuple[float, float]:
     lowest = max(min(np.fmin(p.low, low).min() for p in curves), 2 * low - high)  # fmin passes NaN over
     highest = min(max(np.fmax(p.high, high).max() for p in curves), 2 * high - low)
     pad = 0.04 * (highest - lowest)
-    return float(lowest - pad), float(highest + pad)
+    remark = 0.4 * (highest - lowest) if any(p.remark for p in column) else 0  # room for it
+    return float(lowest - pad), float(highest + pad + remark)
 
 
 def draw(
@@ -147,17 +170,39 @@ def _sizes(dataset: str, panels: dict[tuple[str, str], Panel]) -> str:
     return f"n = {' or '.join(map(str, sizes))}"
 
 
+@cache
 def _panels(stored: Stored, scale: Scale) -> dict[tuple[str, str], Panel]:
     keys = [(protocol, dataset) for protocol in stored.protocols for dataset in stored.datasets]
     found = {key: panel(stored, *key, scale) for key in keys}
     return {key: value for key, value in found.items() if value is not None}
 
 
+def _too_small(stored: Stored) -> set[str]:
+    """The data sets under one of whose protocols o − m is too small for d̄."""
+    return {dataset for (_, dataset), found in _panels(stored, normalised).items() if found.too_small}
+
+
+def _readable(stored: Stored) -> dict[tuple[str, str], Panel]:
+    """d̄, or p̄ for all the panels of a data set, which share an axis, where o − m is too small for d̄."""
+    small, probabilities = _too_small(stored), _panels(stored, unscaled)
+    return {
+        key: _remarked(probabilities[key]) if key[1] in small else found
+        for key, found in _panels(stored, normalised).items()
+    }
+
+
+def _remarked(found: Panel) -> Panel:
+    what = f"probability $\\bar{{p}}$:\no − m = {number(found.lost, 2)} is\ntoo small for $\\bar{{d}}$"
+    return replace(found, remark=what)
+
+
 def caption(stored: Stored) -> str:
     """What the figure shows, and of how many instances."""
+    small = [stored.names.datasets[name] for name in stored.datasets if name in _too_small(stored)]
+    instead = f" ({', '.join(small)}: the probability itself, as emptying loses too little)" if small else ""
     return (
         "Figure 1. Normalised drop of the target's probability (1 with the whole text, 0 at the lowest mean "
-        f"of an emptied one) while tokens are removed, most important first; {_shading(stored)}."
+        f"of an emptied one) while tokens are removed, most important first{instead}; {_shading(stored)}."
     )
 
 
@@ -180,8 +225,8 @@ def _shading(stored: Stored) -> str:
 
 def write(stored: Stored) -> list[Path]:
     """Store `figures/figure1` (all protocols), one file per protocol, and the unscaled companion."""
-    panels, folder = _panels(stored, normalised), stored.folder / "figures"
-    quantity = "normalised drop $\\bar{d}$"
+    panels, folder = _readable(stored), stored.folder / "figures"
+    quantity = "$\\bar{d}$ (or $\\bar{p}$ where said)" if _too_small(stored) else "normalised drop $\\bar{d}$"
     with look():
         paths = save(draw(stored, stored.protocols, panels, quantity), folder / "figure1", stored.made_with)
         for protocol in stored.protocols:

@@ -1,4 +1,4 @@
-"""The numbers that the paper prints, read from `results/paper`."""
+"""The numbers that the paper prints, read from `results/published`."""
 
 from __future__ import annotations
 

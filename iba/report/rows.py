@@ -144,7 +144,7 @@ def read(cfg: DictConfig, names: Names) -> Stored:
         folder,
         names,
         resampling(cfg),
-        Paper.read(Path(cfg.paths.root) / "results" / "paper"),
+        Paper.read(Path(cfg.paths.root) / "results" / "published"),
         curves,
         scores,
         classifiers,

@@ -46,12 +46,11 @@ def _examples(stored: Stored, study: str, rows: pd.DataFrame) -> Iterator[StudyE
 
 
 def heading(stored: Stored, example: StudyExample) -> str:
-    """Data set, instance, explained class, protocol."""
-    names = stored.names
-    return (
-        f"{names.datasets[example.dataset]} {example.instance_id}, target {example.target} "
-        f"({names.protocols[example.protocol]})"
-    )
+    """Data set, instance, explained class, protocol; a study's own text is called that."""
+    data, protocol = stored.names.datasets[example.dataset], stored.names.protocols[example.protocol]
+    kind, _, number = example.instance_id.partition(":")
+    which = f"own text {int(number) + 1} ({data})" if kind == "text" else f"{data} {example.instance_id}"
+    return f"{which}, target {example.target} ({protocol})"
 
 
 def texts(examples: list[StudyExample]) -> str:

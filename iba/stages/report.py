@@ -30,6 +30,7 @@ from iba.report import (
     study_collect,
     table1,
     table2,
+    terminal,
 )
 from iba.report.claims.verdict import PAPER_METHODS, PAPER_SETS, PROTOCOLS
 from iba.report.collect import collect
@@ -55,9 +56,10 @@ def run(cfg: DictConfig) -> None:
     if compared and overview and "methods" in wanted:
         overview.write(stored.folder)
         methods_figure.write(compared)
-    if set(wanted) - {"figures", "methods"}:
-        _write_texts(cfg, stored, overview, wanted)
+    tables = _write_texts(cfg, stored, overview, wanted) if set(wanted) - {"figures", "methods"} else []
     print(f"{stored.folder}: redrew {', '.join(wanted)}")
+    if tables:
+        terminal.show(stored.folder, tables[0].grids[0])
 
 
 def sections(cfg: DictConfig) -> list[str]:
@@ -94,7 +96,8 @@ def _compared(cfg: DictConfig) -> methods.Compared:
     return compared
 
 
-def _write_texts(cfg: DictConfig, stored: Stored, overview: Table | None, wanted: list[str]) -> None:
+def _write_texts(cfg: DictConfig, stored: Stored, overview: Table | None, wanted: list[str]) -> list[Table]:
+    """Write tables, verdicts and the page; returns the tables, Table 1 first, where any were made."""
     tests = comparisons.all_pairs(stored)
     tables = _tables(stored, tests) if {"tables", "html"} & set(wanted) else []
     if "tables" in wanted:
@@ -112,6 +115,7 @@ def _write_texts(cfg: DictConfig, stored: Stored, overview: Table | None, wanted
         if "html" in wanted:
             shown = [*tables, *([overview] if overview else [])]
             html.write(stored, judged, [grid for table in shown for grid in table.grids])
+    return tables
 
 
 def _whole(stored: Stored) -> bool:
