@@ -162,7 +162,7 @@ def load_classifier(
     return model, tokenizer
 
 
-def check_tokenizer(tokenizer: Any, source: str, n_embedded: int | None = None) -> None:
+def check_tokenizer(tokenizer: Any, source: str | Path, n_embedded: int | None = None) -> None:
     """Raise `UserError` for a tokenizer without character offsets, without words, or with too many.
 
     Without a vocabulary transformers makes one of special tokens alone, and every word is unknown; one that
