@@ -25,12 +25,13 @@ from baselines.attention_maps import LayerAttention, layer_attentions
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
+from iba.settings import Count
 
 
 class AttentionAttribution(Unfitted):
     """Integrated gradients of the target's probability over every layer's attention maps, by source."""
 
-    def __init__(self, n_steps: int = 10) -> None:
+    def __init__(self, n_steps: Count = 10) -> None:
         self.n_steps = n_steps
         self.copies = n_steps
 

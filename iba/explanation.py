@@ -31,10 +31,11 @@ from iba.data.examples import Example
 from iba.data.tokens import Instance, TokenBatch, tokenise
 from iba.devices import resolve_device, resolve_precision
 from iba.encoder import Classifier
-from iba.errors import UserError, refuse_unless_whole
+from iba.errors import UserError
 from iba.experiment import method_settings, selected
 from iba.method import InformationBottleneck
 from iba.pretrained import load_classifier, n_positions
+from iba.stages.checks import check_explaining
 from iba.variants import Variant, class_probabilities
 
 _TEXT, _PROTOCOL = "text", "explain"
@@ -101,8 +102,7 @@ def explain(
 
 def open_classifier(cfg: DictConfig, source: str) -> Classifier:
     """A trained sequence classifier from a folder or the hub; `UserError` for anything else."""
-    for setting, least in (("max_length", 4), ("seed", 0), ("token_budget", 1)):
-        refuse_unless_whole(setting, cfg[setting], least)
+    check_explaining(cfg, _TEXT, _PROTOCOL)
     try:
         model, tokenizer = load_classifier(source)
     except UserError as error:

@@ -29,8 +29,6 @@ def run(cfg: DictConfig) -> None:
         raise UserError(
             'give what to explain and by which classifier: text="…" model_dir=FOLDER (or a hub id).'
         )
-    if cfg.unit not in UNITS:
-        raise UserError(f"unit={cfg.unit} is unknown; choose words or pieces.")
     reference = None if cfg.reference is None else read_reference(Path(cfg.reference))
     classifier = open_classifier(cfg, cfg.model_dir)
     pair = None if cfg.text_pair is None else str(cfg.text_pair)
