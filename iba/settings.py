@@ -1,6 +1,6 @@
 """What a setting may be: types with their ranges, and the one check that turns a wrong value into one line.
 
-Methods declare them in their constructors' signatures, the configuration's sections in `stages/checks.py`.
+Methods declare them in their constructors' signatures, the configuration's sections in `sections.py`.
 """
 
 from __future__ import annotations
@@ -98,7 +98,10 @@ def check_arguments(place: str, given: Mapping[str, Any], function: Callable[...
 @cache
 def _declared(function: Callable[..., Any]) -> type[Section]:
     fields: dict[str, Any] = {
-        name: (each.annotation, ... if each.default is each.empty else each.default)
+        name: (
+            Any if each.annotation is each.empty else each.annotation,
+            ... if each.default is each.empty else each.default,
+        )
         for name, each in inspect.signature(function, eval_str=True).parameters.items()
     }
     return create_model("Arguments", __base__=Section, **fields)

@@ -81,6 +81,7 @@ def test_unknown_choice_is_named_with_what_there_is(said: Said, group: str) -> N
         (["dataset=planted", "device=meta"], "device=meta cannot be used"),
         (["dataset=planted", "device=cpu:3"], "device=cpu:3 cannot be used"),
         (["dataset=planted", "device=cuda:99"], "no CUDA device"),
+        (["dataset=null"], "Config group override must be a string or a list"),
         (["dataset=[]"], "dataset must have at least 1 item"),
         (["+foo=bar"], "foo: there is no such setting"),
         (["run=published"], "run=published must be another name"),

@@ -134,8 +134,8 @@ def test_long_text_is_cut_and_said(folder: Path) -> None:
         ({"methods": ["astrology"]}, "astrology"),
         ({"reference": [PAIR]}, "reference texts must be single"),
         ({"overrides": ["device=0"]}, "device=0 cannot be used"),
-        ({"overrides": ["max_length=1"]}, "max_length=1: give a whole number from 4 on"),
-        ({"overrides": ["seed=x"]}, "seed=x: give a whole number"),
+        ({"overrides": ["max_length=1"]}, "max_length=1 must be greater than or equal to 4"),
+        ({"overrides": ["seed=x"]}, "seed=x must be a valid integer"),
         ({"methods": ["iba_readout"]}, "method.iba_readout.settings.beta=0.1"),
     ],
 )

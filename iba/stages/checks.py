@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pkgutil import resolve_name
 from typing import Any
 
-from hydra.utils import get_class
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from iba.attributor import Attributor
@@ -53,13 +54,17 @@ def check_explaining(cfg: DictConfig, dataset: str, protocol: str) -> None:
 
 def build(place: str, settings: Mapping[str, Any]) -> Attributor:
     """A method made from its `settings`, which stand at `place`; `UserError` where they are wrong."""
-    target, arguments = settings.get("_target_"), {k: v for k, v in settings.items() if k != "_target_"}
-    try:
-        made = get_class(str(target))
-    except (ImportError, ValueError) as error:
-        raise UserError(f"{place}._target_={target}: there is no such class.") from error
+    made = _class(f"{place}._target_", settings.get("_target_"))
+    arguments = {name: value for name, value in settings.items() if name != "_target_"}
     method: Attributor = made(**check_arguments(place, arguments, made))
     return method
+
+
+def _class(place: str, name: Any) -> type:
+    with suppress(ImportError, AttributeError, ValueError):
+        if isinstance(found := resolve_name(str(name)), type):
+            return found
+    raise UserError(f"{place}={name}: there is no such class.")
 
 
 def _members(group: Any) -> dict[str, Any]:
