@@ -27,12 +27,13 @@ from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import Inputs, TokenBatch
 from iba.encoder import Classifier
 from iba.models.runner import Hidden, Maps
+from iba.settings import Count
 
 
 class AttentionAttribution(Unfitted):
     """Integrated gradients of the target's probability over every layer's attention maps, by source."""
 
-    def __init__(self, n_steps: int = 10) -> None:
+    def __init__(self, n_steps: Count = 10) -> None:
         self.n_steps = n_steps
         self.copies = n_steps
 

@@ -24,6 +24,7 @@ from iba.attributor import Attribution, Unfitted, pad_scores
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
 from iba.errors import UserError
+from iba.settings import Count
 
 
 class AttentionFlow(Unfitted):
@@ -33,7 +34,7 @@ class AttentionFlow(Unfitted):
     round to 0 vanish, so a score is exact to within (edges of its minimum cut) / (2 · `resolution`).
     """
 
-    def __init__(self, resolution: int = 100_000) -> None:
+    def __init__(self, resolution: Count = 100_000) -> None:
         self.resolution = resolution
 
     def attribute(
@@ -59,7 +60,7 @@ class AttentionFlow(Unfitted):
 
 
 def flows_from(
-    token: int, capacities: Float[np.ndarray, "layers tokens tokens"], sinks: list[int], resolution: int
+    token: int, capacities: Float[np.ndarray, "layers tokens tokens"], sinks: list[int], resolution: Count
 ) -> Float[np.ndarray, " sinks"]:
     """Maximum flow from `token` above the last layer to each of `sinks` below the first."""
     n_layers, n, _ = capacities.shape
@@ -69,7 +70,7 @@ def flows_from(
     return np.array(flows, dtype=np.float32)
 
 
-def layered_graph(capacities: Float[np.ndarray, "layers tokens tokens"], resolution: int) -> csr_array:
+def layered_graph(capacities: Float[np.ndarray, "layers tokens tokens"], resolution: Count) -> csr_array:
     """Integer capacities among (layers + 1) · tokens nodes: node l · tokens + i is token i of layer l."""
     n_layers, n, _ = capacities.shape
     integers = np.rint(capacities * resolution).astype(np.int32)

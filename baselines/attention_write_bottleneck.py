@@ -22,10 +22,8 @@ maps, one instance at a time; memory grows with layers · heads · n² · `n_cop
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -38,6 +36,7 @@ from iba.bottleneck import noise_bank
 from iba.calibration import pooled, select_beta
 from iba.data.tokens import Inputs, TokenBatch
 from iba.encoder import Classifier
+from iba.settings import Calibrated, Count, Grid, LearningRate, NotNegative, Seed
 
 LOG_2 = math.log(2)
 
@@ -70,16 +69,16 @@ class AttentionWriteBottleneck:
 
     def __init__(
         self,
-        beta: float | Literal["calibrated"] = "calibrated",
-        beta_grid: Sequence[float] = (),
-        n_steps: int = 10,
-        n_copies: int = 2,
-        learning_rate: float = 1.0,
+        beta: NotNegative | Calibrated = "calibrated",
+        beta_grid: Grid = (),
+        n_steps: Count = 10,
+        n_copies: Count = 2,
+        learning_rate: LearningRate = 1.0,
         alpha_init: float = 5.0,
-        seed: int = 0,
-        max_tokens: int = 512,
-        n_statistics: int = 200,
-        n_calibration: int = 16,
+        seed: Seed = 0,
+        max_tokens: Count = 512,
+        n_statistics: Count = 200,
+        n_calibration: Count = 16,
     ) -> None:
         self.beta, self.beta_grid = beta, tuple(beta_grid)
         self.n_steps, self.copies = n_steps, n_copies

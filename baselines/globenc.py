@@ -16,6 +16,7 @@ It cannot explain a class: all classes get the same scores.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -31,9 +32,6 @@ from baselines.attention_maps import (
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
-from iba.errors import UserError
-
-PARTS = ("attention", "residual", "norm", "encoder")
 
 
 class GlobEnc(Unfitted):
@@ -43,9 +41,7 @@ class GlobEnc(Unfitted):
     residual added; "norm": N_ResLN, after the first layer norm; "encoder": N_Enc, after the second.
     """
 
-    def __init__(self, parts: str = "encoder") -> None:
-        if parts not in PARTS:
-            raise UserError(f"globenc: parts={parts} is unknown; choose from {', '.join(PARTS)}.")
+    def __init__(self, parts: Literal["attention", "residual", "norm", "encoder"] = "encoder") -> None:
         self.parts = parts
 
     def attribute(

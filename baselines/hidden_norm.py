@@ -11,6 +11,8 @@ It cannot explain a class: all classes get the same scores.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from jaxtyping import Int
 from torch import Tensor
 
@@ -18,9 +20,7 @@ from iba.attributor import Attribution, FitData, State
 from iba.calibration import feature_statistics
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
-from iba.errors import UserError
-
-VECTORS = ("hidden", "standardised", "update")
+from iba.settings import Count, Layer
 
 
 class HiddenNorm:
@@ -33,9 +33,12 @@ class HiddenNorm:
     copies = 1
     concurrent = False
 
-    def __init__(self, layer: int | float, of: str = "standardised", n_statistics: int = 1000) -> None:
-        if of not in VECTORS:
-            raise UserError(f"hidden_norm: of={of} is unknown; choose from {', '.join(VECTORS)}.")
+    def __init__(
+        self,
+        layer: Layer,
+        of: Literal["hidden", "standardised", "update"] = "standardised",
+        n_statistics: Count = 1000,
+    ) -> None:
         self.layer, self.of, self.n_statistics = layer, of, n_statistics
         self._state: State = {}
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from copy import copy
-from typing import Literal
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from iba.calibration import feature_statistics, select_beta
 from iba.data.tokens import Instance, TokenBatch, buckets
 from iba.encoder import Classifier
 from iba.progress import progress
+from iba.settings import Calibrated, Count, Depths, Grid, Layer, LearningRate, NotNegative, Seed
 
 PREFIX = "readout."
 
@@ -44,16 +44,16 @@ class ReadoutBottleneck:
 
     def __init__(
         self,
-        layer: int | float,
-        beta: float | Literal["calibrated"] = "calibrated",
-        beta_grid: Sequence[float] = (),
-        depths: Sequence[float] = (0.25, 0.5),
-        n_training_steps: int = 200,
-        batch_size: int = 16,
-        learning_rate: float = 1e-3,
+        layer: Layer,
+        beta: NotNegative | Calibrated = "calibrated",
+        beta_grid: Grid = (),
+        depths: Depths = (0.25, 0.5),
+        n_training_steps: Count = 200,
+        batch_size: Count = 16,
+        learning_rate: LearningRate = 1e-3,
         alpha_init: float = 5.0,
-        seed: int = 0,
-        n_statistics: int = 1000,
+        seed: Seed = 0,
+        n_statistics: Count = 1000,
     ) -> None:
         self.layer, self.depths = layer, tuple(depths)
         self.beta, self.beta_grid = beta, tuple(beta_grid)

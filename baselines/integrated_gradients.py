@@ -19,6 +19,7 @@ from baselines.embedding_forward import probabilities_from_words
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
+from iba.settings import Count
 
 #: A pass on a GPU takes one in so many of the steps of its texts: a cautious guess of what fits.
 _SHARE = 4
@@ -51,10 +52,10 @@ class IntegratedGradients(Unfitted):
 
     def __init__(
         self,
-        n_steps: int = 10,
+        n_steps: Count = 10,
         explained_class: str | None = None,
         normalise: bool = False,
-        internal_batch_size: int = 256,
+        internal_batch_size: Count = 256,
         completeness: bool = False,
     ) -> None:
         self.n_steps = n_steps

@@ -18,12 +18,13 @@ from baselines.presence import Predict, removable_positions, spread, target_prob
 from iba.attributor import Attribution, Unfitted, instance_seed, pad_scores
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
+from iba.settings import Count, Seed
 
 
 class KernelShap(Unfitted):
     """Estimated Shapley values of the tokens; coalitions are drawn per instance from (seed, instance id)."""
 
-    def __init__(self, n_samples: int = 100, seed: int = 0) -> None:
+    def __init__(self, n_samples: Count = 100, seed: Seed = 0) -> None:
         self.n_samples, self.seed = n_samples, seed
 
     def attribute(

@@ -21,6 +21,7 @@ from torch import Tensor
 from iba.attributor import Attribution, Unfitted, instance_seed, pad_scores
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
+from iba.settings import Count, Seed
 from iba.variants import Variant, class_probabilities
 
 
@@ -34,11 +35,11 @@ class LimeReleased(Unfitted):
     def __init__(
         self,
         explained_class: str,
-        pad_to: int = 512,
-        max_length: int = 512,
-        n_samples: int = 100,
-        n_samples_pair: int = 75,
-        seed: int = 0,
+        pad_to: Count = 512,
+        max_length: Count = 512,
+        n_samples: Count = 100,
+        n_samples_pair: Count = 75,
+        seed: Seed = 0,
     ) -> None:
         self.explained_class, self.pad_to, self.max_length = explained_class, pad_to, max_length
         self.n_samples, self.n_samples_pair = n_samples, n_samples_pair

@@ -18,6 +18,7 @@ from baselines.presence import Presence, explain_together
 from iba.attributor import Attribution, Unfitted, instance_seed
 from iba.data.tokens import Instance, TokenBatch
 from iba.encoder import Classifier
+from iba.settings import Count, Seed
 
 
 class LimeTokens(Unfitted):
@@ -27,7 +28,7 @@ class LimeTokens(Unfitted):
     Cost: `n_samples` forward passes.
     """
 
-    def __init__(self, n_samples: int = 100, seed: int = 0) -> None:
+    def __init__(self, n_samples: Count = 100, seed: Seed = 0) -> None:
         self.n_samples, self.seed = n_samples, seed
 
     def attribute(

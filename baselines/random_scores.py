@@ -10,12 +10,13 @@ from torch import Tensor
 from iba.attributor import Attribution, Unfitted, instance_seed, pad_scores
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
+from iba.settings import Seed
 
 
 class RandomScores(Unfitted):
     """Uniform scores, drawn per instance from (seed, instance id). Cost: none."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: Seed = 0) -> None:
         self.seed = seed
 
     def attribute(

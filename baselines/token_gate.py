@@ -9,7 +9,6 @@ Cost: as IBA's.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
@@ -31,6 +30,4 @@ class TokenBottleneck(Bottleneck):
 class TokenGate(InformationBottleneck):
     """`iba.method.InformationBottleneck`, and its settings, with one gate per token."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.bottleneck = TokenBottleneck(**asdict(self.bottleneck))
+    gates = TokenBottleneck

@@ -66,6 +66,8 @@ def _one_line() -> Iterator[None]:
         _stop("stopped; finished work is kept: run the same command again to go on.", status=130)
     except Exception as error:
         line = _line_of_disk(error) or _line_of_job(error) or _line_of_memory(error)
+        if str(error).startswith("Config group override"):  # such as dataset=null: Hydra raises a ValueError
+            line = str(error)
         if line is None:
             raise
         _stop(line)

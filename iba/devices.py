@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from iba.errors import UserError
 
-PRECISIONS = ("auto", "fp32", "bf16")
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 def resolve_device(asked: object) -> torch.device:
@@ -19,7 +21,10 @@ def resolve_device(asked: object) -> torch.device:
     try:
         device = torch.device(name)
         # torch knows many names whose device is not in this machine, and GPUs that it has no kernels for.
-        torch.zeros(1, device=device).add_(1)
+        made = torch.zeros(1, device=device).add_(1)
+        made.item()  # "meta" computes nothing
+        if device.index and made.device.index is None:
+            raise RuntimeError(f"there is one device {device.type}, without a number")
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
@@ -30,8 +35,6 @@ def resolve_device(asked: object) -> torch.device:
 
 def resolve_precision(name: str, device: torch.device) -> str:
     """`auto` is bf16 where the device computes in it natively, else fp32."""
-    if name not in PRECISIONS:
-        raise UserError(f"precision={name} is unknown; choose one of {', '.join(PRECISIONS)}.")
     if name != "auto":
         return name
     return "bf16" if _has_bf16(device) else "fp32"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,12 +17,15 @@ def selected(group: DictConfig) -> dict[str, DictConfig]:
 
     A preset may change members that a run does not select; such leftovers have no name.
     """
-    return {str(name): member for name, member in group.items() if "name" in member}
+    return {str(n): m for n, m in group.items() if isinstance(m, DictConfig) and "name" in m}
 
 
 #: Which class is explained: the gold label (the paper's choice), the predicted one, or (as a check) the
 #: class after the gold one.
-TARGETS = ("gold", "predicted", "other")
+Target = Literal["gold", "predicted", "other"]
+TARGETS = get_args(Target)
+#: Of which classifier the prediction is explained; the degradation test always asks the fine-tuned one.
+WEIGHTS = ("fine-tuned", "pretrained", "random")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,12 @@ class Cell:
         """What tells the cell's degradation rows from others: the varied quantity comes first."""
         varied = self.point.columns if self.point else {}
         return {**varied, "protocol": self.protocol, "dataset": self.dataset, "method": self.method}
+
+    @property
+    def method_place(self) -> str:
+        """Where the method's settings stand in the configuration, for messages."""
+        study = f"study {self.point.study}: " if self.point else ""
+        return f"{study}method.{self.method}.settings"
 
     @property
     def label(self) -> str:

@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.errors import ConfigCompositionException, InstantiationException
-from hydra.utils import instantiate
+from hydra.errors import ConfigCompositionException
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
-from iba.attributor import Attributor, FitData
+from iba.attributor import FitData
 from iba.calibration import attribute_rows
 from iba.cli import CONFIGS
 from iba.data.examples import Example, Span
@@ -36,11 +35,12 @@ from iba.data.texts import OwnText, own_texts
 from iba.data.tokens import Instance, tokenise
 from iba.devices import resolve_device, resolve_precision
 from iba.encoder import Classifier
-from iba.errors import UserError, refuse_unless_whole
+from iba.errors import UserError
 from iba.experiment import method_settings, selected
 from iba.pretrained import check_tokenizer, load_classifier, n_positions
 from iba.reference import ReferenceRows, labelled, probabilities, reference_texts
 from iba.scores import MethodScores, remarks
+from iba.stages.checks import build, check_explaining
 
 _TEXT, _PROTOCOL = "text", "explain"
 #: A folder or a hub id; a loaded model with its tokenizer, or both in a pipeline; or what is open already.
@@ -185,8 +185,7 @@ def explain_all(
     cfg: DictConfig, model: Model, texts: Sequence[OwnText], reference: Sequence[OwnText] | None
 ) -> list[Explanation]:
     """`explain_many` with a composed configuration."""
-    for setting, least in (("max_length", 4), ("seed", 0), ("token_budget", 1)):
-        refuse_unless_whole(setting, cfg[setting], least)
+    check_explaining(cfg, _TEXT, _PROTOCOL)
     paired = _all_paired(texts)
     others = reference_texts(reference, paired, cfg.seed)
     methods, left_out = _usable(cfg)
@@ -303,10 +302,7 @@ def _attribute(
     """What method `name` says about each of `rows`, explaining its label."""
     started = time.monotonic()
     settings, label = method_settings(cfg, _TEXT, _PROTOCOL, cfg.method[name]), str(cfg.method[name].label)
-    try:
-        method: Attributor = instantiate(settings)
-    except InstantiationException as error:
-        raise UserError(f"method {name} cannot be made from its settings: {error}") from error
+    method = build(f"method.{name}.settings", settings)
     state = method.fit(classifier, data)
     method.restore(state)
     known = {}

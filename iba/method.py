@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
 from typing import Literal
@@ -17,10 +17,8 @@ from iba.bottleneck import Bottleneck, Noise, Restriction, noise_bank
 from iba.calibration import feature_statistics, select_beta
 from iba.data.tokens import TokenBatch
 from iba.encoder import Classifier
-from iba.errors import UserError
+from iba.settings import Count, Grid, Layer, LearningRate, NotNegative, Seed
 
-#: Where the noise comes from, and what is read out; the first of each is the default.
-NOISES, READOUTS = ("features", "layer_input"), ("final", "last_forward")
 #: The released code's constant: variance 1e-5.
 RELEASED_STD = math.sqrt(1e-5)
 
@@ -38,30 +36,28 @@ class InformationBottleneck:
     """
 
     concurrent = True
+    gates = Bottleneck
 
     def __init__(
         self,
-        layer: int | float,
-        beta: float | Literal["rule", "calibrated"],
-        noise: str = "features",
-        readout: str = "final",
-        n_steps: int = 10,
-        n_copies: int = 10,
-        learning_rate: float = 1.0,
+        layer: Layer,
+        beta: NotNegative | Literal["rule", "calibrated"],
+        noise: Literal["features", "layer_input"] = "features",
+        readout: Literal["final", "last_forward"] = "final",
+        n_steps: Count = 10,
+        n_copies: Count = 10,
+        learning_rate: LearningRate = 1.0,
         alpha_init: float = 5.0,
-        seed: int = 0,
-        max_tokens: int = 512,
-        n_statistics: int = 1000,
-        beta_grid: Sequence[float] = (),
+        seed: Seed = 0,
+        max_tokens: Count = 512,
+        n_statistics: Count = 1000,
+        beta_grid: Grid = (),
     ) -> None:
-        for setting, value, known in (("noise", noise, NOISES), ("readout", readout, READOUTS)):
-            if value not in known:
-                raise UserError(f"IBA's {setting}={value} is unknown; choose from {', '.join(known)}.")
         self.layer, self.beta, self.noise, self.readout = layer, beta, noise, readout
         self.seed, self.max_tokens, self.n_statistics = seed, max_tokens, n_statistics
         self.beta_grid = tuple(beta_grid)
         self.copies = n_copies
-        self.bottleneck = Bottleneck(
+        self.bottleneck = self.gates(
             beta=beta if isinstance(beta, int | float) else math.nan,
             n_steps=n_steps,
             n_copies=n_copies,

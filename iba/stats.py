@@ -24,8 +24,6 @@ from scipy import stats
 from scipy.special import logit
 from statsmodels.stats.multitest import multipletests
 
-from iba.errors import refuse_unless_number
-
 #: Probabilities are kept this far from 0 and 1 before their log-odds are taken.
 ODDS_EPSILON = 1e-6
 #: Fewer fine-tuning seeds say too little of their own spread for an interval.
@@ -68,8 +66,7 @@ class Resampling:
 
 
 def resampling(cfg: DictConfig) -> Resampling:
-    """As `cfg.stats` says; `UserError` for a confidence that is none."""
-    refuse_unless_number("stats.confidence", cfg.stats.confidence, 0, 1, ends=False)
+    """As `cfg.stats` says."""
     return Resampling(float(cfg.stats.confidence), int(cfg.stats.n_resamples), int(cfg.stats.seed))
 
 

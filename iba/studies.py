@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from iba.data.examples import Example
 from iba.errors import UserError
-from iba.experiment import TARGETS, Cell, Point, datasets, method_settings, selected
-from iba.stages.attribute import refuse_impossible
-from iba.stages.bench import WEIGHTS, Bench
+from iba.experiment import TARGETS, WEIGHTS, Cell, Point, datasets, method_settings, selected
+from iba.stages.bench import Bench
+from iba.stages.checks import refuse_impossible
 from iba.store import plain
 
 
@@ -41,24 +41,29 @@ def chosen(bench: Bench, study: DictConfig) -> list[Example]:
             f"study {study.name}: {dataset} row {missing[0]} is not among the attributed test rows; choose "
             f"from results/<run>/{dataset}/classifier.parquet (attributed = true)."
         )
-    labels = list(bench.dataset.labels)
-    pairs = bench.samples.test[0].text_pair is not None
+    return [*(known[name] for name in ids or []), *own_texts(study, bench.dataset)]
+
+
+def own_texts(study: DictConfig, dataset: DictConfig) -> list[Example]:
+    """The texts that the study gives; `UserError` for one that is none of the data set's kind."""
+    labels, pairs = list(dataset.labels), dataset.text_pair is not None
     own = []
-    for number, text in enumerate(texts or []):
+    for number, text in enumerate(study.texts.get(dataset.name) or []):
         if text.label not in labels:
             raise UserError(f"study {study.name}: label {text.label!r} is not one of {labels}.")
         pair = text.get("text_pair")
         if (pair is not None) != pairs:
             needed = "both text and text_pair" if pairs else "text alone"
-            raise UserError(f"study {study.name}: a text of {dataset} needs {needed}.")
+            raise UserError(f"study {study.name}: a text of {dataset.name} needs {needed}.")
         own.append(Example(f"text:{number}", text.text, pair, labels.index(text.label)))
-    return [*(known[name] for name in ids or []), *own]
+    return own
 
 
 def refuse_unknown_points(cfg: DictConfig, study: DictConfig) -> None:
     """Raise `UserError` for methods and values that the study cannot go through; reads no data, no model."""
     for dataset in study_datasets(cfg, study):
-        refuse_impossible(study_cells(cfg, study, dataset, n_layers=1))  # more layers: more of the same
+        own_texts(study, cfg.dataset[dataset])
+        refuse_impossible(cfg, study_cells(cfg, study, dataset, n_layers=1))  # more layers: more of the same
 
 
 def study_cells(cfg: DictConfig, study: DictConfig, dataset: str, n_layers: int) -> Iterator[Cell]:

@@ -151,8 +151,8 @@ def test_long_text_is_cut_and_said(folder: Path) -> None:
         ({"reference": [PAIR[0], " "]}, "reference, row 2: text is empty"),
         ({"methods": "ig"}, r"methods is one string: give a list of names, such as \['ig'\]"),
         ({"overrides": ["device=0"]}, "device=0 cannot be used"),
-        ({"overrides": ["max_length=1"]}, "max_length=1: give a whole number from 4 on"),
-        ({"overrides": ["seed=x"]}, "seed=x: give a whole number"),
+        ({"overrides": ["max_length=1"]}, "max_length=1 must be greater than or equal to 4"),
+        ({"overrides": ["seed=x"]}, "seed=x must be a valid integer"),
         (
             {"methods": ["iba_readout", "ig"]},
             "iba_readout chooses its β .* method.iba_readout.settings.beta=0.1",

@@ -13,7 +13,6 @@ from iba.attributor import Attribution, FitData, attribute_grouped
 from iba.bottleneck import Noise, NoiseBank
 from iba.data.tokens import Instance
 from iba.encoder import Classifier
-from iba.errors import UserError
 from iba.method import RELEASED_STD, InformationBottleneck, min_max
 from iba.models.postnorm import PostNorm
 
@@ -308,9 +307,3 @@ def test_the_model_is_untouched_after_an_exception(
     unchanged(before, snapshot(classifier.model))
     assert torch.equal(classifier.probabilities(classifier.batch(instances)), logits)
     assert torch.equal(attributed(method, classifier, instances).scores, expected.scores)
-
-
-@pytest.mark.parametrize("setting", ["noise", "readout"])
-def test_an_unknown_setting_is_named(setting: str) -> None:
-    with pytest.raises(UserError, match=f"IBA's {setting}=last is unknown; choose from"):
-        InformationBottleneck(2, beta=1.0, **{setting: "last"})

@@ -53,8 +53,6 @@ def test_plain_hidden_norm(classifier: Classifier, batch: TokenBatch) -> None:
     scores = HiddenNorm(2, of="hidden").attribute(classifier, batch, TARGET).scores
     hidden = classifier.hidden_states(batch, [2])[2]
     torch.testing.assert_close(scores[1, 1], hidden[1, 1].square().sum().sqrt())
-    with pytest.raises(UserError, match="of=depth"):
-        HiddenNorm(2, of="depth")
 
 
 def test_token_gate_is_a_bottleneck_with_one_parameter_per_token(

@@ -30,8 +30,8 @@ from iba.benchmark.subject import PROTOCOL, Subject
 from iba.calibration import first_step_drops
 from iba.data.tokens import Instance
 from iba.devices import resolve_device, resolve_precision
-from iba.errors import UserError
 from iba.experiment import datasets, method_settings, selected
+from iba.stages.checks import check_settings
 from iba.stats import Resampling, mean_interval, resampling
 from iba.store import device_name, plain, provenance
 
@@ -41,7 +41,7 @@ _MOST_GROUPS = 16
 
 def run(cfg: DictConfig) -> None:
     """Measure what is not measured yet, print it and draw it."""
-    _check(cfg)
+    check_settings(cfg)
     device = resolve_device(cfg.device)
     cfg = sized(cfg, device)
     folder = Path(cfg.paths.results) / "benchmark"
@@ -84,16 +84,6 @@ def sized(cfg: DictConfig, device: torch.device) -> DictConfig:
     if resolve_precision("auto", device) == "fp32":  # bf16 would be emulated: no run uses it there
         larger.benchmark.precisions = ["fp32"]
     return larger
-
-
-def _check(cfg: DictConfig) -> None:
-    """Raise `UserError` for names that would be taken for something else."""
-    for setting, given, known in (
-        ("precisions", list(cfg.benchmark.precisions), ("fp32", "bf16")),
-        ("classifier", [cfg.benchmark.classifier], ("finetuned", "fresh")),
-    ):
-        if unknown := [name for name in given or [None] if name not in known]:
-            raise UserError(f"benchmark.{setting}={unknown[0]}: choose from {', '.join(known)}.")
 
 
 def _ledger(

@@ -42,8 +42,6 @@ def run(cfg: DictConfig) -> None:
         raise UserError(
             'give what to explain, text="…" or texts=FILE, and a classifier, model=FOLDER (or a hub id).'
         )
-    if cfg.unit not in UNITS:
-        raise UserError(f"unit={cfg.unit} is unknown; choose words or pieces.")
     reference = None if cfg.reference is None else read_texts(cfg.reference)
     found = explain_all(cfg, cfg.model_dir, _asked(cfg), reference)
     if cfg.texts is None or not cfg.out:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -17,17 +15,17 @@ from safetensors.torch import load_file, save_file
 from iba.attributor import Attribution, Attributor, State, attribute_grouped
 from iba.data.tokens import Instance
 from iba.errors import UserError
-from iba.experiment import Cell, all_cells, cells, stand_ins, twins
+from iba.experiment import Cell, cells, stand_ins, twins
 from iba.method import last_layer_note
 from iba.parts import StageTable, Work, compute_in_parts
 from iba.stages.bench import Bench, benches
+from iba.stages.checks import build
 from iba.stages.finetune import predictions, refuse_other_weights, refuse_weak_classifier
 from iba.store import atomic, fingerprint, provenance
 
 
 def run(cfg: DictConfig) -> None:
     """Attribute what is not attributed yet."""
-    refuse_impossible(all_cells(cfg))
     for bench in benches(cfg, refuse_weak_classifier, refuse_other_weights):
         first = cache(bench.first)  # one classifier for all cells of a size
         for cell in cells(cfg, bench.dataset.name):
@@ -56,7 +54,7 @@ def attribute_cell(bench: Bench, cell: Cell) -> None:
 def attribution_work(bench: Bench, cell: Cell) -> Work:
     """The token scores of one cell as work to do; what the method learns is learned at once."""
     explained = bench.explaining(cell.weights)
-    method = build(cell)
+    method = build(cell.method_place, cell.settings)
     bottleneck = {"layer", "beta"} <= cell.settings.keys()
     if bottleneck and (note := last_layer_note(explained.classifier, cell.settings["layer"])):
         print(f"{cell.label}: {note}")
@@ -67,21 +65,6 @@ def attribution_work(bench: Bench, cell: Cell) -> Work:
         partial(_attribute, explained, cell.target, method),
         partial(_provenance, bench, cell, state),
     )
-
-
-def build(cell: Cell) -> Attributor:
-    """The method of a cell, made from its settings."""
-    try:
-        method: Attributor = instantiate(cell.settings, _convert_="all")
-    except InstantiationException as error:
-        raise UserError(f"method {cell.method} cannot be made from its settings: {error}") from error
-    return method
-
-
-def refuse_impossible(wanted: Iterable[Cell]) -> None:
-    """Raise `UserError` where a method cannot be made from its settings; reads no data, no model."""
-    for cell in wanted:
-        build(cell)
 
 
 def _fit(bench: Bench, cell: Cell, method: Attributor) -> State:

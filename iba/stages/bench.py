@@ -31,9 +31,6 @@ from iba.pretrained import (
 from iba.stages.checks import check_settings
 from iba.store import fingerprint, plain
 
-#: Of which classifier the prediction is explained; the degradation test always asks the fine-tuned one.
-WEIGHTS = ("fine-tuned", "pretrained", "random")
-
 
 @dataclass(frozen=True)
 class Bench:
@@ -52,7 +49,7 @@ class Bench:
     @classmethod
     def open(cls, cfg: DictConfig, name: str) -> Bench:
         """Read the data of the selected data set `name` and draw its samples."""
-        check_settings(cfg)
+        resolve_device(cfg.device)
         dataset = cfg.dataset[name]
         return cls(cfg, dataset, draw_samples(dataset, cfg.seed))
 
@@ -178,6 +175,7 @@ def benches(cfg: DictConfig, *checks: Callable[[Bench], object]) -> Iterator[Ben
     All are read and pass `checks` before the first is handed out, so that a mistake in the last does not
     wait until the others are done.
     """
+    check_settings(cfg)
     waiting = [Bench.open(cfg, name) for name in datasets(cfg)]
     for bench in waiting:
         for check in checks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 from omegaconf import DictConfig
@@ -36,13 +37,14 @@ from iba.report.claims.verdict import PAPER_METHODS, PAPER_SETS, PROTOCOLS
 from iba.report.collect import collect
 from iba.report.rows import Stored, load
 from iba.report.text import Table
-
-SECTIONS = ("tables", "methods", "figures", "verdicts", "html")
+from iba.sections import ReportPart
+from iba.stages.checks import check_settings
 
 
 def run(cfg: DictConfig) -> None:
     """Redraw what `cfg.only` names (all by default)."""
-    wanted = sections(cfg)
+    check_settings(cfg)
+    wanted = list(cfg.only or get_args(ReportPart))
     if lost := left_out(cfg):
         raise UserError(lost)
     stored = load(cfg)
@@ -60,14 +62,6 @@ def run(cfg: DictConfig) -> None:
     print(f"{stored.folder}: redrew {', '.join(wanted)}")
     if tables:
         terminal.show(stored.folder, tables[0].grids[0])
-
-
-def sections(cfg: DictConfig) -> list[str]:
-    """What `cfg.only` names, or all; `UserError` for a name that is none."""
-    wanted = list(cfg.only or SECTIONS)
-    if unknown := [name for name in wanted if name not in SECTIONS]:
-        raise UserError(f"report section {unknown[0]!r} is unknown; choose from {', '.join(SECTIONS)}.")
-    return wanted
 
 
 def left_out(cfg: DictConfig) -> str:

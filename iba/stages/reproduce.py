@@ -5,8 +5,9 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from iba.errors import UserError
-from iba.experiment import all_cells, selected
+from iba.experiment import selected
 from iba.stages import attribute, degrade, finetune, report, study
+from iba.stages.checks import check_settings
 from iba.studies import refuse_unknown_points
 
 
@@ -17,8 +18,7 @@ def run(cfg: DictConfig) -> None:
             "reproduce runs stage after stage, which shards cannot: run scripts/finetune.py once, then "
             "attribute.py and degrade.py with shard=i/n."
         )
-    report.sections(cfg)
-    attribute.refuse_impossible(all_cells(cfg))
+    check_settings(cfg)
     for each in selected(cfg.get("study") or DictConfig({})).values():
         refuse_unknown_points(cfg, each)
     for stage in (finetune, attribute, degrade, study):

@@ -15,6 +15,7 @@ from iba.stages.attribute import (
     settled,
 )
 from iba.stages.bench import Bench
+from iba.stages.checks import check_settings
 from iba.stages.degrade import degrade_cell
 from iba.stages.finetune import refuse_other_weights, refuse_weak_classifier
 from iba.studies import refuse_unknown_points, study_bench, study_cells, study_datasets
@@ -26,6 +27,7 @@ def run(cfg: DictConfig) -> None:
     Every data set and every study's rows are read and checked before the first is worked on, so that a
     mistake in the last does not wait until the others are done.
     """
+    check_settings(cfg)
     wanted = list(_wanted(cfg))
     for study, _ in wanted:
         refuse_unknown_points(cfg, study)
