@@ -33,6 +33,8 @@ from iba.settings import Count
 class AttentionAttribution(Unfitted):
     """Integrated gradients of the target's probability over every layer's attention maps, by source."""
 
+    needs = "set_attention"
+
     def __init__(self, n_steps: Count = 10) -> None:
         self.n_steps = n_steps
         self.copies = n_steps

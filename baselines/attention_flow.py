@@ -34,6 +34,8 @@ class AttentionFlow(Unfitted):
     round to 0 vanish, so a score is exact to within (edges of its minimum cut) / (2 · `resolution`).
     """
 
+    needs = "attention"
+
     def __init__(self, resolution: Count = 100_000) -> None:
         self.resolution = resolution
 

@@ -21,6 +21,8 @@ from iba.encoder import Classifier
 class AttentionRollout(Unfitted):
     """Shares of the input tokens in the token that is read, by multiplying attention maps."""
 
+    needs = "attention"
+
     def attribute(
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:

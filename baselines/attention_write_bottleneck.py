@@ -65,6 +65,7 @@ class AttentionWriteBottleneck:
     rows, as IBA's.
     """
 
+    needs = "blocks"
     concurrent = False
 
     def __init__(

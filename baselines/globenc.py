@@ -41,6 +41,8 @@ class GlobEnc(Unfitted):
     residual added; "norm": N_ResLN, after the first layer norm; "encoder": N_Enc, after the second.
     """
 
+    needs = "blocks"
+
     def __init__(self, parts: Literal["attention", "residual", "norm", "encoder"] = "encoder") -> None:
         self.parts = parts
 

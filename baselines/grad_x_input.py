@@ -20,6 +20,8 @@ from iba.encoder import Classifier
 class GradientTimesInput(Unfitted):
     """∇p · e, summed over the features of the word embedding e."""
 
+    needs = "embeddings"
+
     def attribute(
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:

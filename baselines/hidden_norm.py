@@ -31,6 +31,7 @@ class HiddenNorm:
     """
 
     copies = 1
+    needs = "hidden"
     concurrent = False
 
     def __init__(

@@ -40,6 +40,7 @@ class ReadoutBottleneck:
     """
 
     copies = 1
+    needs = "hidden"
     concurrent = False
 
     def __init__(

@@ -29,6 +29,8 @@ from iba.encoder import Classifier
 class InformationFlowRoutes(Unfitted):
     """Total weight of the routes from every input token to the first token of the last layer."""
 
+    needs = "blocks"
+
     def attribute(
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:

@@ -48,6 +48,7 @@ class IntegratedGradients(Unfitted):
     Cost: `n_steps` forward and backward passes; with `completeness` two forward passes more.
     """
 
+    needs = "embeddings"
     concurrent = True
 
     def __init__(

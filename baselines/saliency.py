@@ -22,6 +22,8 @@ from iba.encoder import Classifier
 class Saliency(Unfitted):
     """‖∇p‖ over the features of the word embedding; `norm` is 1 or 2."""
 
+    needs = "embeddings"
+
     def __init__(self, norm: Literal[1, 2] = 2) -> None:
         self.norm = norm
 

@@ -40,6 +40,17 @@ class Attribution:
         )
 
 
+#: What a method may read of a classifier: its answers; its word embeddings and their gradients; states between
+#: layers, and the layers from one on; attention maps; maps put in place of its own; the parts of every layer.
+NEEDS = ("logits", "embeddings", "hidden", "attention", "set_attention", "blocks")
+
+
+def refuse_lacking(method: Attributor, classifier: Classifier) -> None:
+    """Raise `UserError` where the classifier's model does not give what the method reads of it."""
+    if lack := classifier.lacks(method.needs):
+        raise UserError(f"{type(method).__name__} {lack}")
+
+
 @dataclass(frozen=True)
 class FitData:
     """Training rows that a method may learn from; no test row is ever among them.
@@ -59,6 +70,8 @@ class Attributor(Protocol):
 
     #: Copies of every token that one batch holds at once; the pipeline divides its token budget by it.
     copies: int
+    #: What it reads of a classifier: one of `NEEDS`.
+    needs: str
     #: Whether several threads may call `attribute` at a time: it changes nothing that they share.
     concurrent: bool
 
@@ -79,6 +92,7 @@ class Unfitted:
 
     copies = 1
     concurrent = False
+    needs = "logits"
 
     def fit(self, classifier: Classifier, data: FitData) -> State:
         """Nothing to learn."""

@@ -158,6 +158,15 @@ class Classifier:
             raise UserError(f"{type(self.model).__name__} is not run by blocks of this project's own.")
         return self.runner
 
+    def lacks(self, need: str) -> str | None:
+        """Why the model does not give what a method needs (one of `attributor.NEEDS`); None where it does."""
+        if need == "blocks" and not isinstance(self.runner, PostNorm):
+            known = ", ".join(FAMILIES)
+            return f"needs the parts of every layer, known for {known} alone, not for {type(self.model).__name__}."
+        if need in ("attention", "set_attention") and isinstance(self.runner, Adapter):
+            return self.runner.maps_lack(setting=need == "set_attention")
+        return None
+
     @property
     def workers(self) -> int:
         """Groups of texts to work on at a time: only blocks of our own may be called by several threads."""

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
-from iba.attributor import FitData
+from iba.attributor import FitData, refuse_lacking
 from iba.calibration import attribute_rows
 from iba.cli import CONFIGS
 from iba.data.examples import Example, Span
@@ -303,6 +303,7 @@ def _attribute(
     started = time.monotonic()
     settings, label = method_settings(cfg, _TEXT, _PROTOCOL, cfg.method[name]), str(cfg.method[name].label)
     method = build(f"method.{name}.settings", settings)
+    refuse_lacking(method, classifier)
     state = method.fit(classifier, data)
     method.restore(state)
     known = {}

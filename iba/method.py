@@ -35,6 +35,7 @@ class InformationBottleneck:
         update, min–max scaled per instance.
     """
 
+    needs = "hidden"
     concurrent = True
     gates = Bottleneck
 

@@ -12,7 +12,7 @@ import contextlib
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -151,23 +151,28 @@ class Adapter:
         states = self.hidden_states(inputs, range(self.n_layers))
         return ((states[layer], found.float()) for layer, found in enumerate(maps))
 
+    def maps_lack(self, setting: bool) -> str | None:
+        """Why attention maps cannot be read or, if `setting`, be set; None where they can."""
+        try:
+            hidden, maps = next(iter(self.attentions(self.example)))
+        except UserError as error:
+            return f"needs attention maps: {error}"
+        if not setting:
+            return None
+        with torch.no_grad():
+            own, none = (
+                self.logits_given_maps(given, hidden, self.example, 1)
+                for given in (maps, torch.zeros_like(maps))
+            )
+        takes = same(own, self.logits(self.example)) and not torch.equal(own, none)
+        return (
+            None if takes else f"sets attention maps, which {type(self.model).__name__} does not let be set."
+        )
+
     def logits_given_maps(self, maps: Maps, hidden: Hidden, inputs: Inputs, layer: int) -> Logits:
         """Logits when `layer`, entered by `hidden`, attends as `maps` say; gradients flow to `maps`."""
-        if not self._takes_maps:
-            raise UserError(f"{type(self.model).__name__} does not let its attention maps be set.")
         with exact_forward(), given_maps(self.model, maps):
             return self.logits_from(hidden, inputs, layer - 1)
-
-    @cached_property
-    def _takes_maps(self) -> bool:
-        """Whether the first layer, given its own maps, gives the model's logits; and given none, others."""
-        hidden, maps = next(iter(self.attentions(self.example)))
-        with torch.no_grad(), exact_forward():
-            found = []
-            for given in (maps, torch.zeros_like(maps)):
-                with given_maps(self.model, given):
-                    found.append(self.logits_from(hidden, self.example, 0))
-            return same(found[0], self.logits(self.example)) and not torch.equal(*found)
 
     def _find(self, path: str | None, example: Inputs) -> list[nn.Module]:
         """The distinct layers; notes how often they run and what their output looks like."""

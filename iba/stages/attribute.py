@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from iba.attributor import Attribution, Attributor, State, attribute_grouped
+from iba.attributor import Attribution, Attributor, State, attribute_grouped, refuse_lacking
 from iba.data.tokens import Instance
 from iba.errors import UserError
 from iba.experiment import Cell, cells, stand_ins, twins
@@ -58,6 +58,7 @@ def attribution_work(bench: Bench, cell: Cell) -> Work:
     bottleneck = {"layer", "beta"} <= cell.settings.keys()
     if bottleneck and (note := last_layer_note(explained.classifier, cell.settings["layer"])):
         print(f"{cell.label}: {note}")
+    refuse_lacking(method, explained.classifier)
     state = _fit(explained, cell, method)
     method.restore(state)
     return Work(
