@@ -18,7 +18,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
-from transformers import ElectraConfig, ElectraForSequenceClassification, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from iba.attributor import Attribution, FitData, State, Unfitted
 from iba.data.examples import Example
@@ -33,6 +33,7 @@ from iba.stages.attribute import attributions
 from iba.stages.bench import Bench
 from iba.stages.degrade import degradations
 from iba.store import read_json
+from iba.tiny import tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 PLANTED = ("preset=smoke", "dataset=planted", "precision=fp32", "finetune.precision=fp32")
@@ -340,13 +341,13 @@ def test_a_checkpoint_without_its_weights_is_trained_again(finished: DictConfig,
     assert weights.is_file()
 
 
-def test_an_encoder_of_unknown_modules_is_refused_before_training(
+def test_a_model_that_cannot_be_run_is_refused_before_training(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    electra = ElectraForSequenceClassification(ElectraConfig(hidden_size=8, num_hidden_layers=1))
-    monkeypatch.setattr("iba.stages.finetune.new_classifier", lambda *_: (electra, None))
+    headless = BertModel(BertConfig(hidden_size=8, num_hidden_layers=2, num_attention_heads=2))
+    monkeypatch.setattr("iba.stages.finetune.new_classifier", lambda *_: (headless, tiny_tokenizer()))
     monkeypatch.setattr("iba.stages.finetune.tokenise", lambda *_: pytest.fail("went on"))
-    with pytest.raises(UserError, match="model type 'electra' is not one the adapter knows"):
+    with pytest.raises(UserError, match="BertModel is no sequence classifier"):
         finetune.run(configured(tmp_path))
 
 
