@@ -477,7 +477,7 @@ def test_full_disk_is_one_line_and_loses_nothing(
         attribute.run(cfg)
     monkeypatch.undo()
     assert [p.is_file() for p in written] == [True]
-    assert not list(tmp_path.rglob(".*.parquet*")), "temporary files are cleared away"
+    assert not list(tmp_path.rglob(".writing-*")), "temporary files are cleared away"
     attribute.run(cfg)
     assert "planted/described/random/attributions.parquet" in stored(cfg)
 
