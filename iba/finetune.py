@@ -95,6 +95,8 @@ def finetune(
         (folder / TRAINED).unlink(missing_ok=True)  # left without its weights
         started = time.monotonic()
         set_seed(recipe.seed)
+        # As the first step says; a run that was killed after the last one has no step left.
+        model.config.problem_type = "single_label_classification"
         trainer = _trainer(model, tokenizer, instances, arguments)
         try:
             trainer.train(resume_from_checkpoint=_last_step(folder / STEPS))
