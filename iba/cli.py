@@ -43,8 +43,9 @@ def main(job: Callable[[DictConfig], None], config_name: str = "config") -> None
         _quiet()
         _keep_freed_memory()
         OmegaConf.set_struct(cfg, True)
-        sweep(Path(cfg.paths.results), *(Path(cfg.paths.cache, kept) for kept in ("classifiers", "fitted")))
         with _one_line():  # inside Hydra's call, which would print its own report first
+            cache = Path(cfg.paths.cache)
+            sweep(Path(cfg.paths.results), cache / "classifiers", cache / "fitted")
             job(cfg)
 
     with _one_line():

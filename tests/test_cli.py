@@ -230,15 +230,16 @@ def test_a_console_without_greek_letters_gets_them_written_out(monkeypatch: pyte
 def test_a_submitted_job_is_as_quiet_as_its_sender(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A launcher calls the function that Hydra decorates, not `main`."""
     called: list[str] = []
-    for name in ("_quiet", "_keep_freed_memory"):
-        monkeypatch.setattr(f"iba.cli.{name}", lambda name=name: called.append(name))
+    for name in ("_quiet", "_keep_freed_memory", "sweep"):
+        monkeypatch.setattr(f"iba.cli.{name}", lambda *_, name=name: called.append(name))
+    paths = {"results": str(tmp_path), "cache": str(tmp_path)}
 
     def sent(**_: object) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
-        return lambda task: lambda: called.append("sent") or task(OmegaConf.create({}))
+        return lambda task: lambda: called.append("sent") or task(OmegaConf.create({"paths": paths}))
 
     monkeypatch.setattr("iba.cli.hydra.main", sent)
     main(lambda _: called.append("job"))
-    assert called == ["sent", "_quiet", "_keep_freed_memory", "job"]
+    assert called == ["sent", "_quiet", "_keep_freed_memory", "sweep", "job"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
