@@ -146,7 +146,7 @@ def _lent(cfg: DictConfig, model: Any, tokenizer: Any) -> Iterator[Classifier]:
     learning = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     precision = resolve_precision(cfg.precision, model.device)
     try:
-        yield Classifier(model, tokenizer, model.device, precision, cfg.token_budget)
+        yield Classifier(model, tokenizer, model.device, precision, cfg.token_budget, cfg.fast, cfg.layers)
     finally:
         for module, flag in training:
             module.training = flag
@@ -163,7 +163,7 @@ def open_classifier(cfg: DictConfig, source: str) -> Classifier:
     precision = resolve_precision(cfg.precision, device)
     files = {file: file.stat() for file in Path(source).resolve().glob("*")}
     versions = frozenset((file, status.st_mtime_ns, status.st_size) for file, status in files.items())
-    return _loaded(source, versions, device, precision, cfg.token_budget)
+    return _loaded(source, versions, device, precision, cfg.token_budget, cfg.fast, cfg.layers)
 
 
 @lru_cache(maxsize=2)
@@ -172,13 +172,13 @@ def _loaded(
     versions: frozenset[tuple[Path, int, int]],  # not read: files that changed are another key
     device: torch.device,
     precision: str,
-    token_budget: int,
+    *running: Any,  # token budget, fast, layers
 ) -> Classifier:
     model, tokenizer = load_classifier(
         source,
         elsewhere="Give model=FOLDER with a saved sequence classifier, or a hub id that can be reached.",
     )
-    return Classifier(model, tokenizer, device, precision, token_budget)
+    return Classifier(model, tokenizer, device, precision, *running)
 
 
 def explain_all(

@@ -27,12 +27,14 @@ from iba.degradation import Ranked, after_removing
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.experiment import cells
+from iba.models.adapter import Adapter
 from iba.parts import Shard, StageTable, Work, compute_in_parts
 from iba.stages import attribute, degrade, finetune, study
 from iba.stages.attribute import attributions
 from iba.stages.bench import Bench
 from iba.stages.degrade import degradations
 from iba.store import read_json
+from iba.tiny import tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 PLANTED = ("preset=smoke", "dataset=planted", "precision=fp32", "finetune.precision=fp32")
@@ -220,6 +222,16 @@ def test_other_settings_are_refused(finished: DictConfig) -> None:
         attribute.run(configured(folder, "method.iba.settings.n_copies=3"))
 
 
+def test_a_path_through_the_model_is_recorded_only_where_it_is_forced(finished: DictConfig) -> None:
+    folder = Path(finished.paths.results).parent
+    usual = Bench.open(finished, "planted").inputs
+    assert not {"fast", "layers"} & set(usual)
+    for change in ({"fast": False}, {"layers": "bert.encoder.layer"}):
+        forced = Bench.open(configured(folder, *(f"{k}={v}" for k, v in change.items())), "planted")
+        assert forced.inputs == usual | change
+        assert isinstance(forced.classifier.runner, Adapter)
+
+
 def edited(examples: list[Example]) -> list[Example]:
     """The same rows, the last word of the last text another one."""
     *others, last = examples
@@ -343,11 +355,15 @@ def test_a_checkpoint_without_its_weights_is_trained_again(finished: DictConfig,
 def test_an_encoder_of_unknown_modules_is_refused_before_training(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    electra = ElectraForSequenceClassification(ElectraConfig(hidden_size=8, num_hidden_layers=1))
-    monkeypatch.setattr("iba.stages.finetune.new_classifier", lambda *_: (electra, None))
+    tokenizer = tiny_tokenizer()
+    shape = ElectraConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1)
+    electra = ElectraForSequenceClassification(shape)
+    monkeypatch.setattr("iba.stages.finetune.new_classifier", lambda *_: (electra, tokenizer))
     monkeypatch.setattr("iba.stages.finetune.tokenise", lambda *_: pytest.fail("went on"))
-    with pytest.raises(UserError, match="model type 'electra' is not one the adapter knows"):
-        finetune.run(configured(tmp_path))
+    with pytest.raises(UserError, match="no architecture of the fast path"):
+        finetune.run(configured(tmp_path, "fast=true"))
+    with pytest.raises(UserError, match="no stack of layers found"):
+        finetune.run(configured(tmp_path, "layers=electra.encoder.none"))
 
 
 def test_texts_longer_than_the_encoder_reads_are_refused_before_training(tmp_path: Path) -> None:
