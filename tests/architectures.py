@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from iba.data import planted
 
 N_LAYERS = 4
 _COMMON: dict[str, Any] = {
@@ -76,6 +84,18 @@ SHAPES: dict[str, dict[str, Any]] = {
     "t5": {"vocab_size": 400, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": N_LAYERS, "num_heads": 4}
     | {"pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 0},
 }
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A decoder's, as GPT-2's: byte pairs, no special token added, none but the one that ends a text."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(planted.NEUTRAL + planted.JUDGING + planted.WORDS[1], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
 
 
 def tiny_model(kind: str, labels: int = 3) -> PreTrainedModel:

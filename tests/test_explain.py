@@ -332,7 +332,7 @@ def test_ig_tells_what_its_scores_should_add_up_to(folder: Path, found: Explanat
     assert ig.details["probability_gained"] == pytest.approx(gained, abs=1e-6)
     assert ig.details["completeness_gap"] == pytest.approx(sum(ig.scores) - gained, abs=1e-6)
     (note,) = (note for note in found.notes if note.startswith("IG"))
-    assert f"add up to {sum(ig.scores):+.3f}, the text gains {gained:+.3f} over padding" in note
+    assert f"add up to {sum(ig.scores):+.3f}, the text gains {gained:+.3f} over its baseline" in note
 
 
 @pytest.mark.parametrize(
