@@ -40,8 +40,9 @@ class Attribution:
         )
 
 
-#: What a method may read of a classifier: its answers; its word embeddings and their gradients; states between
-#: layers, and the layers from one on; attention maps; maps put in place of its own; the parts of every layer.
+#: What a method may read of a classifier: its answers; its word embeddings and their gradients; states
+#: between layers, and the layers from one on; attention maps; maps put in place of its own; the parts of
+#: every layer.
 NEEDS = ("logits", "embeddings", "hidden", "attention", "set_attention", "blocks")
 
 

@@ -174,8 +174,8 @@ class Classifier:
     def lacks(self, need: str) -> str | None:
         """Why the model does not give what a method needs (one of `attributor.NEEDS`); None where it does."""
         if need == "blocks" and not isinstance(self.runner, PostNorm):
-            known = ", ".join(FAMILIES)
-            return f"needs the parts of every layer, known for {known} alone, not for {type(self.model).__name__}."
+            kind, known = self.model.config.model_type, ", ".join(FAMILIES)
+            return f"needs the parts of every layer, which are known for {known} alone, not for {kind}."
         if need in ("attention", "set_attention") and isinstance(self.runner, Adapter):
             return self.runner.maps_lack(setting=need == "set_attention")
         return None
