@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from iba.block import FAMILIES, Block, Hidden
@@ -40,7 +40,7 @@ class Classifier:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: nn.Module,
         tokenizer: PreTrainedTokenizerFast,
         device: torch.device | str = "cpu",
         precision: str = "fp32",
@@ -48,8 +48,9 @@ class Classifier:
         fast: bool | Literal["auto"] = "auto",
         layers: str | None = None,
     ) -> None:
+        model = bare(model)
         self.head = head_of(model.config)
-        self.model = bare(model).to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
+        self.model = _on(model, device).eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.device = torch.device(device)
         self.products = Products()
@@ -249,6 +250,13 @@ class Classifier:
     def probabilities(self, batch: TokenBatch) -> Float[Tensor, "batch classes"]:
         """Class probabilities of a batch."""
         return self.logits(batch.inputs).softmax(-1)
+
+
+def _on(model: PreTrainedModel, device: torch.device | str) -> PreTrainedModel:
+    """The model on `device`; one that lies there is not moved, which a quantised one would refuse."""
+    if model.device == torch.empty(0, device=device).device:
+        return model
+    return model.to(device)  # type: ignore[arg-type]
 
 
 def example_inputs(tokenizer: PreTrainedTokenizerFast, device: torch.device) -> Inputs:
