@@ -300,6 +300,13 @@ def test_everything_is_measured_once_in_the_precision_that_it_is_stored_under(
     assert precision[columns].to_numpy().tolist() == [["iba", "planted", 2, 0.5, 0.25]]
     assert precision["mean_drop_difference"].item() == -0.25
 
+    adapter = pd.read_csv(folder / "here_adapter.csv")
+    columns = ["operation", "dataset", "n", "repeats", "ratio"]
+    same = [[operation, "planted", 1, 2, 1.0] for operation in ("iba", "degradation")]
+    assert adapter[columns].to_numpy().tolist() == same
+    assert (adapter[["adapter_ms", "blocks_ms"]] == adapter["blocks_ms"][0]).all(axis=None)
+    assert adapter["score_correlation"].tolist() == pytest.approx([1, 1])
+
     sweeps = [("tokens", 8, 8, 1), ("tokens", 16, 16, 1), ("instances", 3, 8, 3)]
     sweeps += [("batch", 1, 8, 2), ("batch", 2, 8, 2)]
     layers = [("layer", 1, 8, 1), ("layer", 3, 8, 1)]

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from iba.data.tokens import Inputs
 from iba.errors import UserError
@@ -315,7 +314,7 @@ class Adapter:
             yield
 
 
-def bare(model: nn.Module) -> PreTrainedModel:
+def bare(model: nn.Module) -> Any:
     """The model without the wrappers of `torch.compile` and PEFT, whose inserted layers stay."""
     found: Any = getattr(model, "_orig_mod", model)
     return found.get_base_model() if hasattr(found, "get_base_model") else found
