@@ -40,9 +40,8 @@ class Attribution:
         )
 
 
-#: What a method may read of a classifier: its answers; its word embeddings and their gradients; states
-#: between layers, and the layers from one on; attention maps; maps put in place of its own; the parts of
-#: every layer.
+#: What a method may read of a classifier: its answers; word embeddings and their gradients; states between
+#: layers, and the layers from one on; attention maps; maps put in place of them; the parts of every layer.
 NEEDS = ("logits", "embeddings", "hidden", "attention", "set_attention", "blocks")
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from iba.errors import UserError
+from iba.store import sweep
 
 # Before torch is loaded, which reads it once: threads that wait sleep, so that a second busy process costs
 # its share of the cores and not many times that.
@@ -42,6 +43,7 @@ def main(job: Callable[[DictConfig], None], config_name: str = "config") -> None
         _quiet()
         _keep_freed_memory()
         OmegaConf.set_struct(cfg, True)
+        sweep(Path(cfg.paths.results), *(Path(cfg.paths.cache, kept) for kept in ("classifiers", "fitted")))
         with _one_line():  # inside Hydra's call, which would print its own report first
             job(cfg)
 

@@ -27,9 +27,7 @@ from transformers import (
 from iba.data.tokens import Instance
 from iba.errors import UserError
 from iba.pretrained import WEIGHTS_FILE
-from iba.store import fingerprint, plain, provenance, read_json, write_json
-
-FINISHED = "finetuning.json"
+from iba.store import STEPS, TRAINED, fingerprint, plain, provenance, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class LossBesideBar(ProgressCallback):
 
 def is_finished(folder: Path, recipe: Recipe) -> bool:
     """Whether `folder` holds a classifier that was trained to the end by this very recipe."""
-    record = folder / FINISHED
+    record = folder / TRAINED
     there = record.is_file() and (folder / WEIGHTS_FILE).is_file()
     return there and read_json(record)["recipe"] == plain(recipe.described())
 
@@ -91,31 +89,41 @@ def finetune(
     Raises `UserError` where a batch does not fit in a GPU's memory.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = arguments_on(device, recipe, folder / "steps")  # makes the first GPU the current one
+    arguments = arguments_on(device, recipe, folder / STEPS)  # makes the first GPU the current one
     with _alone(folder), _current(device):
         if is_finished(folder, recipe):
             return
+        (folder / TRAINED).unlink(missing_ok=True)  # left without its weights
         started = time.monotonic()
         set_seed(recipe.seed)
+        # As the first step says; a run that was killed after the last one has no step left.
+        model.config.problem_type = "single_label_classification"
         trainer = _trainer(model, tokenizer, instances, arguments)
         try:
-            result = trainer.train(resume_from_checkpoint=_last_step(folder / "steps"))
+            trainer.train(resume_from_checkpoint=_last_step(folder / STEPS))
         except torch.cuda.OutOfMemoryError as error:
             raise UserError(
                 f"{recipe.train_name}: a batch of {recipe.settings['batch_size']} texts does not fit in the "
                 "GPU's memory; train with fewer at a time (dataset.NAME.finetune.batch_size)."
             ) from error
         model.eval()
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        _save(model, tokenizer, folder)
         record = {
             "recipe": recipe.described(),
-            "train_loss": round(result.training_loss, 6),
-            "steps": result.global_step,
+            "steps": trainer.state.global_step,
             "provenance": provenance(device, seconds=round(time.monotonic() - started, 1)),
         }
-        write_json(folder / FINISHED, plain(record))
-        shutil.rmtree(folder / "steps", ignore_errors=True)
+        write_json(folder / TRAINED, plain(record))
+        shutil.rmtree(folder / STEPS, ignore_errors=True)
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Save among the unfinished steps first: a file in `folder` is whole."""
+    last = folder / STEPS / "last"
+    model.save_pretrained(last)
+    tokenizer.save_pretrained(last)
+    for path in last.iterdir():
+        path.replace(folder / path.name)
 
 
 def _trainer(
@@ -202,5 +210,9 @@ def _rows(instances: Sequence[Instance]) -> Dataset:
 
 def _last_step(output: Path) -> str | None:
     """The newest complete checkpoint of a killed run (its state file is what Trainer writes last)."""
-    complete = [p.parent for p in output.glob("checkpoint-*/trainer_state.json")]
+    complete = [p.parent for p in output.glob("checkpoint-*/trainer_state.json") if _is_whole(p)]
     return str(max(complete, key=lambda p: int(p.name.split("-")[1]))) if complete else None
+
+
+def _is_whole(state: Path) -> bool:
+    return state.read_text().endswith("\n}\n")

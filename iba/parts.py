@@ -20,7 +20,16 @@ import pandas as pd
 
 from iba.errors import UserError
 from iba.progress import progress
-from iba.store import differences, fingerprint, plain, read_json, read_parquet, write_json, write_parquet
+from iba.store import (
+    PARTS,
+    differences,
+    fingerprint,
+    plain,
+    read_json,
+    read_parquet,
+    write_json,
+    write_parquet,
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,7 @@ class StageTable:
     @property
     def parts(self) -> Path:
         """Where unfinished work is kept."""
-        return self.folder / "parts" / self.name
+        return self.folder / PARTS / self.name
 
     def clear_parts(self) -> None:
         """Forget the unfinished work."""

@@ -8,9 +8,11 @@ import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,27 +29,67 @@ if TYPE_CHECKING:  # loaded where a device is asked for: reading stored tables n
 PACKAGES = ("torch", "transformers", "datasets", "captum", "lime", "numpy", "scipy", "pandas", "hydra-core")
 
 
+#: Folders of a table's unfinished parts, of a training's unfinished steps, and the record of a finished one.
+PARTS, STEPS, TRAINED = "parts", "steps", "finetuning.json"
+#: How the folder of what is just being written begins; machine and process follow.
+_WRITING = ".writing-"
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its place when the block ends without an error."""
-    temporary = None
+    """Yield a temporary path that takes the place of `path` when the block ends without an error.
+
+    It lies in a folder of its own beside `path`, so that what a library writes besides vanishes as well.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        prefix = f"{_WRITING}{platform.node()}-{os.getpid()}-"
+        with tempfile.TemporaryDirectory("", prefix, path.parent, ignore_cleanup_errors=True) as folder:
+            temporary = Path(folder, path.name)
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
     except OSError as error:
         raise UserError(
             f"{path} could not be written ({error.strerror or error}); nothing was lost."
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+
+
+def sweep(*roots: Path) -> None:
+    """Remove below `roots` what killed processes left behind and nothing will ever read."""
+    for root in roots:
+        for parent, names, _ in os.walk(root, topdown=False):
+            for folder in (Path(parent, name) for name in names):
+                with contextlib.suppress(FileNotFoundError):  # another process sweeps as well
+                    if _is_leftover(folder):
+                        shutil.rmtree(folder, ignore_errors=True)
+            if Path(parent).name == PARTS:
+                with contextlib.suppress(OSError):  # not empty
+                    Path(parent).rmdir()
+
+
+def _is_leftover(folder: Path) -> bool:
+    """Written by a process that is gone; or unfinished work, where the finished one lies beside it."""
+    if folder.name.startswith(_WRITING):
+        return not _is_written(folder)
+    if folder.parent.name == PARTS:
+        table = folder.parent.parent / folder.name
+        return table.with_suffix(".parquet").is_file() and table.with_suffix(".json").is_file()
+    return folder.name == STEPS and folder.with_name(TRAINED).is_file()
+
+
+def _is_written(folder: Path) -> bool:
+    """Whether the process that the name tells may live: it runs here, or began elsewhere within a day."""
+    machine, process, _ = folder.name.removeprefix(_WRITING).rsplit("-", 2)
+    if machine != platform.node():
+        return time.time() - folder.stat().st_mtime < 24 * 3600
+    try:
+        os.kill(int(process), 0)
+    except OSError as error:  # another user's process lives as well
+        return not isinstance(error, ProcessLookupError)
+    return True
 
 
 def write_json(path: Path, content: Any) -> None:

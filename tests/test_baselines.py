@@ -24,6 +24,7 @@ from iba.attributor import Attributor, instance_seed
 from iba.data.examples import Example
 from iba.data.tokens import Inputs, Instance, collate, tokenise
 from iba.encoder import Classifier
+from iba.models.postnorm import PostNorm
 
 CLS, SEP = 2, 3
 TARGET = torch.tensor([2, 0, 1, 0, 2])
@@ -178,13 +179,13 @@ def test_internal_batches_change_nothing(
     """Ten steps of five texts are 50 rows: as many in a pass as either limit allows, whole steps."""
     batch = classifier.batch(instances)
     expected = IntegratedGradients().attribute(classifier, batch, TARGET).scores
-    rows, logits_from = [], Classifier.logits_from
+    rows, logits_from = [], PostNorm.logits_from
 
-    def watched(self: Classifier, hidden: Tensor, *others: Any) -> Tensor:
+    def watched(self: PostNorm, hidden: Tensor, *others: Any) -> Tensor:
         rows.append(len(hidden))
         return logits_from(self, hidden, *others)
 
-    monkeypatch.setattr(Classifier, "logits_from", watched)
+    monkeypatch.setattr(PostNorm, "logits_from", watched)
     classifier.token_budget = rows_of_budget * batch.input_ids.shape[1]
     found = IntegratedGradients(internal_batch_size=internal).attribute(classifier, batch, TARGET).scores
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)

@@ -29,6 +29,7 @@ from iba.data.tokens import Instance
 from iba.encoder import Classifier
 from iba.frozen import FrozenLinear, Products, attend
 from iba.method import InformationBottleneck
+from iba.models.postnorm import PostNorm
 from iba.parallel import grouped
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, and TEST_CUDA=1")
@@ -159,13 +160,20 @@ def test_everything_happens_on_the_classifiers_device(
         "beta": torch.tensor(0.1),
     }
     method.restore(state)
-    elsewhere = Classifier(classifier.model, classifier.tokenizer, "meta", precision)
+    elsewhere = without_numbers(classifier, precision)
     batch = elsewhere.batch(instances)
     found = method.attribute(elsewhere, batch, torch.zeros(len(instances), dtype=torch.long, device="meta"))
     assert found.scores.shape == batch.input_ids.shape
     for tensor in (found.scores, *found.per_token.values(), *found.per_instance.values()):
         assert tensor.device.type == "meta"
         assert tensor.dtype == torch.float32
+
+
+def without_numbers(classifier: Classifier, precision: str) -> Classifier:
+    """The same on "meta"; the fast path is not tried there, since nothing can be compared."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("iba.encoder.runner_of", lambda model, _, products, *__: PostNorm(model, products))
+        return Classifier(classifier.model, classifier.tokenizer, "meta", precision)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
@@ -216,7 +224,7 @@ def test_tensor_cores_round_float32_only_where_allowed_and_bfloat16_asked_for(
         seen.append((x.dtype, Setting.fp32_precision))
         return linear(x, *others)
 
-    elsewhere = Classifier(classifier.model, classifier.tokenizer, "meta", precision)
+    elsewhere = without_numbers(classifier, precision)
     hidden = torch.randn(2, 3, elsewhere.hidden_size, device="meta", requires_grad=differentiated)
     monkeypatch.setattr(F, "linear", watched)
     with frozen.exact_forward(tf32=tf32):
@@ -230,7 +238,7 @@ def test_a_gpu_multiplies_once_for_queries_keys_and_values(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four products a block; no weight of the three is prepared by itself."""
-    elsewhere = Classifier(classifier.model, classifier.tokenizer, "meta", "bf16")
+    elsewhere = without_numbers(classifier, "bf16")
     block, multiplied, multiply = elsewhere.blocks[0], [], FrozenLinear.multiply
 
     def watched(layer: FrozenLinear, x: torch.Tensor) -> torch.Tensor:

@@ -14,9 +14,9 @@ from iba.data.examples import Example
 from iba.data.tokens import Instance, tokenise
 from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.finetune import FINISHED, Recipe, _rows, arguments_on, finetune
+from iba.finetune import Recipe, _rows, arguments_on, finetune
 from iba.pretrained import WEIGHTS_FILE, load_classifier
-from iba.store import plain, write_json
+from iba.store import TRAINED, plain, write_json
 from iba.tiny import tiny_bert, tiny_tokenizer
 
 SETTINGS = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-4, "weight_decay": 0.01, "warmup": 0.06}
@@ -82,7 +82,7 @@ def test_a_batch_that_does_not_fit_names_its_size(tmp_path: Path, monkeypatch: p
     model = tiny_bert(len(tokenizer), ["neg", "pos"], num_hidden_layers=1)
     with pytest.raises(UserError, match=r"a batch of 8 texts does not fit .*finetune\.batch_size"):
         finetune(model, tokenizer, [], RECIPE, tmp_path, torch.device("cpu"))
-    assert not (tmp_path / FINISHED).exists()
+    assert not (tmp_path / TRAINED).exists()
 
 
 def test_of_two_processes_at_one_checkpoint_the_second_waits_and_takes_it(
@@ -98,5 +98,5 @@ def test_of_two_processes_at_one_checkpoint_the_second_waits_and_takes_it(
             while "another process trains it; waiting" not in capsys.readouterr().out:
                 assert not second.done()
             (tmp_path / WEIGHTS_FILE).touch()
-            write_json(tmp_path / FINISHED, {"recipe": plain(RECIPE.described())})
+            write_json(tmp_path / TRAINED, {"recipe": plain(RECIPE.described())})
         second.result(timeout=60)

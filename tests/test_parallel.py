@@ -22,6 +22,7 @@ from iba.data.tokens import Instance, buckets
 from iba.encoder import Classifier
 from iba.frozen import exact_forward, onednn_products
 from iba.method import InformationBottleneck
+from iba.models.postnorm import PostNorm
 from iba.parallel import grouped, usable_workers
 
 CPU = torch.device("cpu")
@@ -81,15 +82,15 @@ def test_running_out_of_memory_changes_no_score(
     """A pass of more than 60 tokens does not fit; every kind of work finds that out once."""
     operation = Attribute("tried", method, method.fit(classifier, FitData(instances, instances)))
     expected = operation.ours(classifier, instances)
-    logits_from, failed = Classifier.logits_from, []
+    logits_from, failed = PostNorm.logits_from, []
 
-    def cramped(self: Classifier, hidden: torch.Tensor, *others: Any) -> torch.Tensor:
+    def cramped(self: PostNorm, hidden: torch.Tensor, *others: Any) -> torch.Tensor:
         if hidden.shape[:2].numel() > 60:
             failed.append(hidden.shape)
             raise torch.cuda.OutOfMemoryError("CUDA out of memory (simulated)")
         return logits_from(self, hidden, *others)
 
-    monkeypatch.setattr(Classifier, "logits_from", cramped)
+    monkeypatch.setattr(PostNorm, "logits_from", cramped)
     for again in (False, True):
         failed.clear()
         for one, other in zip(expected, operation.ours(classifier, instances), strict=True):

@@ -1,15 +1,12 @@
-"""The stages as a user runs them: end to end, killed and resumed, sharded, with other batch sizes."""
+"""The stages as a user runs them: end to end, sharded, with other batch sizes."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +15,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
-from transformers import ElectraConfig, ElectraForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from iba.attributor import Attribution, FitData, State, Unfitted
 from iba.data.examples import Example
@@ -37,6 +40,7 @@ from iba.store import read_json
 from iba.tiny import tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
+TINY = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
 PLANTED = ("preset=smoke", "dataset=planted", "precision=fp32", "finetune.precision=fp32")
 
 
@@ -145,75 +149,6 @@ def test_shards_together_equal_one_process(finished: DictConfig, tmp_path: Path)
         assert working == (set() if stage is finetune else {"described", "released"})
         stage.run(configured(tmp_path, "shard=0/2"))
     assert_same(stored(finished), stored(configured(tmp_path)))
-
-
-#: Where each stage is killed: the patched call and how many of them are let through.
-KILLS = {
-    "finetune": ("iba.finetune.Trainer.training_step", 3),
-    "attribute": ("iba.parts.write_parquet", 1),
-    "degrade": ("iba.parts.write_parquet", 1),
-}
-KILLER = """
-import importlib, os, signal, sys
-sys.argv = [sys.argv[0], *sys.argv[1:]]
-where, allowed, script = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-owner, name = where.rsplit(".", 1)
-try:
-    target = importlib.import_module(owner)
-except ModuleNotFoundError:
-    module, cls = owner.rsplit(".", 1)
-    target = getattr(importlib.import_module(module), cls)
-original, calls = getattr(target, name), []
-def counted(*args, **kwargs):
-    calls.append(1)
-    if len(calls) > allowed:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*args, **kwargs)
-setattr(target, name, counted)
-sys.argv = [script, *sys.argv[4:]]
-exec(compile(open(script).read(), script, "exec"), {"__name__": "__main__"})
-"""
-
-
-@pytest.mark.parametrize("stage", list(KILLS))
-def test_kill_9_and_resume_gives_the_same_result(tmp_path: Path, stage: str) -> None:
-    options = [
-        "dataset.planted.finetune.batch_size=8",
-        "finetune.save_every=2",
-        "dataset.planted.finetune.epochs=2",
-    ]
-    options += ["method=[iba,random]", "protocol=corrected"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run_all(configured(whole, *options))
-    stages = {"finetune": finetune, "attribute": attribute, "degrade": degrade}
-    for name in list(stages)[: list(stages).index(stage)]:
-        stages[name].run(configured(killed, *options))
-    where, allowed = KILLS[stage]
-    paths = [f"paths.results={killed}/results", f"paths.cache={killed}/cache"]
-    ended = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            KILLER,
-            where,
-            str(allowed),
-            f"scripts/{stage}.py",
-            *PLANTED,
-            *paths,
-            *options,
-        ],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    leftovers = list(
-        killed.rglob("checkpoint-*") if stage == "finetune" else killed.rglob("parts/*/*.parquet")
-    )
-    assert leftovers, "the kill came before any work was kept"
-    run_all(configured(killed, *options))
-    assert_same(stored(configured(whole, *options)), stored(configured(killed, *options)))
 
 
 def test_other_settings_are_refused(finished: DictConfig) -> None:
@@ -352,18 +287,29 @@ def test_a_checkpoint_without_its_weights_is_trained_again(finished: DictConfig,
     assert weights.is_file()
 
 
-def test_an_encoder_of_unknown_modules_is_refused_before_training(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("model", "change", "expected"),
+    [
+        (BertModel(BertConfig(**TINY)), "fast=auto", "BertModel is no sequence classifier"),
+        (
+            ElectraForSequenceClassification(ElectraConfig(**TINY)),
+            "fast=true",
+            "no architecture of the fast path",
+        ),
+        (
+            ElectraForSequenceClassification(ElectraConfig(**TINY)),
+            "layers=electra.none",
+            "no stack of layers found at",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_run_is_refused_before_training(
+    model: Any, change: str, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    tokenizer = tiny_tokenizer()
-    shape = ElectraConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1)
-    electra = ElectraForSequenceClassification(shape)
-    monkeypatch.setattr("iba.stages.finetune.new_classifier", lambda *_: (electra, tokenizer))
+    monkeypatch.setattr("iba.stages.finetune.new_classifier", lambda *_: (model, tiny_tokenizer()))
     monkeypatch.setattr("iba.stages.finetune.tokenise", lambda *_: pytest.fail("went on"))
-    with pytest.raises(UserError, match="no architecture of the fast path"):
-        finetune.run(configured(tmp_path, "fast=true"))
-    with pytest.raises(UserError, match="no stack of layers found"):
-        finetune.run(configured(tmp_path, "layers=electra.encoder.none"))
+    with pytest.raises(UserError, match=expected):
+        finetune.run(configured(tmp_path, change))
 
 
 def test_texts_longer_than_the_encoder_reads_are_refused_before_training(tmp_path: Path) -> None:
@@ -493,7 +439,7 @@ def test_full_disk_is_one_line_and_loses_nothing(
         attribute.run(cfg)
     monkeypatch.undo()
     assert [p.is_file() for p in written] == [True]
-    assert not list(tmp_path.rglob(".*.parquet*")), "temporary files are cleared away"
+    assert not list(tmp_path.rglob(".writing-*")), "temporary files are cleared away"
     attribute.run(cfg)
     assert "planted/described/random/attributions.parquet" in stored(cfg)
 

@@ -19,6 +19,7 @@ from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.experiment import Cell, Point
 from iba.method import InformationBottleneck
+from iba.models.postnorm import PostNorm
 from iba.stages import attribute, degrade, finetune, study
 from iba.stages.bench import Bench
 from iba.studies import study_bench, study_cells
@@ -138,13 +139,19 @@ def test_hidden_states_are_computed_once_for_all_layers(
     cfg = configured(copied(finished, tmp_path), only="layers")
     shutil.rmtree(tmp_path / "cache" / "fitted")
     passes: list[str] = []
-    original = Classifier._hidden_states
+    asked: list[str] = []
+    ask, compute = Classifier.hidden_states, PostNorm.hidden_states
 
-    def counted(self: Classifier, batch: object, layers: list[int]) -> object:
-        passes.extend(i.id for i in batch.instances)  # type: ignore[attr-defined]
-        return original(self, batch, layers)  # type: ignore[arg-type]
+    def noted(self: Classifier, batch: TokenBatch, layers: list[int]) -> object:
+        asked[:] = [instance.id for instance in batch.instances]
+        return ask(self, batch, layers)
 
-    monkeypatch.setattr(Classifier, "_hidden_states", counted)
+    def counted(self: PostNorm, *others: object) -> object:
+        passes.extend(asked)
+        return compute(self, *others)
+
+    monkeypatch.setattr(Classifier, "hidden_states", noted)
+    monkeypatch.setattr(PostNorm, "hidden_states", counted)
     study.run(cfg)
     assert sorted(i for i in passes if i.startswith("test")) == sorted(attributed_ids(cfg))
     n_training = int(cfg.dataset.planted.n_train)

@@ -25,7 +25,7 @@ class PostNorm:
     """Embeddings → blocks → head of a model of `FAMILIES`; `products`: the types of its linear maps."""
 
     def __init__(self, model: Any, products: Products) -> None:
-        self.model, self.base = model, model.base_model
+        self.model, self.base, self.products = model, model.base_model, products
         self.family, self.kind = FAMILIES[model.config.model_type], model.config.model_type
         layers = attrgetter(self.family.layers)(self.base)
         self.blocks = [Block.of(layer, model.config, products) for layer in layers]

@@ -31,9 +31,9 @@ def markup(text: str) -> Markup:
     )
 
 
-def figures(stored: Stored) -> list[dict[str, str]]:
-    """The run's figures as base64 PNG; a figure drawn per protocol as well is shown once, combined."""
-    paths = sorted((stored.folder / "figures").glob("*.png"))
+def figures(stored: Stored, drawn: Sequence[Path]) -> list[dict[str, str]]:
+    """The PNG of `drawn` as base64; a figure drawn per protocol as well is shown once, combined."""
+    paths = sorted(path for path in drawn if path.suffix == ".png")
     whole = [p for p in paths if not p.stem.endswith(tuple(f"_{name}" for name in stored.names.protocols))]
     return [
         {
@@ -44,7 +44,7 @@ def figures(stored: Stored) -> list[dict[str, str]]:
     ]
 
 
-def render(stored: Stored, claims: Sequence[Judged], tables: Sequence[Grid]) -> str:
+def render(stored: Stored, claims: Sequence[Judged], tables: Sequence[Grid], drawn: Sequence[Path]) -> str:
     """The page as HTML; the first of `tables` is shown open, the others folded."""
     env = environment(autoescape=True)
     env.filters |= {"markup": markup, "number": number}
@@ -61,12 +61,12 @@ def render(stored: Stored, claims: Sequence[Judged], tables: Sequence[Grid]) -> 
         outcomes=OUTCOMES,
         rule=rule(stored.how),
         tables=tables,
-        figures=figures(stored),
+        figures=figures(stored, drawn),
         highlight_css=CSS,
         examples=[(name, list(group)) for name, group in groupby(shown, lambda e: e.dataset)],
     )
 
 
-def write(stored: Stored, claims: Sequence[Judged], tables: Sequence[Grid]) -> Path:
-    """Store `report.html`."""
-    return write_text(stored.folder / "report.html", render(stored, claims, tables))
+def write(stored: Stored, claims: Sequence[Judged], tables: Sequence[Grid], drawn: Sequence[Path]) -> Path:
+    """Store `report.html` with the figures that were `drawn` from the same rows."""
+    return write_text(stored.folder / "report.html", render(stored, claims, tables, drawn))

@@ -50,15 +50,17 @@ def run(cfg: DictConfig) -> None:
     stored = load(cfg)
     collect(stored.folder, stored.how, int(cfg.report.n_examples))
     study_collect.collect(stored, int(cfg.report.n_examples))
-    if "figures" in wanted:
-        for figure in (figure1, figure2, figure3, figure4, figure5):
-            figure.write(stored)
+    drawn: list[Path] = []
+    if {"figures", "html"} & set(wanted):  # the page holds the figures of its rows, not those of before
+        drawn = [p for part in (figure1, figure2, figure3, figure4, figure5) for p in part.write(stored)]
     compared = _compared(cfg) if {"methods", "html"} & set(wanted) else None
     overview = methods.report(compared).noted(stored.note) if compared else None
-    if compared and overview and "methods" in wanted:
-        overview.write(stored.folder)
-        methods_figure.write(compared)
-    tables = _write_texts(cfg, stored, overview, wanted) if set(wanted) - {"figures", "methods"} else []
+    if compared and overview:
+        drawn += methods_figure.write(compared)
+        if "methods" in wanted:
+            overview.write(stored.folder)
+    texts = set(wanted) - {"figures", "methods"}
+    tables = _write_texts(cfg, stored, overview, wanted, drawn) if texts else []
     print(f"{stored.folder}: redrew {', '.join(wanted)}")
     if tables:
         terminal.show(stored.folder, tables[0].grids[0])
@@ -90,7 +92,9 @@ def _compared(cfg: DictConfig) -> methods.Compared:
     return compared
 
 
-def _write_texts(cfg: DictConfig, stored: Stored, overview: Table | None, wanted: list[str]) -> list[Table]:
+def _write_texts(
+    cfg: DictConfig, stored: Stored, overview: Table | None, wanted: list[str], drawn: list[Path]
+) -> list[Table]:
     """Write tables, verdicts and the page; returns the tables, Table 1 first, where any were made."""
     tests = comparisons.all_pairs(stored)
     tables = _tables(stored, tests) if {"tables", "html"} & set(wanted) else []
@@ -108,7 +112,7 @@ def _write_texts(cfg: DictConfig, stored: Stored, overview: Table | None, wanted
             reproduction.write(stored, judged, Path(cfg.report.verdicts) if own else None)
         if "html" in wanted:
             shown = [*tables, *([overview] if overview else [])]
-            html.write(stored, judged, [grid for table in shown for grid in table.grids])
+            html.write(stored, judged, [grid for table in shown for grid in table.grids], drawn)
     return tables
 
 
