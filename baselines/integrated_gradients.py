@@ -1,6 +1,7 @@
 """Integrated gradients (Sundararajan et al. 2017) on the word embeddings, by Captum.
 
-Baseline: the embedding of [PAD] in place of every token, [CLS] and [SEP] kept. The released code has the same
+Baseline: the embedding of [PAD] in place of every token, [CLS] and [SEP] kept; where the tokenizer has no
+padding, of the token that ends a text (`Classifier.blank_id`). The released code has the same
 baseline but another path to it: `integrated_gradients_released.py`.
 """
 
@@ -75,7 +76,7 @@ class IntegratedGradients(Unfitted):
             target = torch.full_like(target, classifier.label_id(self.explained_class))
         blank = torch.where(
             batch.removable,
-            torch.full_like(batch.input_ids, classifier.special_id("pad", "IG's baseline")),
+            torch.full_like(batch.input_ids, classifier.blank_id),
             batch.input_ids,
         )
         path = self.path(classifier, batch, blank)

@@ -64,7 +64,7 @@ class LimeReleased(Unfitted):
         def predict(texts: list[str]) -> np.ndarray:
             rows = classifier.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
             length = max(self.pad_to, *map(len, rows))
-            input_ids = np.full((len(rows), length), classifier.special_id("pad", "the released LIME"))
+            input_ids = np.full((len(rows), length), classifier.special_id("the released LIME", "pad"))
             for padded, ids in zip(input_ids, rows, strict=True):
                 padded[: len(ids)] = ids
             # Only as the released code: no attention mask, so padding is read as text.

@@ -104,7 +104,10 @@ class Block:
 
     @classmethod
     def of(cls, layer: nn.Module, config: PretrainedConfig, products: Products) -> Block:
-        """The block that `layer` of a model with `config` is; its type is one of `FAMILIES`."""
+        """The block that `layer` of a model with `config` is; its type is one of `FAMILIES`.
+
+        Raises TypeError where a linear map is none of plain float32 weights, but quantised or with LoRA's.
+        """
         family = FAMILIES[config.model_type]
         parts: dict[str, Any] = {
             name: attrgetter(getattr(family, name))(layer)
@@ -112,9 +115,12 @@ class Block:
             if name not in ("n_heads", "products")
         }
         for name, part in parts.items():
-            if isinstance(part, nn.Linear):
-                act = ACT2FN[getattr(config, family.activation)] if name == "intermediate" else None
-                parts[name] = FrozenLinear(part, products, act)
+            if name in ("attention_norm", "output_norm"):
+                continue
+            if type(part) is not nn.Linear or part.weight.dtype != torch.float32:
+                raise TypeError(f"{getattr(family, name)} is a {type(part).__name__}, or not in float32")
+            act = ACT2FN[getattr(config, family.activation)] if name == "intermediate" else None
+            parts[name] = FrozenLinear(part, products, act)
         return cls(**parts, n_heads=config.num_attention_heads, products=products)
 
     def heads(self, projected: Tensor) -> Float[Tensor, "batch heads tokens head"]:

@@ -82,7 +82,7 @@ def after_removing(
     together, grouped by length.
     """
     wanted = [(row, k) for row, ks in enumerate(counts) for k in sorted(set(ks))]
-    mask_token_id = classifier.special_id("mask", "degradation.operators: mask") if operator == "mask" else 0
+    mask_token_id = classifier.special_id("degradation.operators: mask", "mask") if operator == "mask" else 0
     arrays = [instance.arrays() for instance in instances]
     variants = [
         OPERATORS[operator](arrays[row], _removed(arrays[row], k), mask_token_id) for row, k in wanted

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from iba.block import FAMILIES, Block, Hidden
@@ -40,7 +40,7 @@ class Classifier:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: nn.Module,
         tokenizer: PreTrainedTokenizerFast,
         device: torch.device | str = "cpu",
         precision: str = "fp32",
@@ -48,8 +48,9 @@ class Classifier:
         fast: bool | Literal["auto"] = "auto",
         layers: str | None = None,
     ) -> None:
+        model = bare(model)
         self.head = head_of(model.config)
-        self.model = bare(model).to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
+        self.model = _on(model, device).eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.device = torch.device(device)
         self.products = Products()
@@ -132,15 +133,28 @@ class Classifier:
         """What fills a batch, always masked: any id will do where the tokenizer has none for it."""
         return int(self.tokenizer.pad_token_id or 0)
 
-    def special_id(self, kind: Literal["pad", "mask"], needed_by: str) -> int:
-        """The id of the tokenizer's padding or mask token; `UserError` where it has none."""
-        found = getattr(self.tokenizer, f"{kind}_token_id")
-        if found is None:
-            raise UserError(
-                f"{needed_by} needs a {kind} token, and the tokenizer has none: leave it out, or set "
-                f"tokenizer.{kind}_token and save the tokenizer again."
-            )
-        return int(found)
+    def special_id(self, needed_by: str, *kinds: Literal["pad", "mask", "bos", "eos", "unk"]) -> int:
+        """The id of the first of these special tokens that the tokenizer has; `UserError` if it has none."""
+        for kind in kinds:
+            if (found := getattr(self.tokenizer, f"{kind}_token_id")) is not None:
+                return int(found)
+        raise UserError(
+            f"{needed_by} needs a {' or '.join(kinds)} token, and the tokenizer has none: leave it out, or "
+            f"set tokenizer.{kinds[0]}_token and save the tokenizer again."
+        )
+
+    @property
+    def blank_id(self) -> int:
+        """The token that says nothing: padding or, as in most decoders' tokenizers, what ends a text.
+
+        Where there is neither, the unknown token or what begins a text.
+        """
+        return self.special_id("IG's baseline", "pad", "eos", "unk", "bos")
+
+    @property
+    def empty_id(self) -> int:
+        """The one token that is a text without any: a model reads at least one."""
+        return self.special_id("a text without tokens", "bos", "eos", "pad", "unk")
 
     def batch(self, instances: list[Instance]) -> TokenBatch:
         """Pad instances into one batch on the classifier's device."""
@@ -236,6 +250,13 @@ class Classifier:
     def probabilities(self, batch: TokenBatch) -> Float[Tensor, "batch classes"]:
         """Class probabilities of a batch."""
         return self.logits(batch.inputs).softmax(-1)
+
+
+def _on(model: PreTrainedModel, device: torch.device | str) -> PreTrainedModel:
+    """The model on `device`; one that lies there is not moved, which a quantised one would refuse."""
+    if model.device == torch.empty(0, device=device).device:
+        return model
+    return model.to(device)  # type: ignore[arg-type]
 
 
 def example_inputs(tokenizer: PreTrainedTokenizerFast, device: torch.device) -> Inputs:

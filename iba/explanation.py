@@ -25,6 +25,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
 from iba.attributor import FitData, refuse_lacking
@@ -37,14 +38,16 @@ from iba.devices import resolve_device, resolve_precision
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.experiment import method_settings, selected
+from iba.models.adapter import bare
 from iba.pretrained import check_tokenizer, load_classifier, n_positions
 from iba.reference import ReferenceRows, labelled, probabilities, reference_texts
 from iba.scores import MethodScores, remarks
 from iba.stages.checks import build, check_explaining
 
 _TEXT, _PROTOCOL = "text", "explain"
-#: A folder or a hub id; a loaded model with its tokenizer, or both in a pipeline; or what is open already.
-Model = str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase] | Pipeline | Classifier
+#: A folder or a hub id; a loaded model (also compiled, with LoRA or quantised) with its tokenizer, or both in
+#: a pipeline; or what is open already.
+Model = str | Path | tuple[nn.Module, PreTrainedTokenizerBase] | Pipeline | Classifier
 
 
 @dataclass(frozen=True)
@@ -129,24 +132,22 @@ def _opened(cfg: DictConfig, model: Model) -> AbstractContextManager[Classifier]
             return nullcontext(model)
         case str() | Path():
             return nullcontext(open_classifier(cfg, str(model)))
-        case (PreTrainedModel() as loaded, PreTrainedTokenizerBase() as tokenizer) | Pipeline(
-            model=PreTrainedModel() as loaded, tokenizer=PreTrainedTokenizerBase() as tokenizer
-        ):
-            return _lent(cfg, loaded, tokenizer)
+        case (nn.Module() as loaded, PreTrainedTokenizerBase() as tokenizer) | Pipeline(
+            model=nn.Module() as loaded, tokenizer=PreTrainedTokenizerBase() as tokenizer
+        ) if isinstance(bare(loaded), PreTrainedModel):
+            return _lent(cfg, bare(loaded), tokenizer)
     raise UserError("model: give a folder, a hub id, (model, tokenizer) or a text-classification pipeline.")
 
 
 @contextmanager
 def _lent(cfg: DictConfig, model: Any, tokenizer: Any) -> Iterator[Classifier]:
-    """A loaded model as a classifier, on the device where it lies; it is given back exactly as it was."""
-    if {parameter.dtype for parameter in model.parameters()} != {torch.float32}:
-        raise UserError("the loaded model's weights are not all float32: give model.float().")
+    """A loaded model as a classifier, on the device and in the type it has; it is given back as it was."""
     check_tokenizer(tokenizer, "the loaded model", model.get_input_embeddings().weight.shape[0])
     training = [(module, module.training) for module in model.modules()]
     learning = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     precision = resolve_precision(cfg.precision, model.device)
     try:
-        yield Classifier(model, tokenizer, model.device, precision, cfg.token_budget)
+        yield Classifier(model, tokenizer, model.device, precision, cfg.token_budget, cfg.fast, cfg.layers)
     finally:
         for module, flag in training:
             module.training = flag
@@ -163,7 +164,7 @@ def open_classifier(cfg: DictConfig, source: str) -> Classifier:
     precision = resolve_precision(cfg.precision, device)
     files = {file: file.stat() for file in Path(source).resolve().glob("*")}
     versions = frozenset((file, status.st_mtime_ns, status.st_size) for file, status in files.items())
-    return _loaded(source, versions, device, precision, cfg.token_budget)
+    return _loaded(source, versions, device, precision, cfg.token_budget, cfg.fast, cfg.layers)
 
 
 @lru_cache(maxsize=2)
@@ -172,13 +173,13 @@ def _loaded(
     versions: frozenset[tuple[Path, int, int]],  # not read: files that changed are another key
     device: torch.device,
     precision: str,
-    token_budget: int,
+    *running: Any,  # token budget, fast, layers
 ) -> Classifier:
     model, tokenizer = load_classifier(
         source,
         elsewhere="Give model=FOLDER with a saved sequence classifier, or a hub id that can be reached.",
     )
-    return Classifier(model, tokenizer, device, precision, token_budget)
+    return Classifier(model, tokenizer, device, precision, *running)
 
 
 def explain_all(

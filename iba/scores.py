@@ -43,7 +43,7 @@ def remarks(
             yield f"{method.label}: {note}"
         if "beta" in method.details:
             yield from _on_bits(method, given)
-        if method.unit == "bits":
+        if method.unit == "bits" and any(row.special):
             yield _on_special(classifier, row, method)
         if "completeness_gap" in method.details:
             yield _on_gap(method)
@@ -79,7 +79,7 @@ def _on_gap(method: MethodScores) -> str:
     if gained is None:  # of several integrals the worst
         said, limit = f"an integral misses the probability that it shares out by {abs(gap):.3f}", _MISSED
     else:
-        said = f"the scores add up to {gained + gap:+.3f}, the text gains {gained:+.3f} over padding"
+        said = f"the scores add up to {gained + gap:+.3f}, the text gains {gained:+.3f} over its baseline"
         limit = max(_UNSEEN, min(_MISSED, _MISSED_SHARE * abs(gained)))
     if abs(gap) <= limit:
         return f"{method.label}: {said}."

@@ -30,6 +30,8 @@ from iba.settings import (
 Tokens = Annotated[int, Field(ge=4)]
 #: None takes all.
 Rows = Count | None
+#: Whether blocks of our own run the model: where they can, in any case, never.
+Fast = Literal["auto"] | bool
 ReportPart = Literal["tables", "methods", "figures", "verdicts", "html"]
 
 
@@ -288,6 +290,8 @@ class Settings(Section):
     device: str | int
     precision: Precision
     token_budget: Count
+    fast: Fast
+    layers: Text | None
     part_size: Count
     shard: Annotated[str, AfterValidator(Shard.parse)]
     finetune: Finetune
@@ -307,4 +311,6 @@ class Explaining(Section):
     device: str | int
     precision: Precision
     token_budget: Count
+    fast: Fast
+    layers: Text | None
     unit: Literal["words", "pieces"]

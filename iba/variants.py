@@ -40,6 +40,7 @@ def class_probabilities(
 ) -> Float[np.ndarray, "variants classes"]:
     """Class probabilities of every variant, in the order given; run in groups of like length.
 
+    Where nothing is left to read, as of a text without special tokens, one token is read (`empty_id`).
     All are fetched from the device at the end: a GPU works on one group while the next is made here.
     """
 
@@ -53,6 +54,7 @@ def class_probabilities(
         )
         return classifier.logits(inputs).softmax(-1)
 
+    variants = [v if v.visible.any() else Variant.whole([classifier.empty_id], [0]) for v in variants]
     lengths = [len(v.input_ids) for v in variants]
     order: list[int] = []
     found = [torch.empty(0, len(classifier.labels), device=classifier.device)]

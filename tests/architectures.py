@@ -1,11 +1,34 @@
-"""Random tiny classifiers of many architectures, for the adapter's tests."""
+"""Random tiny classifiers of many architectures, and what every method makes of them.
+
+`python tests/architectures.py > docs/architectures.md` writes the table of architectures and methods.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from hydra import compose, initialize_config_dir
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from iba.attributor import Attributor, FitData, refuse_lacking
+from iba.cli import CONFIGS
+from iba.data import planted
+from iba.data.examples import Example
+from iba.data.tokens import tokenise
+from iba.encoder import Classifier
+from iba.errors import UserError
+from iba.experiment import method_settings
+from iba.models.postnorm import PostNorm
+from iba.stages.checks import build
+from iba.tiny import tiny_tokenizer
 
 N_LAYERS = 4
 _COMMON: dict[str, Any] = {
@@ -78,6 +101,18 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A decoder's, as GPT-2's: byte pairs, no special token added, none but the one that ends a text."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(planted.NEUTRAL + planted.JUDGING + planted.WORDS[1], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
+
+
 def tiny_model(kind: str, labels: int = 3) -> PreTrainedModel:
     """A classifier of that model type whose parameters are all drawn at random (norms too)."""
     torch.manual_seed(0)
@@ -89,3 +124,74 @@ def tiny_model(kind: str, labels: int = 3) -> PreTrainedModel:
         with torch.no_grad():
             parameter.copy_(centre + 0.2 * torch.randn(parameter.shape, generator=generator))
     return model.eval()
+
+
+#: Settings that make a method fast; what its scores are is not the question.
+_FEW = {"n_steps": 2, "n_copies": 1, "n_samples": 5, "n_training_steps": 1, "beta_grid": [0.1]}
+_PAGE = """# Which methods run on which architectures
+
+Every method was run on a random tiny classifier of every architecture below. Other architectures are run by
+their own forward too; a model is refused where its logits do not come again from its own hidden states.
+Written by `python tests/architectures.py > docs/architectures.md`; a test holds this page to the code.
+
+{table}
+
+Refused, because the method
+
+{reasons}
+
+The decoders of `bart` and `t5` read the same text once more: the bits that pass a bottleneck in the encoder
+are not all that the answer rests on.
+"""
+
+
+def all_methods() -> dict[str, Attributor]:
+    """Every method by its label, with few steps and samples."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("config", ["preset=smoke", "dataset=planted", "method=all", "paths.root=."])
+    found = {}
+    for name, method in cfg.method.items():
+        settings = method_settings(cfg, "planted", "corrected", method)
+        found[method.label] = build(name, settings | {k: v for k, v in _FEW.items() if k in settings})
+    return found
+
+
+def refusal(method: Attributor, classifier: Classifier) -> str | None:
+    """Why the method does not run on the classifier; None where it gives a text finite scores."""
+    rows = tokenise([Example("0", "Anna called the lecture superb.", None, 0)], classifier.tokenizer, 16)
+    try:
+        refuse_lacking(method, classifier)
+        method.restore(method.fit(classifier, FitData(rows, rows)))
+        scores = method.attribute(classifier, classifier.batch(rows), torch.tensor([0])).scores
+    except UserError as error:
+        model, why = classifier.model, str(error).removeprefix(f"{type(method).__name__} ")
+        return re.sub(rf"\b({type(model).__name__}|{model.config.model_type})\b", "the model", why)
+    assert scores.isfinite().all()
+    return None
+
+
+def page() -> str:
+    """Architectures × methods; methods that fare alike share a column."""
+    methods, runners, found = all_methods(), {}, {}
+    for kind in SHAPES:
+        classifier = Classifier(tiny_model(kind), tiny_tokenizer())
+        runners[kind] = "own blocks" if isinstance(classifier.runner, PostNorm) else "its own forward"
+        found[kind] = {label: refusal(method, classifier) for label, method in methods.items()}
+    reasons = [*dict.fromkeys(why for row in found.values() for why in row.values() if why)]
+    columns: dict[tuple[str | None, ...], list[str]] = {}
+    for label in methods:
+        columns.setdefault(tuple(row[label] for row in found.values()), []).append(label)
+    cells = [[f"refused ({reasons.index(why) + 1})" if why else "works" for why in each] for each in columns]
+    lines = [
+        ["architecture", "run by", *map(", ".join, columns.values())],
+        ["---"] * (2 + len(columns)),
+        *zip((f"`{kind}`" for kind in SHAPES), runners.values(), *cells, strict=True),
+    ]
+    return _PAGE.format(
+        table="\n".join(f"| {' | '.join(line)} |" for line in lines),
+        reasons="\n".join(f"{number}. {why}" for number, why in enumerate(reasons, start=1)),
+    )
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from architectures import N_LAYERS, SHAPES, tiny_model
+from architectures import N_LAYERS, SHAPES, byte_tokenizer, tiny_model
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from iba.data.tokens import Instance, tokenise
 from iba.degradation import Ranked, curve
 from iba.encoder import Classifier
 from iba.errors import UserError
+from iba.explanation import explain
 from iba.method import InformationBottleneck
 from iba.models.adapter import Adapter
 from iba.models.postnorm import PostNorm
@@ -48,14 +50,16 @@ def methods() -> dict[str, Attributor]:
     }
 
 
-@pytest.fixture(scope="module", params=SHAPES)
+@pytest.fixture(scope="module", params=[*SHAPES, "gpt2 of bytes", "llama of bytes"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def adapted(kind: str) -> Classifier:
-    return Classifier(tiny_model(kind), tiny_tokenizer(), fast=False)
+    """Of bytes: with a tokenizer that has no mask, no padding, and adds no special tokens."""
+    model, _, of_bytes = kind.partition(" ")
+    return Classifier(tiny_model(model), byte_tokenizer() if of_bytes else tiny_tokenizer(), fast=False)
 
 
 @pytest.fixture
@@ -71,9 +75,9 @@ def close(ours: Tensor, theirs: Tensor) -> None:
 def own_logits(classifier: Classifier, row: Instance) -> Tensor:
     """By the model's own forward, one text without padding."""
     model: Any = classifier.model
-    segments = {}
-    if "token_type_ids" in inspect.signature(model.forward).parameters:
-        segments = {"token_type_ids": torch.tensor([row.token_type_ids])}
+    segments, name = {}, "token_type_ids"
+    if name in inspect.signature(model.forward).parameters and name in classifier.tokenizer.model_input_names:
+        segments = {name: torch.tensor([row.token_type_ids])}
     with torch.no_grad():
         return model(torch.tensor([row.input_ids]), **segments).logits[0]
 
@@ -126,9 +130,27 @@ def test_degradation_asks_the_model_itself(adapted: Classifier, rows: list[Insta
     ranked = Ranked(row.input_ids, row.token_type_ids, removal, 0)
     (found,) = curve(adapted, [ranked], [0.0, 0.5, 1.0], "delete")
     kept = [i for i, special in zip(row.input_ids, row.special, strict=True) if special]
+    kept = kept or [adapted.tokenizer.eos_token_id]
     emptied = own_logits(adapted, replace(row, input_ids=tuple(kept), token_type_ids=(0,) * len(kept)))
     assert found[0][1] == pytest.approx(own_logits(adapted, row).softmax(-1)[0].item(), abs=1e-3)
     assert found[2][1] == pytest.approx(emptied.softmax(-1)[0].item(), abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_decoder_with_a_tokenizer_of_bytes_is_explained(kind: str) -> None:
+    model, text = tiny_model(kind), "Ça, Anna — it felt \N{GRINNING FACE} superb!"
+    few = ["method.iba.settings.n_steps=2", "method.lime.settings.n_samples=20"]
+    found = explain(text, (model, byte_tokenizer()), methods=[*methods()], overrides=few)
+    assert not any(found.special)
+    assert {text[start:end] for start, end in found.offsets} >= {"felt", "superb", "!"}
+    for method in found.methods:
+        assert all(map(math.isfinite, method.scores))
+        assert any(method.scores)
+    assert not any("hold" in note for note in found.notes), "there is no special token to speak of"
+    classifier = Classifier(model, byte_tokenizer())
+    (hidden,) = curve(classifier, [Ranked([5, 6], [0, 0], [0, 1], 0)], [1.0], "attention")
+    (single,) = curve(classifier, [Ranked([0], [0], [], 0)], [0.0], "delete")
+    assert hidden[0][1] == single[0][1], "where all is hidden, the token that ends a text is read alone"
 
 
 def test_the_model_is_bit_for_bit_as_before_also_after_an_error(

@@ -301,6 +301,12 @@ def test_everything_is_measured_once_in_the_precision_that_it_is_stored_under(
     assert precision[columns].to_numpy().tolist() == [["iba", "planted", 2, 0.5, 0.25]]
     assert precision["mean_drop_difference"].item() == -0.25
 
+    adapter = pd.read_csv(folder / "here_adapter.csv")
+    columns = ["operation", "n", "repeats", "adapter_ms", "blocks_ms", "ratio"]
+    known = [[operation, 1, 2, 4000, 2000, 2] for operation in ("iba", "degradation")]
+    assert adapter[columns].to_numpy().tolist() == known, "no block of ours may run: it would tell the clock"
+    assert adapter["score_correlation"].tolist() == pytest.approx([1, 1])
+
     sweeps = [("tokens", 8, 8, 1), ("tokens", 16, 16, 1), ("instances", 3, 8, 3)]
     sweeps += [("batch", 1, 8, 2), ("batch", 2, 8, 2)]
     layers = [("layer", 1, 8, 1), ("layer", 3, 8, 1)]

@@ -172,6 +172,9 @@ study.betas.datasets=[nowhere]
 only=[tables,html]
 shard=3/4
 seed=4294967295
+fast=false
+fast=true
+layers=model.layers
 """.strip().splitlines()
 
 
@@ -201,6 +204,8 @@ def test_nothing_selected_is_refused(group: str) -> None:
         ("seed=-1", "seed=-1 must be"),
         ("token_budget=0", "token_budget=0 must be"),
         ("precision=fp8", "precision=fp8 must be"),
+        ("fast=never", "fast=never must be 'auto' or be a valid boolean"),
+        ("layers=3", "layers=3 must be"),
         ("unit=letters", "unit=letters must be 'words' or 'pieces'"),
         ("device=meta", "device=meta cannot be used"),
         ("method.iba.settings.n_steps=0", "method.iba.settings.n_steps=0 must be"),

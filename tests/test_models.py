@@ -367,8 +367,13 @@ def test_without_a_padding_token_all_is_alike_but_what_needs_it(save: Save) -> N
     folder = save(tokenizer=tokenizer_without("pad"))
     found = explained(folder, *methods)
     assert [m.scores for m in found.methods] == [m.scores for m in expected.methods]
-    with pytest.raises(UserError, match="IG's baseline needs a pad token"):
-        explained(folder, "ig")
+    tokenizer = load_classifier(folder)[1]
+    classifier = Classifier(load_classifier(folder)[0], tokenizer)
+    assert classifier.blank_id == tokenizer.unk_token_id
+    assert classifier.empty_id == tokenizer.unk_token_id
+    tokenizer.unk_token = None
+    with pytest.raises(UserError, match="IG's baseline needs a pad or eos or unk or bos token"):
+        explain(TEXT, (classifier.model, tokenizer), methods=["ig"])
 
 
 def test_without_a_mask_token_tokens_can_be_deleted_but_not_masked(save: Save) -> None:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from iba.attributor import Attribution, FitData, State, Unfitted
 from iba.data.examples import Example
@@ -23,6 +30,7 @@ from iba.degradation import Ranked, after_removing
 from iba.encoder import Classifier
 from iba.errors import UserError
 from iba.experiment import cells
+from iba.models.adapter import Adapter
 from iba.parts import Shard, StageTable, Work, compute_in_parts
 from iba.stages import attribute, degrade, finetune, study
 from iba.stages.attribute import attributions
@@ -32,6 +40,7 @@ from iba.store import read_json
 from iba.tiny import tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
+TINY = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
 PLANTED = ("preset=smoke", "dataset=planted", "precision=fp32", "finetune.precision=fp32")
 
 
@@ -146,6 +155,16 @@ def test_other_settings_are_refused(finished: DictConfig) -> None:
     folder = Path(finished.paths.results).parent
     with pytest.raises(UserError, match=r"other settings \(method.n_copies: 10 → 3\).*run=NAME"):
         attribute.run(configured(folder, "method.iba.settings.n_copies=3"))
+
+
+def test_a_path_through_the_model_is_recorded_only_where_it_is_forced(finished: DictConfig) -> None:
+    folder = Path(finished.paths.results).parent
+    usual = Bench.open(finished, "planted").inputs
+    assert not {"fast", "layers"} & set(usual)
+    for change in ({"fast": False}, {"layers": "bert.encoder.layer"}):
+        forced = Bench.open(configured(folder, *(f"{k}={v}" for k, v in change.items())), "planted")
+        assert forced.inputs == usual | change
+        assert isinstance(forced.classifier.runner, Adapter)
 
 
 def edited(examples: list[Example]) -> list[Example]:
@@ -268,14 +287,29 @@ def test_a_checkpoint_without_its_weights_is_trained_again(finished: DictConfig,
     assert weights.is_file()
 
 
+@pytest.mark.parametrize(
+    ("model", "change", "expected"),
+    [
+        (BertModel(BertConfig(**TINY)), "fast=auto", "BertModel is no sequence classifier"),
+        (
+            ElectraForSequenceClassification(ElectraConfig(**TINY)),
+            "fast=true",
+            "no architecture of the fast path",
+        ),
+        (
+            ElectraForSequenceClassification(ElectraConfig(**TINY)),
+            "layers=electra.none",
+            "no stack of layers found at",
+        ),
+    ],
+)
 def test_a_model_that_cannot_be_run_is_refused_before_training(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    model: Any, change: str, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    headless = BertModel(BertConfig(hidden_size=8, num_hidden_layers=2, num_attention_heads=2))
-    monkeypatch.setattr("iba.stages.finetune.new_classifier", lambda *_: (headless, tiny_tokenizer()))
+    monkeypatch.setattr("iba.stages.finetune.new_classifier", lambda *_: (model, tiny_tokenizer()))
     monkeypatch.setattr("iba.stages.finetune.tokenise", lambda *_: pytest.fail("went on"))
-    with pytest.raises(UserError, match="BertModel is no sequence classifier"):
-        finetune.run(configured(tmp_path))
+    with pytest.raises(UserError, match=expected):
+        finetune.run(configured(tmp_path, change))
 
 
 def test_texts_longer_than_the_encoder_reads_are_refused_before_training(tmp_path: Path) -> None:

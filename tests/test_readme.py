@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from architectures import tiny_model
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 import baselines
+from iba.data.examples import Example
+from iba.data.tokens import tokenise
+from iba.encoder import Classifier
 from iba.experiment import selected
+from iba.method import InformationBottleneck
+from iba.pretrained import load_classifier
 from iba.stages import attribute, degrade, finetune, report
+from iba.tiny import tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 #: A code block whose first line is a comment with the file's name.
@@ -64,6 +72,22 @@ def test_the_method_of_the_readme_runs_as_printed(written: Path, monkeypatch: py
         lengths = [0 if s else len(t.removeprefix("##")) for t, s in zip(tokens, special, strict=True)]
         assert list(scores) == lengths
     assert "| Length | other |" in (run / "methods.md").read_text()
+
+
+def test_the_bottleneck_alone_gives_the_methods_bits(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(import torch\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    tiny_model("electra").save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    exec(code.replace("FOLDER_OR_HUB_ID", str(tmp_path)), found := {})
+    classifier = Classifier(*load_classifier(tmp_path))
+    rows = tokenise([Example(t, t, None, 0) for t in found["texts"]], classifier.tokenizer, 64)
+    method = InformationBottleneck(found["layer"], 0.1)
+    method.restore({"noise_mean": found["seen"].mean(0), "noise_std": found["seen"].std(0)})
+    batch = classifier.batch(rows)
+    target = classifier.logits(batch.inputs).argmax(1)
+    expected = method.attribute(classifier, batch, target).per_token["bits"]
+    torch.testing.assert_close(found["bits"], expected)
+    assert expected.std() > 0
 
 
 def test_every_relative_link_leads_somewhere() -> None:

@@ -30,7 +30,9 @@ from iba.benchmark.subject import PROTOCOL, Subject
 from iba.calibration import first_step_drops
 from iba.data.tokens import Instance
 from iba.devices import resolve_device, resolve_precision
+from iba.encoder import Classifier
 from iba.experiment import datasets, method_settings, selected
+from iba.models.postnorm import PostNorm
 from iba.stages.checks import check_settings
 from iba.stats import Resampling, mean_interval, resampling
 from iba.store import device_name, plain, provenance
@@ -52,7 +54,8 @@ def run(cfg: DictConfig) -> None:
     scaling = book("scaling", ("sweep", "operation", "dataset", "value"))
     precision = book("precision", ("method", "dataset"))
     instances = book("precision_instances", ("method", "dataset"))
-    ledgers = (machine, comparison, scaling, precision, instances)
+    general = book("adapter", ("operation", "dataset"))
+    ledgers = (machine, comparison, scaling, precision, instances, general)
     for ledger in ledgers:
         ledger.open()
     peaks = {p: _peak(machine, cfg, device, p) for p in cfg.benchmark.precisions}
@@ -66,6 +69,10 @@ def run(cfg: DictConfig) -> None:
                 found = instances.measure(key, partial(_precision, subject, operation))
                 precision.measure(key, partial(summary, found, resampling(cfg), device))
         if position == 0:
+            if isinstance(subject.classifier.runner, PostNorm):
+                for operation in subject.operations.values():
+                    key = {"operation": operation.name, "dataset": dataset}
+                    general.measure(key, partial(_by_adapter, subject, operation))
             _scale(subject, scaling)
     for ledger in ledgers:
         ledger.finish(provenance(device))
@@ -146,12 +153,7 @@ def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) ->
         theirs[:] = [operation.theirs(reference, instance) for instance in instances]
 
     seconds = _in_turns(subject, one_by_one, ours, list(peaks))
-    shared = {
-        "layer": _layer(subject, operation),
-        "n": len(instances),
-        "repeats": settings.repeats,
-        "mean_tokens": float(np.mean([len(i) for i in instances])),
-    }
+    shared = _measured(subject, operation, instances)
     slow = seconds["reference"] / len(instances)
     rows = []
     for precision, peak in peaks.items():
@@ -160,6 +162,36 @@ def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) ->
         last = {"score_correlation": float(correlation), "device": device_name(device)}
         rows.append(shared | {"precision": precision} | times | last)
     return rows
+
+
+def _measured(subject: Subject, operation: Operation, instances: Sequence[Instance]) -> Row:
+    """What was measured on how many and how long texts."""
+    return {
+        "layer": _layer(subject, operation),
+        "n": len(instances),
+        "repeats": subject.bench.cfg.benchmark.repeats,
+        "mean_tokens": float(np.mean([len(i) for i in instances])),
+    }
+
+
+def _by_adapter(subject: Subject, operation: Operation) -> list[Row]:
+    """The same model by its own forward, through the adapter, beside our blocks; both in float32."""
+    fast, instances = subject.classifier, subject.instances(subject.bench.cfg.benchmark.n)
+    slow = Classifier(fast.model, fast.tokenizer, fast.device, "fp32", fast.token_budget, fast=False)
+    with subject.running("fp32"):  # warms both up
+        scores = [operation.ours(classifier, instances) for classifier in (slow, fast)]
+    many = instances * subject.bench.cfg.benchmark.repeats
+    adapter, blocks = (partial(operation.ours, classifier, many) for classifier in (slow, fast))
+    times = {
+        name: 1e3 * seconds / len(many)
+        for name, seconds in _in_turns(subject, adapter, blocks, ["fp32"]).items()
+    }
+    return [
+        _measured(subject, operation, instances)
+        | {"adapter_ms": times["reference"], "blocks_ms": times["fp32"]}
+        | {"ratio": times["reference"] / times["fp32"], "device": device_name(fast.device)}
+        | {"score_correlation": float(np.median(_correlations(*scores, instances, operation)))}
+    ]
 
 
 def _times(slow: float, fast: float, about: Row, peak: float) -> Row:

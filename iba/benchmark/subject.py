@@ -90,8 +90,10 @@ def _classifier(bench: Bench) -> Classifier:
     if cfg.benchmark.classifier == "finetuned":
         # Its own object: the benchmark changes precision and budget.
         ready = bench.classifier
-        return Classifier(ready.model, ready.tokenizer, ready.device, "fp32", cfg.token_budget)
-    model, tokenizer = new_classifier(
-        cfg.model, cfg.paths.model_dir, bench.dataset.labels, cfg.finetune.seed, None
-    )
-    return Classifier(model, tokenizer, resolve_device(cfg.device), "fp32", cfg.token_budget)
+        model, tokenizer, device = ready.model, ready.tokenizer, ready.device
+    else:
+        device = resolve_device(cfg.device)
+        model, tokenizer = new_classifier(
+            cfg.model, cfg.paths.model_dir, bench.dataset.labels, cfg.finetune.seed, None
+        )
+    return Classifier(model, tokenizer, device, "fp32", cfg.token_budget, cfg.fast, cfg.layers)

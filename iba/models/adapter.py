@@ -13,13 +13,11 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from iba.data.tokens import Inputs
 from iba.errors import UserError
@@ -176,7 +174,7 @@ class Adapter:
 
     def _find(self, path: str | None, example: Inputs) -> list[nn.Module]:
         """The distinct layers; notes how often they run and what their output looks like."""
-        lists = {path: attrgetter(path)(self.model)} if path else _lists(self.model)
+        lists = _lists(self.model) if path is None else _list_at(self.model, path)
         calls: dict[str, list[Any]] = {name: [] for name in lists}
         with contextlib.ExitStack() as hooks, torch.no_grad():
             for name, modules in lists.items():
@@ -186,8 +184,10 @@ class Adapter:
             self._run(example)
         most = max(calls, key=lambda name: len(calls[name]), default=None)
         if most is None or not calls[most]:
+            place = f" at {path}" if path else ""
             raise UserError(
-                f"{type(self.model).__name__}: no stack of layers found; name it with layers=PATH."
+                f"{type(self.model).__name__}: no stack of layers found{place}; name it with layers=PATH, "
+                "such as layers=model.layers."
             )
         self._forms = [len(out) if isinstance(out, tuple | list) else None for out in calls[most]]
         self._tokens_first = _state(calls[most][0]).shape[0] != len(example.input_ids)
@@ -314,7 +314,7 @@ class Adapter:
             yield
 
 
-def bare(model: nn.Module) -> PreTrainedModel:
+def bare(model: nn.Module) -> Any:
     """The model without the wrappers of `torch.compile` and PEFT, whose inserted layers stay."""
     found: Any = getattr(model, "_orig_mod", model)
     return found.get_base_model() if hasattr(found, "get_base_model") else found
@@ -328,6 +328,11 @@ def _lists(model: nn.Module) -> dict[str, nn.ModuleList]:
         if isinstance(module, nn.ModuleList) and len({type(m) for m in module}) == 1 and not inside:
             found[name] = module
     return found
+
+
+def _list_at(model: nn.Module, path: str) -> dict[str, nn.ModuleList]:
+    found = dict(model.named_modules()).get(path)
+    return {path: found} if isinstance(found, nn.ModuleList) else {}
 
 
 def _state(output: Any) -> Tensor:

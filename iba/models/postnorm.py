@@ -38,7 +38,9 @@ class PostNorm:
     def own_logits(self, inputs: Inputs) -> Logits:
         """The logits by the model's own forward."""
         with torch.no_grad():
-            out = self.model(inputs.input_ids, attention_mask=inputs.attention_mask, **self.segments(inputs))
+            out = self.model.forward(
+                inputs.input_ids, attention_mask=inputs.attention_mask, **self.segments(inputs)
+            )
         return head_output(self.model, out)
 
     def logits(self, inputs: Inputs) -> Logits:

@@ -114,7 +114,8 @@ class Bench:
             if self.weights == "random":
                 model = type(model)(model.config)
         refuse_long_texts(model, self.max_length)
-        return Classifier(model, tokenizer, device, self.precision, self.cfg.token_budget)
+        cfg = self.cfg
+        return Classifier(model, tokenizer, device, self.precision, cfg.token_budget, cfg.fast, cfg.layers)
 
     @property
     def weights_digest(self) -> str:
@@ -154,6 +155,12 @@ class Bench:
     @property
     def inputs(self) -> dict[str, Any]:
         """What every result on this data set depends on: classifier, rows, cut, precision."""
+        # By whatever path, scores agree but for rounding: only a path that was forced is told apart.
+        forced = {
+            "fast": ("auto", self.cfg.fast),
+            "layers": (None, self.cfg.layers),
+            "weights": ("fine-tuned", self.weights),
+        }
         return {
             "classifier": fingerprint(self.recipe.described()),
             "test_digest": self.samples.digests["test"],
@@ -161,7 +168,7 @@ class Bench:
             "max_length": self.max_length,
             "precision": self.precision,
             "sample_seed": self.cfg.seed,
-        } | ({} if self.weights == "fine-tuned" else {"weights": self.weights})
+        } | {name: chosen for name, (usual, chosen) in forced.items() if chosen != usual}
 
     @property
     def shard(self) -> Shard:

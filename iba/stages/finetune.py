@@ -43,7 +43,9 @@ def train(bench: Bench) -> None:
     model, tokenizer = new_classifier(
         cfg.model, cfg.paths.model_dir, dataset.labels, cfg.finetune.seed, config
     )
-    runner_of(model.eval(), example_inputs(tokenizer, model.device), Products())  # refused before training
+    # A model that cannot be run is refused before any training.
+    example = example_inputs(tokenizer, model.device)
+    runner_of(model.eval(), example, Products(), fast=cfg.fast, layers=cfg.layers)
     refuse_long_texts(model, bench.max_length)
     instances = tokenise(bench.samples.train, tokenizer, dataset.max_length)
     finetune(model, tokenizer, instances, bench.recipe, bench.checkpoint, resolve_device(cfg.device))
