@@ -48,9 +48,8 @@ class Classifier:
         fast: bool | Literal["auto"] = "auto",
         layers: str | None = None,
     ) -> None:
-        model = bare(model)
-        self.head = head_of(model.config)
-        self.model = _on(model, device).eval().requires_grad_(False)
+        self.head = head_of(bare(model).config)
+        self.model = _on(bare(model), device).eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.device = torch.device(device)
         self.products = Products()

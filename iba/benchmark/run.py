@@ -179,7 +179,7 @@ def _by_adapter(subject: Subject, operation: Operation) -> list[Row]:
     fast, instances = subject.classifier, subject.instances(subject.bench.cfg.benchmark.n)
     slow = Classifier(fast.model, fast.tokenizer, fast.device, "fp32", fast.token_budget, fast=False)
     with subject.running("fp32"):  # warms both up
-        scores = [operation.ours(classifier, instances) for classifier in (slow, fast)]
+        theirs, own = (operation.ours(classifier, instances) for classifier in (slow, fast))
     many = instances * subject.bench.cfg.benchmark.repeats
     adapter, blocks = (partial(operation.ours, classifier, many) for classifier in (slow, fast))
     times = {
@@ -190,7 +190,7 @@ def _by_adapter(subject: Subject, operation: Operation) -> list[Row]:
         _measured(subject, operation, instances)
         | {"adapter_ms": times["reference"], "blocks_ms": times["fp32"]}
         | {"ratio": times["reference"] / times["fp32"], "device": device_name(fast.device)}
-        | {"score_correlation": float(np.median(_correlations(*scores, instances, operation)))}
+        | {"score_correlation": float(np.median(_correlations(theirs, own, instances, operation)))}
     ]
 
 
