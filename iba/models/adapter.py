@@ -24,6 +24,7 @@ from iba.errors import UserError
 from iba.frozen import Products, exact_forward
 from iba.models.maps import attending, given_maps
 from iba.models.runner import Hidden, Logits, Maps, head_output, same, wrong_layer
+from iba.models.swaps import padding_named, patched, words_for_ids
 
 #: What the call of a layer becomes: (its number from 1, its own forward as a function of what enters, what
 #: enters) → its output.
@@ -121,7 +122,7 @@ class Adapter:
 
         def embed(part: Inputs, rows: Tensor | slice) -> Tensor:
             given = words[rows, : part.input_ids.shape[1]]
-            with self._embedding(given, part):
+            with words_for_ids(self.model, given, part):
                 return self._run(part)
 
         with exact_forward() if exact_to > 0 else contextlib.nullcontext():
@@ -258,7 +259,7 @@ class Adapter:
         } | options
         known = {name: value for name, value in arguments.items() if name in self._accepts or name in options}
         with (
-            _padding_named(self.model.config, inputs) as input_ids,
+            padding_named(self.model.config, inputs) as input_ids,
             torch.autocast(input_ids.device.type, torch.bfloat16, self.products.forward_now is not None),
             torch.compiler.set_stance("force_eager"),
         ):
@@ -282,35 +283,7 @@ class Adapter:
 
         with contextlib.ExitStack() as restored:
             for layer in self.layers:
-                restored.enter_context(_patched(layer, partial(call, layer.forward)))
-            yield
-
-    @contextlib.contextmanager
-    def _embedding(self, words: Hidden, inputs: Inputs) -> Iterator[None]:
-        """Within, the ids are looked up as `words`, also where a tied table looks them up, or one later."""
-        table = self.model.get_input_embeddings()
-        shape = inputs.input_ids.shape
-        real = torch.ones_like(inputs.input_ids, dtype=torch.bool)
-        real = real if inputs.attention_mask is None else inputs.attention_mask
-
-        def looked_up(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            turned = args[0].shape[0] != shape[0]
-            ids, found = (args[0].T, output.transpose(0, 1)) if turned else (args[0], output)
-            ids, own, rest = ids[:, : shape[1]], found[:, : shape[1]], found[:, shape[1] :]
-            given = words.to(output.dtype)
-            if ids.shape != shape:
-                return None
-            if not (ids == inputs.input_ids)[real].all():
-                if not (ids[:, 1:] == inputs.input_ids[:, :-1])[real[:, 1:]].all():
-                    return None
-                given = torch.cat([own[:, :1], given[:, :-1]], 1)
-            found = torch.cat([torch.where(real[..., None], given, own), rest], 1)
-            return found.transpose(0, 1) if turned else found
-
-        with contextlib.ExitStack() as hooks:
-            for module in self.model.modules():
-                if isinstance(module, nn.Embedding) and module.weight is table.weight:
-                    hooks.callback(module.register_forward_hook(looked_up).remove)
+                restored.enter_context(patched(layer, partial(call, layer.forward)))
             yield
 
 
@@ -338,34 +311,3 @@ def _list_at(model: nn.Module, path: str) -> dict[str, nn.ModuleList]:
 def _state(output: Any) -> Tensor:
     state: Tensor = output if isinstance(output, Tensor) else output[0]
     return state
-
-
-@contextlib.contextmanager
-def _patched(layer: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    before = layer.__dict__.get("forward")
-    layer.forward = forward
-    try:
-        yield
-    finally:
-        del layer.forward
-        if before is not None:
-            layer.forward = before
-
-
-@contextlib.contextmanager
-def _padding_named(config: Any, inputs: Inputs) -> Iterator[Tensor]:
-    """The ids; where the model names no padding, by which it finds the last token, padded with an id that no
-    text of the batch holds, and named so meanwhile."""
-    text = config.get_text_config()
-    if text.pad_token_id is not None or (inputs.attention_mask is None and len(inputs.input_ids) == 1):
-        yield inputs.input_ids
-        return
-    used = set(inputs.input_ids.unique().tolist())
-    text.pad_token_id = next(i for i in range(text.vocab_size) if i not in used)
-    mask = torch.ones_like(inputs.input_ids) if inputs.attention_mask is None else inputs.attention_mask
-    last = (mask * torch.arange(mask.shape[1], device=mask.device)).amax(1, keepdim=True)
-    padding = torch.arange(mask.shape[1], device=mask.device) > last
-    try:
-        yield inputs.input_ids.masked_fill(padding, text.pad_token_id)
-    finally:
-        text.pad_token_id = None
