@@ -3,8 +3,8 @@
 import sys
 
 from iba.cli import main
-from iba.report import own_text
+from iba.explain import show
 
 if __name__ == "__main__":
-    sys.argv[1:] = own_text.literal_arguments(sys.argv[1:])
-    main(own_text.run, "explain")
+    sys.argv[1:] = show.literal_arguments(sys.argv[1:])
+    main(show.run, "explain")

@@ -1,0 +1,1 @@
+"""Explaining one's own texts: scores, and how they are shown."""
