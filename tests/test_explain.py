@@ -39,11 +39,11 @@ from iba.data.tokens import Instance
 from iba.errors import UserError
 from iba.evaluation.variants import Variant
 from iba.explain import explanation
+from iba.explain import show as own_text
 from iba.explain.explanation import Explanation, explain, explain_many
 from iba.explain.scores import MethodScores, remarks
 from iba.models.classifier import Classifier
 from iba.models.tiny import tiny_bert, tiny_tokenizer
-from iba.report import own_text
 
 TEXT = "Anna called the concert <wonderful>, on Monday."
 PAIR = ("Anna has a red coat.", "The coat of Anna is blue.")
