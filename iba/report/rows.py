@@ -15,9 +15,10 @@ from iba.errors import UserError
 from iba.evaluation.ranking import FIRST_STEP
 from iba.evaluation.stats import Resampling, areas, log_odds_drop, mean_drop, resampling
 from iba.pipeline.experiment import datasets, run_folder, selected
-from iba.pipeline.store import plain, read_json, read_parquet
+from iba.pipeline.store import read_json, read_parquet
 from iba.report.paper import Paper
 from iba.report.timed import Timed, read_timed
+from iba.settings import plain
 
 #: What identifies a cell, in the order of tables.
 CELL = ["protocol", "dataset", "method"]
