@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,16 @@ class StoredCell:
         shared = (self.run / "studies" / study if study else self.run) / f"{name}.parquet"
         if not shared.is_file():
             return None
-        rows = read_parquet(shared)
+        rows = _shared(shared, shared.stat().st_mtime_ns)
         mine = (rows[_NAMES] == [getattr(self.view, name) for name in _NAMES]).all(axis=1)
         if study:
             mine &= rows["point"] == self.folder.name
         return rows[mine].drop(columns=[*_NAMES, *({"point"} & {*rows})]) if mine.any() else None
+
+
+@lru_cache(maxsize=2)  # one file for many cells
+def _shared(path: Path, changed: int) -> pd.DataFrame:
+    return read_parquet(path)
 
 
 def stored_cells(cfg: DictConfig) -> list[StoredCell]:
