@@ -35,7 +35,8 @@ from iba.models.postnorm import PostNorm
 from iba.pipeline.calibration import first_step_drops
 from iba.pipeline.checks import check_settings
 from iba.pipeline.experiment import datasets, method_settings, selected
-from iba.pipeline.store import device_name, plain, provenance
+from iba.pipeline.store import device_name, provenance
+from iba.settings import plain
 
 #: Groups of instances that a point of the batch sweep is timed on at most: one by one, few tell enough.
 _MOST_GROUPS = 16
