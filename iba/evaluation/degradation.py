@@ -68,7 +68,7 @@ def curve(
     operator: str,
 ) -> list[list[tuple[int, float]]]:
     """For every instance and fraction: how many tokens were removed, and the target's probability then."""
-    counts = [[n_removed(f, len(i.input_ids), len(i.removal)) for f in fractions] for i in instances]
+    counts = [[int(n_removed(f, len(i.input_ids), len(i.removal))) for f in fractions] for i in instances]
     return after_removing(classifier, instances, counts, operator)
 
 

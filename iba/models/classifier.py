@@ -52,30 +52,30 @@ class Classifier:
         self.model = _on(bare(model), device).eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.device = torch.device(device)
-        self.products = Products()
         self.precision = precision
         self.token_budget = token_budget
+        self._path = fast, layers
         #: By the kind of work, what `grouped` learned of the device's memory.
         self.fitting: defaultdict[str, dict[int, int]] = defaultdict(dict)
         self._remembered: dict[Any, dict[int, Hidden]] | None = None
         self.runner: Runner = runner_of(
             self.model,
             example_inputs(tokenizer, self.device),
-            self.products,
+            Products.of(precision),
             "token_type_ids" in tokenizer.model_input_names,
             fast,
             layers,
         )
 
-    @property
-    def precision(self) -> str:
-        """`fp32` or `bf16`; may be changed at any time."""
-        return self._precision
+    def in_precision(self, name: str) -> Classifier:
+        """The same model run in another precision."""
+        return Classifier(self.model, self.tokenizer, self.device, name, self.token_budget, *self._path)
 
-    @precision.setter
-    def precision(self, name: str) -> None:
-        self._precision = name
-        self.products.forward = self.products.backward = torch.bfloat16 if name == "bf16" else None
+    def with_budget(self, token_budget: int | None) -> Classifier:
+        """The same with another token budget; None leaves it."""
+        view = copy(self)
+        view.token_budget = token_budget or self.token_budget
+        return view
 
     @property
     def n_layers(self) -> int:

@@ -109,7 +109,7 @@ def _degrade(bench: Bench, cell: Cell, ranking: pd.DataFrame, group: Sequence[in
             for i, removal, target in zip(instances, removals, targets, strict=True)
         ]
         counts = [
-            [removed_count(name, order, f, len(one.input_ids), len(one.removal)) for name, _, f in grid]
+            [int(removed_count(name, order, f, len(one.input_ids), len(one.removal))) for name, _, f in grid]
             for one in ranked
         ]
         for operator in cell.degradation["operators"]:
