@@ -3,8 +3,8 @@
 import sys
 
 from iba.cli import main
-from iba.explain import show
+from iba.own_text import command
 
 if __name__ == "__main__":
-    sys.argv[1:] = show.literal_arguments(sys.argv[1:])
-    main(show.run, "explain")
+    sys.argv[1:] = command.literal_arguments(sys.argv[1:])
+    main(command.run, "explain")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iba.explain.highlight import FAINTEST, printable, units
+from iba.display.highlight import FAINTEST, printable, units
 from iba.pipeline.store import read_parquet
 from iba.report.rows import DELETE, Stored
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from iba.explain.highlight import units
-from iba.explain.paragraph import LINE, SIZE, literal, paragraph
+from iba.display.highlight import units
+from iba.display.paragraph import LINE, SIZE, literal, paragraph
 from iba.report import token_maps
 from iba.report.drawing import PAGE_WIDTH, look, save
 from iba.report.examples import display_strength

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from iba.explain.paragraph import literal
+from iba.display.paragraph import literal
 from iba.report import token_maps
 from iba.report.drawing import look, save
 from iba.report.figure2 import power

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
-from iba.explain.highlight import CSS
+from iba.display.highlight import CSS
+from iba.display.templates import environment
 from iba.report import examples
 from iba.report.captions import caption
 from iba.report.claims import Judged
 from iba.report.claims.verdict import OUTCOMES, rule
-from iba.report.reproduction import environment
 from iba.report.rows import Stored
 from iba.report.text import Grid, number, write_text
 
@@ -46,7 +46,7 @@ def figures(stored: Stored, drawn: Sequence[Path]) -> list[dict[str, str]]:
 
 def render(stored: Stored, claims: Sequence[Judged], tables: Sequence[Grid], drawn: Sequence[Path]) -> str:
     """The page as HTML; the first of `tables` is shown open, the others folded."""
-    env = environment(autoescape=True)
+    env = environment("iba.report", autoescape=True)
     env.filters |= {"markup": markup, "number": number}
     shown = examples.load(stored)
     return env.get_template("report.html.j2").render(

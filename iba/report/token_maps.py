@@ -20,7 +20,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from iba.explain.highlight import printable, units
+from iba.display.highlight import printable, units
 from iba.report.drawing import PAGE_WIDTH
 from iba.report.study_rows import Value, value_of
 

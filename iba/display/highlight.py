@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import repeat
 
+from tokenizers import decoders
+
 #: What the spans of `html_spans` need in the page, once.
 CSS = """
 .hl { --hl-for: 245 158 11; --hl-against: 86 170 232; line-height: 1.9; }
@@ -29,6 +31,7 @@ FOR, AGAINST = (245, 158, 11), (86, 170, 232)
 #: Below this share of the largest score a token is left plain.
 FAINTEST = 0.04
 
+_BYTES = decoders.ByteLevel()
 #: What a terminal would obey and a page not show: control characters.
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -48,13 +51,18 @@ class Unit:
 
 
 def units(tokens: Sequence[str], special: Sequence[bool]) -> list[Unit]:
-    """Stored tokens, of which no place in a text is known, by the tokenizer's marks ("##", "Ġ", "▁")."""
-    marked = any(t.startswith(("Ġ", "▁")) for t, s in zip(tokens, special, strict=True) if not s)
+    """Stored tokens, of which no place in a text is known, by the tokenizer's marks ("##", "Ġ", "▁").
+
+    "Ġ" belongs to tokenizers of bytes: their pieces become letters, a part of a letter "�".
+    """
+    words = [token for token, is_special in zip(tokens, special, strict=True) if not is_special]
+    of_bytes = any(word.startswith("Ġ") for word in words)
+    marked = of_bytes or any(word.startswith("▁") for word in words)
     found: list[Unit] = []
     for token, is_special in zip(tokens, special, strict=True):
         continues = not token.startswith(("Ġ", "▁")) if marked else token.startswith("##")
         joined = continues and not is_special and bool(found) and not found[-1].special
-        text = token.removeprefix("##").lstrip("Ġ▁")
+        text = _BYTES.decode([token]).lstrip() if of_bytes else token.removeprefix("##").lstrip("▁")
         found.append(Unit(text, None, is_special, joined, "" if joined else " "))
     return found
 
