@@ -1,10 +1,10 @@
-"""report.html: one self-contained page with verdicts, tables, figures and highlighted instances."""
+"""report.html: one self-contained page with tables, figures, verdicts and highlighted instances."""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -13,10 +13,9 @@ from markupsafe import Markup, escape
 from iba.display.highlight import CSS
 from iba.display.templates import environment
 from iba.report import examples
-from iba.report.captions import caption
 from iba.report.claims import Judged
 from iba.report.claims.verdict import OUTCOMES, rule
-from iba.report.rows import Stored
+from iba.report.stored import Stored
 from iba.report.text import Grid, number, write_text
 
 _MARKUP = re.compile(r"\*\*(.+?)\*\*|`(.+?)`")
@@ -24,49 +23,40 @@ _MARKUP = re.compile(r"\*\*(.+?)\*\*|`(.+?)`")
 
 def markup(text: str) -> Markup:
     """Escaped text whose **bold** and `code` are elements."""
-    return Markup(
-        _MARKUP.sub(
-            lambda m: f"<strong>{m[1]}</strong>" if m[1] else f"<code>{m[2]}</code>", str(escape(text))
-        )
-    )
+    element = lambda m: f"<strong>{m[1]}</strong>" if m[1] else f"<code>{m[2]}</code>"
+    return Markup(_MARKUP.sub(element, str(escape(text))))
 
 
-def figures(stored: Stored, drawn: Sequence[Path]) -> list[dict[str, str]]:
-    """The PNG of `drawn` as base64; a figure drawn per protocol as well is shown once, combined."""
-    paths = sorted(path for path in drawn if path.suffix == ".png")
-    whole = [p for p in paths if not p.stem.endswith(tuple(f"_{name}" for name in stored.names.protocols))]
-    return [
-        {
-            "data": base64.b64encode(path.read_bytes()).decode(),
-            "caption": caption(stored, path.stem),
-        }
-        for path in whole
-    ]
+def write(
+    stored: Stored,
+    claims: Sequence[Judged],
+    tables: Sequence[Grid],
+    drawn: Mapping[Path, str],
+    n_examples: int,
+) -> Path:
+    """Store `report.html`: the first of `tables` and of `drawn` (PNG → caption) open it.
 
-
-def render(stored: Stored, claims: Sequence[Judged], tables: Sequence[Grid], drawn: Sequence[Path]) -> str:
-    """The page as HTML; the first of `tables` is shown open, the others folded."""
+    A picture without a caption is a part of another one and is left out.
+    """
     env = environment("iba.report", autoescape=True)
     env.filters |= {"markup": markup, "number": number}
-    shown = examples.load(stored)
-    return env.get_template("report.html.j2").render(
+    shown = examples.load(stored, n_examples)
+    page = env.get_template("report.html.j2").render(
         run=stored.folder.name,
         model=stored.title,
         note=stored.note,
         protocols=stored.protocols,
-        protocol_titles=stored.names.protocols,
-        dataset_titles=stored.names.datasets,
-        method_titles=stored.names.methods,
+        names=stored.names,
         claims=claims,
         outcomes=OUTCOMES,
         rule=rule(stored.how),
         tables=tables,
-        figures=figures(stored, drawn),
+        figures=[(_base64(path), caption) for path, caption in drawn.items() if caption],
         highlight_css=CSS,
-        examples=[(name, list(group)) for name, group in groupby(shown, lambda e: e.dataset)],
+        examples=[(name, list(group)) for name, group in groupby(shown, lambda one: one.dataset)],
     )
+    return write_text(stored.folder / "report.html", page)
 
 
-def write(stored: Stored, claims: Sequence[Judged], tables: Sequence[Grid], drawn: Sequence[Path]) -> Path:
-    """Store `report.html` with the figures that were `drawn` from the same rows."""
-    return write_text(stored.folder / "report.html", render(stored, claims, tables, drawn))
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
