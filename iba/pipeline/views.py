@@ -6,7 +6,7 @@ is opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -50,6 +50,13 @@ class StoredCell:
     cell: str
     folder: Path
     run: Path
+
+    @property
+    def n(self) -> int:
+        """How many instances it has."""
+        return int(
+            read_parquet(self.folder / "degradation.parquet", ["instance_id"])["instance_id"].nunique()
+        )
 
     def degradation(self) -> pd.DataFrame:
         """instance_id, target, order, operator, grid, step, fraction, n_tokens, n_removed, prob_target."""
@@ -116,6 +123,14 @@ def predictions(cfg: DictConfig) -> dict[tuple[str, int], pd.DataFrame]:
         for dataset in _datasets(cfg)
         if (path := run / dataset / "classifier.parquet").is_file()
     }
+
+
+def unselected(cfg: DictConfig, methods: Collection[str]) -> set[str]:
+    """What the run holds and `cfg` does not select: data sets, protocols, and of `methods`."""
+    found = [path.parts[-4:-1] for path in run_folder(cfg).glob("*/*/*/degradation.parquet")]
+    stored = [{name[i] for name in found} for i in range(3)]
+    chosen = _datasets(cfg), selected(cfg.protocol), [*selected(cfg.method), *(stored[2] - {*methods})]
+    return set().union(*(names - {*known} for names, known in zip(stored, chosen, strict=True)))
 
 
 def known_methods(cfg: DictConfig) -> dict[str, DictConfig]:

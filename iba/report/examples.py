@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from iba.display.highlight import spans, stretched, units
 from iba.evaluation.ranking import removal_order
+from iba.pipeline.views import View
 from iba.report.stored import CELL, Stored
 
 
@@ -59,7 +60,7 @@ def spread(ids: np.ndarray, n: int) -> np.ndarray:
 
 def _scores(stored: Stored, protocol: str, dataset: str, method: str) -> pd.DataFrame | None:
     """The rows of a cell of which the tokens are stored, with the measures that the page names."""
-    cell = stored.cell(protocol, dataset, method)
+    cell = stored.cells.get(View(stored.seed, None, None, protocol, dataset, method))
     scores = cell.scores() if cell else None
     if scores is None:
         return None

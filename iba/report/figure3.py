@@ -48,8 +48,8 @@ def pictures(stored: Stored) -> Iterator[Picture]:
         yield Picture(
             "figure5",
             sheet([_beta_map(stored, text) for text in betas]),
-            f"Figure 5. Information per token of {how_many(betas)} under several β, one map per protocol (each "
-            "with its own colour scale; special tokens dimmed).",
+            f"Figure 5. Information per token of {how_many(betas)} under several β, one map per protocol "
+            "(each with its own colour scale; special tokens dimmed).",
         )
 
 
@@ -121,8 +121,8 @@ def _write(figure: Figure, y: float, text: str, size: float = 6.5, color: str = 
 
 def _caption(classifiers: Sequence[ScoredText], layers: Sequence[ScoredText]) -> str:
     before_after = (
-        f"{how_many(classifiers)} before and after fine-tuning (orange: from the smallest to the largest score "
-        "of each)"
+        f"{how_many(classifiers)} before and after fine-tuning (orange: from the smallest to the largest "
+        "score of each)"
     )
     by_layer = (
         f"information per token with the bottleneck after every layer, {how_many(layers)} (one colour scale "

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from iba.errors import UserError
 from iba.evaluation.measures import MEASURES, Outcome
 from iba.evaluation.stats import (
+    Interval,
     Resampling,
     effect_size,
     holm,
@@ -213,11 +214,16 @@ def summarise(frame: Frame, by: Sequence[str], measures: Sequence[str], how: Res
             if len(values):
                 keys.append((*key, measure))
                 samples.append(values)
-    found = [(i.n, i.estimate, i.low, i.high) for i in mean_intervals(samples, how)]
     head = pd.DataFrame(keys, columns=[*by, "measure"])
     for name in by:
         head[name] = head[name].astype(ordered[name].dtype)
-    return head.join(pd.DataFrame(found, columns=ESTIMATE))
+    return head.join(estimates(mean_intervals(samples, how)))
+
+
+def estimates(found: Iterable[Interval]) -> pd.DataFrame:
+    """Intervals as a table with the columns `ESTIMATE`."""
+    numbers = [(one.n, one.estimate, one.low, one.high) for one in found]
+    return pd.DataFrame(numbers, columns=ESTIMATE, dtype=float).astype({"n": int})
 
 
 def compare(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+import pandas as pd
 from markupsafe import Markup, escape
 
 from iba.display.highlight import CSS
 from iba.display.templates import environment
 from iba.report import examples
-from iba.report.claims import Judged
-from iba.report.claims.verdict import OUTCOMES, rule
+from iba.report.claims import Judged, rule, words
 from iba.report.stored import Stored
+from iba.report.tables import winners
 from iba.report.text import Grid, number, write_text
 
 _MARKUP = re.compile(r"\*\*(.+?)\*\*|`(.+?)`")
@@ -23,18 +24,35 @@ _MARKUP = re.compile(r"\*\*(.+?)\*\*|`(.+?)`")
 
 def markup(text: str) -> Markup:
     """Escaped text whose **bold** and `code` are elements."""
-    element = lambda m: f"<strong>{m[1]}</strong>" if m[1] else f"<code>{m[2]}</code>"
-    return Markup(_MARKUP.sub(element, str(escape(text))))
+    return Markup(_MARKUP.sub(_element, str(escape(text))))
+
+
+def _element(found: re.Match[str]) -> str:
+    return f"<strong>{found[1]}</strong>" if found[1] else f"<code>{found[2]}</code>"
+
+
+def finding(stored: Stored, tests: pd.DataFrame) -> dict[str, str]:
+    """By protocol: which method has a larger drop at 11 % than every other one, and where."""
+    best, leads = winners(stored, tests), {}
+    for protocol in stored.protocols:
+        where: dict[str, list[str]] = {}
+        for dataset, title in stored.names.datasets.items():
+            if (protocol, dataset) in best:
+                leader = best[protocol, dataset]
+                where.setdefault(stored.names.methods[leader] if leader else "none", []).append(title)
+        leads[protocol] = "; ".join(f"{leader} on {', '.join(titles)}" for leader, titles in where.items())
+    return leads
 
 
 def write(
     stored: Stored,
     claims: Sequence[Judged],
+    tests: pd.DataFrame,
     tables: Sequence[Grid],
-    drawn: Mapping[Path, str],
+    drawn: Sequence[tuple[Path, str]],
     n_examples: int,
 ) -> Path:
-    """Store `report.html`: the first of `tables` and of `drawn` (PNG → caption) open it.
+    """Store `report.html`, opened by the first of `drawn` (PNG and caption) and of `tables`.
 
     A picture without a caption is a part of another one and is left out.
     """
@@ -47,11 +65,12 @@ def write(
         note=stored.note,
         protocols=stored.protocols,
         names=stored.names,
+        finding=finding(stored, tests),
         claims=claims,
-        outcomes=OUTCOMES,
+        outcomes=words()["outcomes"],
         rule=rule(stored.how),
         tables=tables,
-        figures=[(_base64(path), caption) for path, caption in drawn.items() if caption],
+        figures=[(_base64(path), caption) for path, caption in drawn if caption],
         highlight_css=CSS,
         examples=[(name, list(group)) for name, group in groupby(shown, lambda one: one.dataset)],
     )

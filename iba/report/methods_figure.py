@@ -54,13 +54,13 @@ def draw(found: Compared) -> Figure:
     for axes, dataset in zip(grid, found.datasets, strict=True):
         _draw_panel(axes, found, dataset, rows)
         axes.set_ylim(lowest - 0.7, 0.7)
-    grid[0].set_yticks(
-        [*heads.values(), *rows.values()], [*heads, *(found.label(method) for method in rows)]
-    )
+    grid[0].set_yticks([*heads.values(), *rows.values()], [*heads, *(found.label(method) for method in rows)])
     for text in grid[0].get_yticklabels()[: len(heads)]:
         text.set_fontweight("bold")
     percent = found.stored.how.percent
-    what = f"drop of the target's probability after the top 11 % of tokens, with {percent} bootstrap intervals"
+    what = (
+        f"drop of the target's probability after the top 11 % of tokens, with {percent} bootstrap intervals"
+    )
     figure.supxlabel(what, fontsize=7)
     _legend(figure, found)
     return figure

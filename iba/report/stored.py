@@ -127,10 +127,21 @@ class Stored:
         cell = self.cells.get(View(self.seed, study, value, protocol, dataset, method))
         return cell.record if cell else {}
 
-    def records(self) -> dict[tuple[str, str, str], Record]:
-        """Those of Table 1's cells, by protocol, data set and method."""
-        wanted = self.table1.rows[CELL].drop_duplicates().sort_values(["dataset", "protocol", "method"])
-        return {tuple(key): self.record(*key) for key in wanted.to_numpy()}
+    def scores(self, view: View) -> pd.DataFrame | None:
+        """The token scores of a cell; None unless those of all its instances are stored."""
+        cell = self.cells.get(view)
+        scores = cell.scores() if cell else None
+        return scores if cell and scores is not None and len(scores) == cell.n else None
+
+    def records(self, frame: Frame | None = None) -> dict[tuple[str, str, str], Record]:
+        """Those of the cells of a frame (Table 1's by default), by protocol, data set and method."""
+        rows = (frame or self.table1).rows[CELL].drop_duplicates()
+        wanted = rows.sort_values(["dataset", "protocol", "method"])
+        return {(p, d, m): self.record(p, d, m) for p, d, m in wanted.to_numpy()}
+
+    def label(self, dataset: str) -> str:
+        """The name of a data set, selected or with known evidence."""
+        return (self.names.datasets | self.evident)[dataset]
 
 
 def load(cfg: DictConfig) -> Stored:
