@@ -70,7 +70,7 @@ def write(
         outcomes=words()["outcomes"],
         rule=rule(stored.how),
         tables=tables,
-        figures=[(_base64(path), caption) for path, caption in drawn if caption],
+        figures=[(_base64(path), caption) for path, caption in sorted(drawn) if caption],
         highlight_css=CSS,
         examples=[(name, list(group)) for name, group in groupby(shown, lambda one: one.dataset)],
     )

@@ -21,8 +21,8 @@ def pictures(found: Compared) -> Iterator[Picture]:
     """`methods` if there is a method to draw; sets with known evidence alone have none."""
     if not found.mean_drops().empty:
         caption = (
-            "All methods: mean drop of the target's probability after the top 11 % of tokens, by data set, on "
-            f"the rows that all methods have; bars: {found.stored.how.percent} bootstrap intervals. Within a "
+            "All methods: mean drop of the target's probability after the top 11 % of tokens, by data set, "
+            f"on the rows that all methods have; bars: {found.stored.how.percent} bootstrap intervals. Within a "
             "family the method with the largest mean over the data sets comes first."
         )
         yield Picture("methods", draw(found), caption)
@@ -57,11 +57,8 @@ def draw(found: Compared) -> Figure:
     grid[0].set_yticks([*heads.values(), *rows.values()], [*heads, *(found.label(method) for method in rows)])
     for text in grid[0].get_yticklabels()[: len(heads)]:
         text.set_fontweight("bold")
-    percent = found.stored.how.percent
-    what = (
-        f"drop of the target's probability after the top 11 % of tokens, with {percent} bootstrap intervals"
-    )
-    figure.supxlabel(what, fontsize=7)
+    what = "drop of the target's probability after the top 11 % of tokens"
+    figure.supxlabel(f"{what}, with {found.stored.how.percent} bootstrap intervals", fontsize=7)
     _legend(figure, found)
     return figure
 
