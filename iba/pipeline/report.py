@@ -14,11 +14,11 @@ from iba.pipeline.experiment import run_folder, selected
 from iba.pipeline.sections import ReportPart
 from iba.report import (
     claims,
+    drawing,
     figure1,
     figure2,
     figure3,
     figure4,
-    figure5,
     html,
     methods_figure,
     reproduction,
@@ -32,7 +32,7 @@ from iba.report.sanity import sanity
 from iba.report.seeds import seeds
 from iba.report.stored import CELL, Stored, load
 
-FIGURES = (figure1, figure2, figure3, figure4, figure5)
+FIGURES = (figure1, figure2, figure3, figure4)
 #: Every table of the run but Table 1 and that of all methods, in the order of the page: one more is one more here.
 TABLES = (
     tables.table1_right,
@@ -52,15 +52,15 @@ def run(cfg: DictConfig) -> None:
     if lost := left_out(cfg):
         raise UserError(lost)
     stored = load(cfg)
-    drawn: list[Path] = []
+    drawn: list[tuple[Path, str]] = []
     if wanted & {"figures", "html"}:
-        drawn = [path for figure in FIGURES for path in figure.write(stored)]
+        drawn = [found for figure in FIGURES for found in drawing.write(stored, figure.pictures(stored))]
     overview = []
     if wanted & {"methods", "html"}:
         compared = compare_methods(stored, str(cfg.report.methods_protocol))
         print(*compared.refused.values(), sep="\n", end="\n" if compared.refused else "")
         overview = [methods(compared).noted(stored.note)]
-        drawn += methods_figure.write(compared)
+        drawn += drawing.write(stored, methods_figure.pictures(compared))
     tests = tables.all_pairs(stored)
     shown = []
     if wanted & {"tables", "html"}:
@@ -74,7 +74,8 @@ def run(cfg: DictConfig) -> None:
         if "verdicts" in wanted:
             reproduction.write(stored, judged, _copy(cfg, stored))
         if "html" in wanted:
-            html.write(stored, judged, [grid for table in [*shown, *overview] for grid in table.grids], drawn)
+            grids = [grid for table in [*shown, *overview] for grid in table.grids]
+            html.write(stored, judged, tests, grids, drawn, int(cfg.report.n_examples))
     print(f"{stored.folder}: redrew {', '.join(cfg.only or get_args(ReportPart))}")
     if shown:
         terminal.show(stored.folder, shown[0].grids[0])

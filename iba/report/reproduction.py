@@ -5,29 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from iba.display.templates import environment
 from iba.report.claims import Judged, rule, single_checks, words
 from iba.report.notes import calibration_rows, dataset_notes
 from iba.report.stored import Stored
 from iba.report.text import write_csv, write_text
 
 
-def environment(autoescape: bool) -> Environment:
-    """The templates of this package; a misspelt name is an error."""
-    return Environment(
-        loader=PackageLoader("iba.report"),
-        undefined=StrictUndefined,
-        autoescape=autoescape,
-        trim_blocks=False,
-        keep_trailing_newline=True,
-    )
-
-
 def render(stored: Stored, claims: Sequence[Judged]) -> str:
     """The page as Markdown."""
     return (
-        environment(autoescape=False)
+        environment("iba.report", autoescape=False)
         .get_template("REPRODUCTION.md.j2")
         .render(
             run=stored.folder.name,
