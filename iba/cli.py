@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -19,10 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from iba.errors import UserError
 from iba.pipeline.store import sweep
+from iba.progress import forgive_encoding
+from iba.settings import CONFIGS
 
-_PACKAGE = Path(__file__).resolve().parent
-#: The checkout's configurations, or those that were installed with the package.
-CONFIGS = next(found for found in (_PACKAGE.parent / "configs", _PACKAGE / "configs") if found.is_dir())
 #: How the one line begins.
 _ERROR = "error: "
 
@@ -60,12 +58,6 @@ def main(
 
     with _one_line():
         composed()
-
-
-def forgive_encoding(stream: object) -> None:
-    """Write out what the stream's encoding lacks (β in a Windows console's cp1252) instead of failing."""
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

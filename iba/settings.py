@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import groupby
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
@@ -27,6 +28,10 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from iba.errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parent
+#: The checkout's configurations, or those that were installed with the package.
+CONFIGS = next(found for found in (_PACKAGE.parent / "configs", _PACKAGE / "configs") if found.is_dir())
 
 Count = Annotated[int, Field(ge=1)]
 #: numpy's generators take no larger seed.

@@ -3,4 +3,4 @@
 from iba.cli import main
 
 if __name__ == "__main__":
-    main("iba.explain.show:run", "explain", "iba.explain.show:literal_arguments")
+    main("iba.own_text.command:run", "explain", "iba.own_text.command:literal_arguments")

@@ -194,13 +194,14 @@ def cells(cfg: DictConfig, dataset: str, methods: Mapping[str, DictConfig] | Non
     A method's settings are its own file, changed by what the protocol says of it; both may refer to
     the data set as `${dataset.…}`. A slow method may name a smaller `n_test` for a data set.
     """
+    told, degradation = settings_root(cfg, dataset), plain(cfg.degradation)
     for protocol in selected(cfg.protocol):
         for name, config in (selected(cfg.method) if methods is None else methods).items():
             n = (config.get("n_test") or {}).get(dataset)
-            rows = TestRows(cfg.seed, dataset_config(cfg, dataset).max_length, n)
+            rows = TestRows(cfg.seed, told.dataset.max_length, n)
             view = View(cfg.finetune.seed, None, None, protocol, dataset, name)
-            settings = method_settings(cfg, dataset, protocol, config)
-            yield Cell(view, settings, cfg.target, "fine-tuned", rows, plain(cfg.degradation))
+            settings = method_settings(cfg, dataset, protocol, config, told)
+            yield Cell(view, settings, cfg.target, "fine-tuned", rows, degradation)
 
 
 def dataset_config(cfg: DictConfig, name: str) -> DictConfig:
@@ -216,23 +217,28 @@ def all_cells(cfg: DictConfig) -> Iterator[Cell]:
         yield from cells(cfg, dataset)
 
 
-def method_settings(cfg: DictConfig, dataset: str, protocol: str, method: DictConfig) -> dict[str, Any]:
-    """The settings of `method` under `protocol` on `dataset`, all references resolved."""
+def method_settings(
+    cfg: DictConfig, dataset: str, protocol: str, method: DictConfig, told: DictConfig | None = None
+) -> dict[str, Any]:
+    """The settings of `method` under `protocol` on `dataset`, all references resolved (by `told`, which is
+    made once for many methods)."""
     changes = cfg.protocol[protocol].methods.get(method.name) or DictConfig({})
-    root = OmegaConf.create(
-        {
-            "dataset": OmegaConf.to_container(dataset_config(cfg, dataset), resolve=False),
-            "paths": OmegaConf.to_container(cfg.paths, resolve=True),
-            "seed": cfg.seed,
-            "settings": OmegaConf.merge(_unresolved(method.settings), _unresolved(changes)),
-        }
-    )
-    resolved = OmegaConf.to_container(root.settings, resolve=True)
+    settings: Any = OmegaConf.merge(unresolved(method.settings), unresolved(changes))
+    told = settings_root(cfg, dataset) if told is None else told
+    resolved = OmegaConf.to_container(DictConfig(settings, parent=told), resolve=True)
     assert isinstance(resolved, dict)
     return {str(name): value for name, value in resolved.items()}
 
 
-def _unresolved(config: DictConfig) -> DictConfig:
+def settings_root(cfg: DictConfig, dataset: str) -> DictConfig:
+    """What the settings of methods may refer to on one data set."""
+    about = OmegaConf.to_container(dataset_config(cfg, dataset), resolve=False)
+    paths = OmegaConf.to_container(cfg.paths, resolve=True)
+    return OmegaConf.create({"dataset": about, "paths": paths, "seed": cfg.seed})
+
+
+def unresolved(config: DictConfig) -> DictConfig:
+    """The same settings, open to others."""
     plain: Any = OmegaConf.to_container(config, resolve=False)
     return DictConfig(plain)
 

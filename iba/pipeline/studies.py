@@ -6,7 +6,7 @@ A study is one YAML file in `configs/study/`. Its `vary` names a setting of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from iba.pipeline.experiment import (
     datasets,
     method_settings,
     selected,
+    settings_root,
 )
 from iba.settings import plain
 
@@ -68,20 +69,26 @@ def refuse_unknown_points(cfg: DictConfig, study: DictConfig) -> None:
         refuse_impossible(cfg, study_cells(cfg, study, dataset, n_layers=1))  # more layers: more of the same
 
 
-def study_cells(cfg: DictConfig, study: DictConfig, dataset: str, n_layers: int) -> Iterator[Cell]:
-    """Every point of every method and protocol, the references first."""
-    methods = selected(cfg.method)
+def study_cells(
+    cfg: DictConfig,
+    study: DictConfig,
+    dataset: str,
+    n_layers: int,
+    methods: Mapping[str, DictConfig] | None = None,
+) -> Iterator[Cell]:
+    """Every point of every method (of the selected ones) and protocol, the references first."""
+    methods = selected(cfg.method) if methods is None else methods
     if missing := [name for name in study.methods if name not in methods]:
         raise UserError(
             f"study {study.name} needs method {missing[0]}, which is not selected: add it, or leave the "
             "study out ('study=[]' leaves out all)."
         )
-    rows = study_rows(cfg, study, dataset)
+    rows, told = study_rows(cfg, study, dataset), settings_root(cfg, dataset)
     degradation = plain(OmegaConf.merge(cfg.degradation, study.degradation))
 
     def cell(method: DictConfig, protocol: str, value: Value | None, own: dict[str, Any]) -> Cell:
         view = View(cfg.finetune.seed, study.name, value, protocol, dataset, method.name)
-        settings = method_settings(cfg, dataset, protocol, method) | own
+        settings = method_settings(cfg, dataset, protocol, method, told) | own
         return Cell(view, settings, cfg.target, "fine-tuned", rows, degradation)
 
     for protocol in selected(cfg.protocol):

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from iba.errors import UserError
 from iba.pipeline.attribute import CELL, NUMBERS, SCORES
-from iba.pipeline.degrade import degradation_path, long_form
+from iba.pipeline.degrade import column, columns, degradation_path, long_form
 from iba.pipeline.experiment import (
     Cell,
     Classified,
@@ -30,12 +30,15 @@ from iba.pipeline.experiment import (
     forced,
     run_folder,
     selected,
+    unresolved,
 )
 from iba.pipeline.finetune import CLASSIFIER
 from iba.pipeline.store import differences, read_json, read_parquet
-from iba.pipeline.studies import studies, study_cells, study_datasets
+from iba.pipeline.studies import study_cells, study_datasets
 from iba.settings import fingerprint, plain
 
+#: By operator, order and grid: the fractions, and instances × steps.
+Curves = dict[tuple[str, str, str], tuple[np.ndarray, np.ndarray]]
 __all__ = ["StoredCell", "Value", "View", "classifiers", "known_methods", "predictions", "stored_cells"]
 
 
@@ -58,6 +61,18 @@ class StoredCell:
         removable = rows["n_tokens"] - rows["special"].map(np.sum)
         settings = read_json(self.curves.with_suffix(".json"))["settings"]
         return long_form(wide, settings, rows["n_tokens"].to_numpy(), removable.to_numpy())
+
+    def probabilities(self) -> tuple[pd.DataFrame, Curves]:
+        """instance_id and target; and the target's probability by operator, order and grid: the fractions, and
+        instances × steps."""
+        wide, steps = read_parquet(self.curves), defaultdict(list)
+        for order, operator, grid, step, fraction in columns(
+            read_json(self.curves.with_suffix(".json"))["settings"]
+        ):
+            steps[operator, order, grid].append((fraction, column(order, operator, grid, step)))
+        found = {key: tuple(zip(*each, strict=True)) for key, each in steps.items()}
+        curves = {key: (np.array(f), wide[[*names]].to_numpy(float)) for key, (f, names) in found.items()}
+        return wide[["instance_id", "target"]], curves
 
     def numbers(self) -> pd.DataFrame | None:
         """One row per instance and one column per number that the method reported; None without any."""
@@ -112,8 +127,18 @@ def predictions(cfg: DictConfig) -> dict[tuple[str, int], pd.DataFrame]:
 
 def known_methods(cfg: DictConfig) -> dict[str, DictConfig]:
     """The methods that the report can name, run or not, with what a preset changes of them."""
-    known = selected(cfg.known) | selected(cfg.method)
-    return {n: DictConfig(OmegaConf.merge(m, cfg.method.get(n) or {}), parent=cfg) for n, m in known.items()}
+    return _known_members(cfg, "known", "method")
+
+
+def known_studies(cfg: DictConfig) -> dict[str, DictConfig]:
+    """The studies that the report can show, the same way."""
+    return _known_members(cfg, "known_studies", "study")
+
+
+def _known_members(cfg: DictConfig, known: str, group: str) -> dict[str, DictConfig]:
+    members = selected(cfg[known]) | selected(cfg[group])
+    merged = {n: OmegaConf.merge(unresolved(m), cfg[group].get(n) or {}) for n, m in members.items()}
+    return {name: DictConfig(member, parent=cfg) for name, member in merged.items()}
 
 
 def _datasets(cfg: DictConfig) -> list[str]:
@@ -176,10 +201,11 @@ def _cells(cfg: DictConfig, dataset: str) -> Iterator[StoredCell]:
 
 
 def _asked(cfg: DictConfig, dataset: str, n_layers: int) -> Iterator[Cell]:
-    yield from cells(cfg, dataset, known_methods(cfg))
-    for study in studies(cfg):
+    methods = known_methods(cfg)
+    yield from cells(cfg, dataset, methods)
+    for study in known_studies(cfg).values():
         if dataset in study_datasets(cfg, study):
-            yield from study_cells(cfg, study, dataset, n_layers)
+            yield from study_cells(cfg, study, dataset, n_layers, methods)
 
 
 def _known(cfg: DictConfig, key: Mapping[str, Any]) -> str:
