@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "explain": "iba.explain.explanation",
-    "explain_many": "iba.explain.explanation",
-    "Explanation": "iba.explain.explanation",
-    "save": "iba.explain.show",
-    "show": "iba.explain.show",
+    "explain": "iba.own_text.explanation",
+    "explain_many": "iba.own_text.explanation",
+    "Explanation": "iba.own_text.explanation",
+    "save": "iba.own_text.files",
+    "show": "iba.own_text.show",
 }
 
 

@@ -19,7 +19,6 @@ from transformers import (
 )
 
 from iba.attributor import Attributor, FitData, refuse_lacking
-from iba.cli import CONFIGS
 from iba.data import planted
 from iba.data.examples import Example
 from iba.data.tokens import tokenise
@@ -29,6 +28,7 @@ from iba.models.postnorm import PostNorm
 from iba.models.tiny import tiny_tokenizer
 from iba.pipeline.checks import build
 from iba.pipeline.experiment import method_settings
+from iba.settings import CONFIGS
 
 N_LAYERS = 4
 _COMMON: dict[str, Any] = {

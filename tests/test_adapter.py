@@ -24,12 +24,12 @@ from iba.data.examples import Example
 from iba.data.tokens import Instance, tokenise
 from iba.errors import UserError
 from iba.evaluation.degradation import Ranked, curve
-from iba.explain.explanation import explain
 from iba.models.adapter import Adapter
 from iba.models.block import FAMILIES
 from iba.models.classifier import Classifier
 from iba.models.postnorm import PostNorm
 from iba.models.tiny import tiny_tokenizer
+from iba.own_text.explanation import explain
 
 TEXTS = (
     "Anna walked from the station to the harbour on Monday. It felt awful.",

@@ -1,4 +1,4 @@
-"""Statistics over instances: intervals, paired tests, effect sizes, and the areas and scores of a curve.
+"""Statistics over instances: intervals, paired tests, effect sizes.
 
 Everything here works on plain arrays with one row per instance. Intervals are percentile bootstrap
 intervals (they never leave the range of the data, they exist for constant data, and their cost is linear
@@ -13,27 +13,23 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
 from omegaconf import DictConfig
 from scipy import stats
-from scipy.special import logit
 from statsmodels.stats.multitest import multipletests
 
-#: Probabilities are kept this far from 0 and 1 before their log-odds are taken.
-ODDS_EPSILON = 1e-6
 #: Fewer fine-tuning seeds say too little of their own spread for an interval.
 MIN_SEEDS = 3
 #: The smallest p-value that is printed as a number; below it stands "p < 0.001".
 SMALLEST_P = 0.001
-#: Numbers that one batch of resamples may hold at once (80 MB).
-_BATCH_NUMBERS = 10_000_000
-
-Statistic = Callable[..., np.ndarray]
+#: Numbers that one batch of resamples may hold at once (32 MB).
+_BATCH_NUMBERS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -53,9 +49,10 @@ class Resampling:
         """A fresh generator of this seed."""
         return np.random.default_rng(self.seed)
 
-    def batch(self, numbers_per_resample: int) -> int:
-        """Resamples to draw at once."""
-        return max(1, min(self.n_resamples, _BATCH_NUMBERS // max(numbers_per_resample, 1)))
+    def batches(self, n: int) -> list[int]:
+        """How many resamples of n instances to draw at once; even numbers but for the last."""
+        size = 2 * max(1, _BATCH_NUMBERS // (2 * n))
+        return [min(size, self.n_resamples - start) for start in range(0, self.n_resamples, size)]
 
     def resolving(self, n_comparisons: int, p_value: float = SMALLEST_P) -> Resampling:
         """As many permutations as let a family's smallest corrected p-value fall below `p_value`.
@@ -86,51 +83,62 @@ class Interval:
 
 def mean_interval(values: Float[np.ndarray, " n"], how: Resampling) -> Interval:
     """Mean over instances with its bootstrap interval."""
-    return _bootstrap((values,), _mean, how)
+    return mean_intervals([values], how)[0]
+
+
+def mean_intervals(samples: Sequence[Float[np.ndarray, " n"]], how: Resampling) -> list[Interval]:
+    """The same of several samples; those of one size share their resamples, which cost most of the time."""
+    found: dict[int, Interval] = {}
+    sizes = np.array([len(sample) for sample in samples])
+    for n in np.unique(sizes):
+        places = np.flatnonzero(sizes == n)
+        values = np.stack([samples[i] for i in places], axis=1)
+        low, high = (
+            percentiles(_means_of_draws(values, how), how) if n > 1 else np.full((2, len(places)), np.nan)
+        )
+        means = values.mean(0) if n else np.full(len(places), np.nan)
+        for i, *numbers in zip(places, means, low, high, strict=True):
+            found[i] = Interval(*map(float, numbers), int(n))
+    return [found[i] for i in range(len(samples))]
 
 
 def ratio_interval(
     numerator: Float[np.ndarray, " n"], denominator: Float[np.ndarray, " n"], how: Resampling
 ) -> Interval:
     """Ratio of two means over the same instances, which are resampled together."""
-    return _bootstrap((numerator, denominator), _ratio, how)
+    values = np.stack([numerator, denominator], axis=1)
+    estimate = float(numerator.mean() / denominator.mean())
+    if len(values) < 2:
+        return Interval(estimate, math.nan, math.nan, len(values))
+    draws = _means_of_draws(values, how)
+    low, high = percentiles(draws[:, 0] / draws[:, 1], how)
+    return Interval(estimate, float(low), float(high), len(values))
 
 
-def _bootstrap(samples: tuple[np.ndarray, ...], statistic: Statistic, how: Resampling) -> Interval:
-    n = len(samples[0])
-    if n < 2:
-        return Interval(float(statistic(*samples)) if n else math.nan, math.nan, math.nan, n)
-    found = stats.bootstrap(
-        samples,
-        statistic,
-        paired=len(samples) > 1,
-        vectorized=True,
-        n_resamples=how.n_resamples,
-        batch=how.batch(len(samples) * n),
-        confidence_level=how.confidence,
-        method="percentile",
-        rng=how.rng(),
-    ).confidence_interval
-    return Interval(float(statistic(*samples)), float(found.low), float(found.high), n)
+def _means_of_draws(values: Float[np.ndarray, "n k"], how: Resampling) -> Float[np.ndarray, "resamples k"]:
+    """Bootstrap means of k columns, by how often each instance is drawn (what scipy's bootstrap draws)."""
+    n, rng = len(values), how.rng()
+    return np.concatenate([_times_drawn(rng, rows, n) @ values / n for rows in how.batches(n)])
 
 
-def _mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    return np.asarray(values.mean(axis))
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray, axis: int = -1) -> np.ndarray:
-    return np.asarray(numerator.mean(axis) / denominator.mean(axis))
+def _times_drawn(rng: np.random.Generator, rows: int, n: int) -> Float[np.ndarray, "rows n"]:
+    drawn = rng.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
 
 
 def resampled_means(values: Float[np.ndarray, "n k"], how: Resampling) -> Float[np.ndarray, "resamples k"]:
     """Bootstrap means of k columns that share their resamples, so that functions of them can be resampled."""
-    n = len(values)
-    rng, size = how.rng(), how.batch(n)
-    parts = []
-    for start in range(0, how.n_resamples, size):
-        rows = min(size, how.n_resamples - start)
-        parts.append(rng.multinomial(n, np.full(n, 1 / n), size=rows) @ values / n)
-    return np.concatenate(parts)
+    counts, n = _counts(len(values), how), len(values)
+    ends = np.cumsum([0, *how.batches(n)])
+    return np.concatenate([counts[i:j].astype(float) @ values / n for i, j in pairwise(ends)])
+
+
+@lru_cache(
+    maxsize=8
+)  # the draws cost more than all that is made of them, and every table of a data set needs them
+def _counts(n: int, how: Resampling) -> np.ndarray:
+    rng, share = how.rng(), np.full(n, 1 / n)
+    return np.concatenate([rng.multinomial(n, share, rows).astype(np.uint8) for rows in how.batches(n)])
 
 
 def percentiles(
@@ -170,25 +178,35 @@ def crossed_interval(values: Float[np.ndarray, "seeds n"], how: Resampling) -> I
 def sign_flip_test(differences: Float[np.ndarray, "k n"], how: Resampling) -> Float[np.ndarray, " k"]:
     """Two-sided p-value of "the mean paired difference is 0" for k comparisons on the same n instances.
 
-    NaN below two instances.
+    The numbers of scipy's `permutation_test` (permutation_type="samples"), many times faster: all signs where
+    they are few, else as many random ones as `how` says. NaN below two instances.
     """
-    if not len(differences):
-        return np.zeros(0)
-    n = differences.shape[1]
+    n_comparisons, n = differences.shape if len(differences) else (0, 0)
     if n < 2:
-        return np.full(len(differences), np.nan)
-    # The test permutes the signs alone: every draw then serves all comparisons in one matrix product.
-    found = stats.permutation_test(
-        (np.ones(n),),
-        lambda signs, axis: signs @ differences.T / n,
-        permutation_type="samples",
-        vectorized=True,
-        axis=-1,
-        n_resamples=how.n_resamples,
-        batch=how.batch(4 * n),
-        rng=how.rng(),
-    )
-    return np.asarray(found.pvalue, dtype=float)
+        return np.full(n_comparisons, np.nan)
+    exact = 2**n <= how.n_resamples
+    observed = np.ones(n) @ differences.T / n
+    slack = 100 * np.finfo(float).eps * np.abs(observed)  # equal but for rounding
+    below = above = np.zeros(n_comparisons, int)
+    for signs in [_all_signs(n)] if exact else _random_signs(n, how):
+        means = signs @ differences.T / n
+        below = below + (means <= observed + slack).sum(0)
+        above = above + (means >= observed - slack).sum(0)
+    observed_itself = 0 if exact else 1
+    drawn = (2**n if exact else how.n_resamples) + observed_itself
+    return np.minimum(1.0, 2 * (np.minimum(below, above) + observed_itself) / drawn)
+
+
+def _all_signs(n: int) -> Float[np.ndarray, "patterns n"]:
+    return 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1) - 1
+
+
+def _random_signs(n: int, how: Resampling) -> Iterator[Float[np.ndarray, "rows n"]]:
+    """By the lowest bits of the generator's 32-bit numbers, two to a word; batches end with a word."""
+    bits = how.rng().bit_generator
+    for rows in how.batches(n):
+        words = bits.random_raw(-(-rows * n // 2))
+        yield 2.0 * (words.view(np.uint32)[: rows * n] & 1).reshape(rows, n) - 1
 
 
 def holm(p_values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
@@ -211,42 +229,3 @@ def effect_size(differences: Float[np.ndarray, " n"]) -> float:
         return 0.0 if len(differences) else math.nan
     deviation = differences.std(ddof=1)
     return float(differences.mean() / deviation) if deviation else math.copysign(math.inf, differences[0])
-
-
-class Areas(NamedTuple):
-    """Area under a curve and area between the curve and its own start."""
-
-    under: Float[np.ndarray, "..."]
-    over: Float[np.ndarray, "..."]
-
-
-def areas(fractions: Float[np.ndarray, " steps"], curve: Float[np.ndarray, "... steps"]) -> Areas:
-    """Areas under and over degradation curves by the trapezoid rule, over the share of removed tokens.
-
-    `fractions` must start at 0: the undamaged input is part of the curve. Over [0, 1] the area under is
-    the mean probability along the curve and the area over is the mean drop, p(0) − p; over: larger means
-    that the removed tokens mattered more. Negative where the probability rises.
-    """
-    if fractions[0] != 0 or (np.diff(fractions) <= 0).any():
-        raise ValueError("the fractions of a curve must start at 0 and increase")
-    return Areas(
-        np.asarray(np.trapezoid(curve, fractions, axis=-1)),
-        np.asarray(np.trapezoid(curve[..., :1] - curve, fractions, axis=-1)),
-    )
-
-
-def mean_drop(
-    start: Float[np.ndarray, " n"], after: Float[np.ndarray, "n shares"]
-) -> Float[np.ndarray, " n"]:
-    """Mean over the shares of p(0) − p(after): ERASER's (DeYoung et al. 2020) summary of its two scores.
-
-    With the top share removed it is comprehensiveness (larger is better), with only the top share kept
-    it is sufficiency (smaller is better).
-    """
-    return (start[:, None] - after).mean(1)
-
-
-def log_odds_drop(start: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Log-odds of the target before minus after the removal, nats."""
-    low, high = ODDS_EPSILON, 1 - ODDS_EPSILON
-    return np.asarray(logit(np.clip(start, low, high)) - logit(np.clip(after, low, high)))

@@ -10,71 +10,83 @@ from omegaconf import DictConfig
 
 from iba.errors import UserError
 from iba.pipeline.checks import check_settings
-from iba.pipeline.experiment import datasets, run_folder, selected
+from iba.pipeline.experiment import run_folder, selected
 from iba.pipeline.sections import ReportPart
 from iba.report import (
-    agreement,
     claims,
-    comparisons,
-    faithfulness,
+    drawing,
     figure1,
     figure2,
     figure3,
     figure4,
-    figure5,
     html,
-    methods,
     methods_figure,
-    planted,
     reproduction,
-    right,
-    sanity,
-    seeds,
-    study_collect,
-    table1,
-    table2,
+    tables,
     terminal,
 )
-from iba.report.claims.verdict import PAPER_METHODS, PAPER_SETS, PROTOCOLS
-from iba.report.collect import collect
-from iba.report.rows import Stored, load
-from iba.report.text import Table
+from iba.report.agreement import agreement
+from iba.report.claims.checks import PAPER_METHODS, PAPER_SETS, PROTOCOLS
+from iba.report.methods import compare_methods, methods
+from iba.report.sanity import sanity
+from iba.report.seeds import seeds
+from iba.report.stored import CELL, Stored, load
+
+FIGURES = (figure1, figure2, figure3, figure4)
+#: Every table of the run but Table 1 and that of all methods, in the order of the page: one more is one more here.
+TABLES = (
+    tables.table1_right,
+    tables.planted,
+    tables.table2,
+    tables.faithfulness,
+    seeds,
+    agreement,
+    sanity,
+)
 
 
 def run(cfg: DictConfig) -> None:
-    """Redraw what `cfg.only` names (all by default)."""
+    """Redraw what `cfg.only` names (all by default); what the page shows is drawn for it."""
     check_settings(cfg)
-    wanted = list(cfg.only or get_args(ReportPart))
+    wanted = set(cfg.only or get_args(ReportPart))
     if lost := left_out(cfg):
         raise UserError(lost)
     stored = load(cfg)
-    collect(stored.folder, stored.how, int(cfg.report.n_examples))
-    study_collect.collect(stored, int(cfg.report.n_examples))
-    drawn: list[Path] = []
-    if {"figures", "html"} & set(wanted):  # the page holds the figures of its rows, not those of before
-        drawn = [p for part in (figure1, figure2, figure3, figure4, figure5) for p in part.write(stored)]
-    compared = _compared(cfg) if {"methods", "html"} & set(wanted) else None
-    overview = methods.report(compared).noted(stored.note) if compared else None
-    if compared and overview:
-        drawn += methods_figure.write(compared)
-        if "methods" in wanted:
-            overview.write(stored.folder)
-    texts = set(wanted) - {"figures", "methods"}
-    tables = _write_texts(cfg, stored, overview, wanted, drawn) if texts else []
-    print(f"{stored.folder}: redrew {', '.join(wanted)}")
-    if tables:
-        terminal.show(stored.folder, tables[0].grids[0])
+    drawn: list[tuple[Path, str]] = []
+    if wanted & {"figures", "html"}:
+        drawn = [found for figure in FIGURES for found in drawing.write(stored, figure.pictures(stored))]
+    overview = []
+    if wanted & {"methods", "html"}:
+        compared = compare_methods(stored, str(cfg.report.methods_protocol))
+        print(*compared.refused.values(), sep="\n", end="\n" if compared.refused else "")
+        overview = [methods(compared).noted(stored.note)]
+        drawn += drawing.write(stored, methods_figure.pictures(compared))
+    tests = tables.all_pairs(stored)
+    shown = []
+    if wanted & {"tables", "html"}:
+        shown = [
+            t.noted(stored.note) for t in (tables.table1(stored, tests), *(make(stored) for make in TABLES))
+        ]
+    for table in [*(shown if "tables" in wanted else []), *(overview if "methods" in wanted else [])]:
+        table.write(stored.folder)
+    if wanted & {"verdicts", "html"}:
+        judged = claims.judge(stored, tests)
+        if "verdicts" in wanted:
+            reproduction.write(stored, judged, _copy(cfg, stored))
+        if "html" in wanted:
+            grids = [grid for table in [*shown, *overview] for grid in table.grids]
+            html.write(stored, judged, tests, grids, drawn, int(cfg.report.n_examples))
+    print(f"{stored.folder}: redrew {', '.join(cfg.only or get_args(ReportPart))}")
+    if shown:
+        terminal.show(stored.folder, shown[0].grids[0])
 
 
 def left_out(cfg: DictConfig) -> str:
-    """One line on what the run holds and `cfg` does not select, so tables would lose it; empty if nothing.
-
-    Of the methods only the paper's count: the related ones have tables of their own.
-    """
-    stored = [path.parts[-4:-1] for path in run_folder(cfg).glob("*/*/*/degradation.parquet")]
-    lost = {dataset for dataset, _, _ in stored} - {*datasets(cfg), *selected(cfg.evident)}
-    lost |= {protocol for _, protocol, _ in stored} - {*selected(cfg.protocol)}
-    lost |= {method for *_, method in stored if method in PAPER_METHODS} - {*selected(cfg.method)}
+    """One line on what the run's Table 1 has and `cfg` does not select, so that it would lose it; empty if
+    nothing."""
+    path = run_folder(cfg) / "table1.csv"
+    kept = pd.read_csv(path, usecols=CELL, dtype=str) if path.is_file() else pd.DataFrame(columns=CELL)
+    lost = {name for group in CELL for name in {*kept[group]} - {*selected(cfg[group])}}
     if not lost:
         return ""
     return (
@@ -83,51 +95,14 @@ def left_out(cfg: DictConfig) -> str:
     )
 
 
-def _compared(cfg: DictConfig) -> methods.Compared:
-    """All known methods on the instances that they share; what is refused is said."""
-    known, traits, beside = methods.everything(cfg)
-    compared = methods.compare(known, traits, beside)
-    for line in compared.refused.values():
-        print(line)
-    return compared
-
-
-def _write_texts(
-    cfg: DictConfig, stored: Stored, overview: Table | None, wanted: list[str], drawn: list[Path]
-) -> list[Table]:
-    """Write tables, verdicts and the page; returns the tables, Table 1 first, where any were made."""
-    tests = comparisons.all_pairs(stored)
-    tables = _tables(stored, tests) if {"tables", "html"} & set(wanted) else []
-    if "tables" in wanted:
-        for table in tables:
-            table.write(stored.folder)
-    if "verdicts" in wanted or "html" in wanted:
-        judged = claims.judge(stored, tests)
-        if "verdicts" in wanted:
-            # A run under another name, such as that of another seed, keeps its verdicts to itself.
-            own = cfg.report.verdicts and str(cfg.run) == str(cfg.preset_name)
-            if own and not _whole(stored):
-                print(f"{cfg.report.verdicts} stays as it is: not all of the paper's cells are selected.")
-                own = False
-            reproduction.write(stored, judged, Path(cfg.report.verdicts) if own else None)
-        if "html" in wanted:
-            shown = [*tables, *([overview] if overview else [])]
-            html.write(stored, judged, [grid for table in shown for grid in table.grids], drawn)
-    return tables
-
-
-def _whole(stored: Stored) -> bool:
-    """Whether all that the claims are judged by is selected, stored or not."""
+def _copy(cfg: DictConfig, stored: Stored) -> Path | None:
+    """Where the verdicts go besides the run's folder: a run under another name, such as that of another seed,
+    keeps them to itself, and so does one of which not all that the claims are judged by is selected."""
+    if not cfg.report.verdicts or str(cfg.run) != str(cfg.preset_name):
+        return None
     names = stored.names
-    return (
-        names.datasets.keys() >= {*PAPER_SETS}
-        and names.methods.keys() >= {*PAPER_METHODS}
-        and names.protocols.keys() >= {*PROTOCOLS}
-    )
-
-
-def _tables(stored: Stored, tests: pd.DataFrame) -> list[Table]:
-    """All tables of the run but that of all methods, in the order of the page."""
-    others = (right, planted, table2, faithfulness, seeds, agreement, sanity)
-    tables = [table1.report(stored, tests), *(part.report(stored) for part in others)]
-    return [table.noted(stored.note) for table in tables]
+    groups = (names.datasets, PAPER_SETS), (names.methods, PAPER_METHODS), (names.protocols, PROTOCOLS)
+    if all(chosen.keys() >= {*needed} for chosen, needed in groups):
+        return Path(cfg.report.verdicts)
+    print(f"{cfg.report.verdicts} stays as it is: not all of the paper's cells are selected.")
+    return None

@@ -10,10 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from iba.explain.highlight import AGAINST, FAINTEST, FOR, Unit, printable
+from iba.display.highlight import AGAINST, FAINTEST, FOR, Unit, printable
 
 #: Inches between words, and between lines of text of `SIZE`.
 SPACE, LINE, SIZE = 0.055, 0.26, 9.5
+#: Points that a background goes beyond its text; what stands close together is parted by as much.
+_PAD = 0.7
 
 _Item = tuple[Text | None, float]  # a unit or the space before it, and its width
 
@@ -38,7 +40,7 @@ def paragraph(
     for one, strength in zip(shown, strengths, strict=True):
         drawn = _write(figure, one, strength, size)
         across = drawn.get_window_extent(renderer).width / figure.dpi
-        gap = SPACE * size / SIZE if one.before and lines[-1] else 0.0
+        gap = (SPACE * size / SIZE if one.before else 2 * _PAD / 72) if lines[-1] else 0.0
         if lines[-1] and ("\n" in printable(one.before) or x + gap + across > right):
             lines.append([])
             x, gap = start[0], 0.0
@@ -62,7 +64,7 @@ def _write(figure: Figure, one: Unit, strength: float, size: float) -> Text:
         drawn.set_color("#888888")
     elif abs(strength) >= FAINTEST:
         colour = [c / 255 for c in (FOR if strength > 0 else AGAINST)]
-        drawn.set_bbox({"facecolor": [*colour, abs(strength)], "edgecolor": "none", "pad": 0.7})
+        drawn.set_bbox({"facecolor": [*colour, abs(strength)], "edgecolor": "none", "pad": _PAD})
     return drawn
 
 

@@ -29,20 +29,20 @@ from torch import nn
 from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
 from iba.attributor import FitData, refuse_lacking
-from iba.cli import CONFIGS
 from iba.data.examples import Example, Span
 from iba.data.reference import ReferenceRows, labelled, probabilities, reference_texts
 from iba.data.texts import OwnText, own_texts
 from iba.data.tokens import Instance, tokenise
 from iba.errors import UserError
-from iba.explain.scores import MethodScores, remarks
 from iba.models.adapter import bare
 from iba.models.classifier import Classifier
 from iba.models.devices import resolve_device, resolve_precision
 from iba.models.pretrained import check_tokenizer, load_classifier, n_positions
+from iba.own_text.scores import MethodScores, remarks
 from iba.pipeline.calibration import attribute_rows
 from iba.pipeline.checks import build, check_explaining
 from iba.pipeline.experiment import method_settings, selected
+from iba.settings import CONFIGS
 
 _TEXT, _PROTOCOL = "text", "explain"
 #: A folder or a hub id; a loaded model (also compiled, with LoRA or quantised) with its tokenizer, or both in

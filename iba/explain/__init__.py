@@ -1,1 +1,0 @@
-"""Explaining one's own texts: scores, and how they are shown."""
