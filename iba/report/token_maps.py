@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from iba.display.highlight import printable, units
-from iba.report.drawing import PAGE_WIDTH
+from iba.report.drawing import PAGE_WIDTH, Look
 from iba.report.stored import Stored
 from iba.report.studies import METHOD
 
@@ -177,7 +177,7 @@ class TokenMap:
     def _draw_line(self, axes: Axes, line: slice, norm: Normalize) -> None:
         axes.pcolormesh(self.values[:, line], norm=norm, cmap=_MAP, edgecolors="white", linewidth=0.3)
         places, tokens = np.arange(line.stop - line.start) + 0.5, map(printable, self.tokens[line])
-        slanted = {"rotation": _TILT, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
+        slanted: Look = {"rotation": _TILT, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
         axes.set_xticks(places, list(tokens), **slanted)
         axes.set_yticks(np.arange(len(self.names)) + 0.5, self.names)
         axes.set_ylabel(self.label)
