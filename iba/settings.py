@@ -5,7 +5,9 @@ Methods declare them in their constructors' signatures, the configuration's sect
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -13,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+from omegaconf import OmegaConf
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -139,3 +142,14 @@ def _line(place: str, given: Any, same: list[tuple[tuple[str | int, ...], ErrorD
     shown = "" if isinstance(value, Mapping) else f"={value}"
     wanted = dict.fromkeys(_WORDS.get(each["type"]) or _SHOULD.sub("", each["msg"]) for _, each in same)
     return f"{setting}{shown} must {' or '.join(wanted)}."
+
+
+def plain(settings: Any) -> Any:
+    """Resolved settings as plain JSON types."""
+    resolved = OmegaConf.to_container(settings, resolve=True) if OmegaConf.is_config(settings) else settings
+    return json.loads(json.dumps(resolved, sort_keys=True, default=str))
+
+
+def fingerprint(settings: Any) -> str:
+    """Twelve hexadecimal digits that change whenever a setting changes."""
+    return hashlib.sha256(json.dumps(plain(settings), sort_keys=True).encode()).hexdigest()[:12]

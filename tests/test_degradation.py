@@ -69,8 +69,9 @@ def test_what_sufficiency_keeps_is_what_comprehensiveness_removes(share: float) 
     ids = [CLS, *range(10, 29), SEP]
     scores = [0.0, *[float(i % 3) for i in range(19)], 0.0]
     most, least = (ranked(scores, ids, order) for order in ("most", "least"))
-    removed = set(most.removal[: removed_count("eraser", "most", share, most)])
-    kept = set(least.removal) - set(least.removal[: removed_count("eraser", "least", share, least)])
+    counts = {order: removed_count("eraser", order, share, 21, 19) for order in ("most", "least")}
+    removed = set(most.removal[: counts["most"]])
+    kept = set(least.removal) - set(least.removal[: counts["least"]])
     assert kept == removed
     assert len(kept) == round(share * 21)
 

@@ -87,7 +87,7 @@ def test_bfloat16_ranks_tokens_as_float32_does(
 ) -> None:
     operation = fitted(name, there, instances)
     exact = operation.ours(there, instances)
-    there.precision = "bf16"
+    there = there.in_precision("bf16")
     low = operation.ours(there, instances)
     correlations = [spearmanr(a, b).statistic for a, b in zip(exact, low, strict=True)]
     assert np.median(correlations) > 0.98

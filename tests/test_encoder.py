@@ -130,7 +130,7 @@ def test_one_product_for_queries_keys_and_values_changes_nothing(
     adapted: Classifier, padded: TokenBatch, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU, forward and backward, here on the CPU."""
-    adapted.precision = precision
+    adapted = adapted.in_precision(precision)
     hidden = adapted.hidden_states(padded, [1])[1].requires_grad_()
 
     def logits_and_gradient() -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -36,9 +37,10 @@ Removed = Bool[np.ndarray, " tokens"]
 Operator = Callable[[Ranked, Removed, int], Variant]
 
 
-def n_removed(fraction: float, n_tokens: int, n_removable: int) -> int:
-    """Tokens removed at `fraction`: the rounded share of all tokens, at most the removable ones."""
-    return min(int(np.rint(fraction * n_tokens)), n_removable)
+def n_removed(fraction: float, n_tokens: Any, n_removable: Any) -> Any:
+    """Tokens removed at `fraction`: the rounded share of all tokens, at most the removable ones; of one text,
+    or of many (integer arrays)."""
+    return np.minimum(np.rint(fraction * n_tokens).astype(int), n_removable)
 
 
 def delete(instance: Ranked, removed: Removed, mask_token_id: int) -> Variant:
@@ -66,7 +68,7 @@ def curve(
     operator: str,
 ) -> list[list[tuple[int, float]]]:
     """For every instance and fraction: how many tokens were removed, and the target's probability then."""
-    counts = [[n_removed(f, len(i.input_ids), len(i.removal)) for f in fractions] for i in instances]
+    counts = [[int(n_removed(f, len(i.input_ids), len(i.removal))) for f in fractions] for i in instances]
     return after_removing(classifier, instances, counts, operator)
 
 

@@ -25,7 +25,7 @@ from iba.models.block import FAMILIES, Block, Hidden
 from iba.models.frozen import Products
 from iba.models.heads import ManyLabels, class_id, head_of
 from iba.models.postnorm import PostNorm
-from iba.models.runner import Maps, Runner, wrong_layer
+from iba.models.runner import Maps, Runner, layer_number, wrong_layer
 from iba.parallel import usable_workers
 
 
@@ -52,30 +52,30 @@ class Classifier:
         self.model = _on(bare(model), device).eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.device = torch.device(device)
-        self.products = Products()
         self.precision = precision
         self.token_budget = token_budget
+        self._path = fast, layers
         #: By the kind of work, what `grouped` learned of the device's memory.
         self.fitting: defaultdict[str, dict[int, int]] = defaultdict(dict)
         self._remembered: dict[Any, dict[int, Hidden]] | None = None
         self.runner: Runner = runner_of(
             self.model,
             example_inputs(tokenizer, self.device),
-            self.products,
+            Products.of(precision),
             "token_type_ids" in tokenizer.model_input_names,
             fast,
             layers,
         )
 
-    @property
-    def precision(self) -> str:
-        """`fp32` or `bf16`; may be changed at any time."""
-        return self._precision
+    def in_precision(self, name: str) -> Classifier:
+        """The same model run in another precision."""
+        return Classifier(self.model, self.tokenizer, self.device, name, self.token_budget, *self._path)
 
-    @precision.setter
-    def precision(self, name: str) -> None:
-        self._precision = name
-        self.products.forward = self.products.backward = torch.bfloat16 if name == "bf16" else None
+    def with_budget(self, token_budget: int | None) -> Classifier:
+        """The same with another token budget; None leaves it."""
+        view = copy(self)
+        view.token_budget = token_budget or self.token_budget
+        return view
 
     @property
     def n_layers(self) -> int:
@@ -111,21 +111,8 @@ class Classifier:
         return view, wanted
 
     def resolve_layer(self, layer: int | float) -> int:
-        """A 1-based layer from a number or a fraction of depth (0.75 of 12 layers is layer 9).
-
-        A fraction never means the last layer: of its output the head reads the first token alone.
-        """
-        resolved = layer
-        if 0 < layer < 1:
-            if self.n_layers == 1:
-                raise UserError(
-                    f"layer={layer}: the only layer of this encoder is its last, of which the head reads "
-                    "[CLS] alone: choose a method without a layer (ig, lime, occlusion), or give layer=1."
-                )
-            resolved = min(round(layer * self.n_layers), self.n_layers - 1)
-        if resolved not in range(1, self.n_layers + 1):
-            raise UserError(f"layer {layer} is out of range: this encoder has layers 1 to {self.n_layers}.")
-        return int(resolved)
+        """A 1-based layer from a number or a fraction of depth (`layer_number`)."""
+        return layer_number(layer, self.n_layers)
 
     @property
     def pad_token_id(self) -> int:

@@ -31,12 +31,17 @@ _KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBacke
 _EXACT: ContextVar[bool | None] = ContextVar("exact_forward", default=None)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Products:
     """The types in which matrix products are computed; None is the weights' own."""
 
     forward: torch.dtype | None = None
     backward: torch.dtype | None = None
+
+    @classmethod
+    def of(cls, precision: str) -> Products:
+        """Those of `fp32` or `bf16`."""
+        return cls(torch.bfloat16, torch.bfloat16) if precision == "bf16" else cls()
 
     @property
     def forward_now(self) -> torch.dtype | None:

@@ -25,7 +25,7 @@ from iba.errors import UserError
 from iba.models.heads import SINGLE_LABEL
 from iba.models.hub import HUB_ERRORS, cached_first
 from iba.models.tiny import tiny_bert, tiny_tokenizer
-from iba.pipeline.store import plain
+from iba.settings import plain
 
 #: The file of a saved model's weights.
 WEIGHTS_FILE = "model.safetensors"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 from safetensors import SafetensorError
@@ -16,73 +17,80 @@ from iba.attribution import last_layer_note
 from iba.attributor import Attribution, Attributor, State, attribute_grouped, refuse_lacking
 from iba.data.tokens import Instance
 from iba.errors import UserError
+from iba.evaluation.ranking import removal_order
 from iba.pipeline.bench import Bench, benches
 from iba.pipeline.checks import build
-from iba.pipeline.experiment import Cell, cells, stand_ins, twins
-from iba.pipeline.finetune import predictions, refuse_other_weights, refuse_weak_classifier
-from iba.pipeline.parts import StageTable, Work, compute_in_parts
-from iba.pipeline.store import atomic, fingerprint, provenance
+from iba.pipeline.experiment import Cell, Classified, cell_folder, cells
+from iba.pipeline.finetune import classifier_folder, classifier_record, refuse_weak_classifier
+from iba.pipeline.parts import Work, compute_in_parts
+from iba.pipeline.store import alone, atomic, provenance, read_parquet, write_json, write_parquet
+from iba.settings import fingerprint
+
+#: A cell's files: the record and, beside it, the scores, which are written last, and per-instance numbers.
+CELL, SCORES, NUMBERS = "cell.json", "scores.parquet", "numbers.parquet"
+#: What a row of scores holds of every token, as far as it is stored for all rows (see `stored_rows`).
+TOKENS = ("tokens", "special", "evidence")
+#: Bits of a float32's fraction, and how many are kept of a score that only its rank matters of: float16's 10.
+_FRACTION, _KEPT = 23, 10
 
 
 def run(cfg: DictConfig) -> None:
     """Attribute what is not attributed yet."""
-    for bench in benches(cfg, refuse_weak_classifier, refuse_other_weights):
-        first = cache(bench.first)  # one classifier for all cells of a size
+    for bench in benches(cfg, refuse_weak_classifier):
         for cell in cells(cfg, bench.dataset.name):
-            attribute_cell(first(cell.n_test), cell)
+            attribute_cell(bench, cell)
 
 
-def attributions(bench: Bench, cell: Cell) -> StageTable:
-    """The table of one cell's token scores."""
-    inputs = bench.explaining(cell.weights).inputs
-    settings = inputs | {"method": cell.settings, "target": cell.target} | _calibrated_on(bench, cell)
-    return StageTable(bench.run / cell.folder, "attributions", settings, feeds=("degradation",))
-
-
-def _calibrated_on(bench: Bench, cell: Cell) -> dict[str, str]:
-    """The held-out rows, where a setting of the method is chosen on them."""
+def cell_key(bench: Bench, cell: Cell) -> dict[str, Any]:
+    """All that the cell's scores depend on."""
+    digests = bench.on(cell.rows).samples.digests
+    found = cell.key(Classified.of(classifier_record(bench)), {"digest": digests["test"]}, bench.running)
+    # The held-out rows, where a setting of the method is chosen on them.
     calibrated = "calibrated" in cell.settings.values()
-    return {"calibration_digest": bench.samples.digests["calibration"]} if calibrated else {}
+    return found | ({"calibration_digest": digests["calibration"]} if calibrated else {})
+
+
+def folder_of(bench: Bench, cell: Cell) -> Path:
+    """Where the cell lies: one folder for all that asks for it."""
+    return cell_folder(bench.folder, cell.view.method, cell_key(bench, cell))
 
 
 def attribute_cell(bench: Bench, cell: Cell) -> None:
     """Compute and store the token scores of one cell; nothing is done twice."""
-    if not settled(bench, cell, attributions):
-        compute_in_parts([attribution_work(bench, cell)], part_groups(bench), bench.shard, cell.label)
+    if not (folder_of(bench, cell) / SCORES).is_file():
+        groups = part_groups(bench.on(cell.rows))
+        compute_in_parts([attribution_work(bench, cell)], groups, bench.shard, cell.view.label)
 
 
 def attribution_work(bench: Bench, cell: Cell) -> Work:
     """The token scores of one cell as work to do; what the method learns is learned at once."""
-    explained = bench.explaining(cell.weights)
+    classifier = bench.explaining(cell.weights)
     method = build(cell.method_place, cell.settings)
     bottleneck = {"layer", "beta"} <= cell.settings.keys()
-    if bottleneck and (note := last_layer_note(explained.classifier, cell.settings["layer"])):
-        print(f"{cell.label}: {note}")
-    refuse_lacking(method, explained.classifier)
-    state = _fit(explained, cell, method)
+    if bottleneck and (note := last_layer_note(classifier, cell.settings["layer"])):
+        print(f"{cell.view.label}: {note}")
+    refuse_lacking(method, classifier)
+    state = _fit(bench, cell, method)
     method.restore(state)
     return Work(
-        attributions(bench, cell),
-        partial(_attribute, explained, cell.target, method),
-        partial(_provenance, bench, cell, state),
+        folder_of(bench, cell) / SCORES,
+        partial(_attribute, bench, cell, method),
+        partial(_store, bench, cell, state),
     )
 
 
 def _fit(bench: Bench, cell: Cell, method: Attributor) -> State:
-    """What the method learns from training rows; kept in the cache, since test rows have no part in it."""
-    depends = {
-        "classifier": bench.inputs["classifier"],
-        "weights": bench.weights,
-        "weights_digest": bench.weights_digest,
-        "max_length": bench.max_length,
-        "calibration": bench.samples.digests["calibration"],
-        "precision": bench.precision,
-        "method": cell.settings,
-    }
-    path = Path(bench.cfg.paths.cache) / "fitted" / f"{cell.method}-{fingerprint(depends)}.safetensors"
-    if not path.is_file():
-        with atomic(path) as temporary:
-            save_file(dict(method.fit(bench.classifier, bench.fit_data)), temporary)
+    """What the method learns from training rows, by the first process that asks; kept in the cache, since
+    test rows have no part in it."""
+    key, rows = cell_key(bench, cell), bench.on(cell.rows)
+    depends = {name: value for name, value in key.items() if name not in ("rows", "target")}
+    depends |= {part: rows.samples.digests[part] for part in ("train", "calibration")}
+    name = f"{cell.view.method}-{fingerprint(depends)}"
+    path = Path(bench.cfg.paths.cache) / "fitted" / f"{name}.safetensors"
+    with alone(path.with_suffix(".lock"), f"{name}: another process learns it"):
+        if not path.is_file():
+            with atomic(path) as temporary:
+                save_file(dict(method.fit(bench.explaining(cell.weights), rows.fit_data)), temporary)
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -96,15 +104,18 @@ def part_groups(bench: Bench) -> list[list[int]]:
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def _attribute(bench: Bench, target: str, method: Attributor, group: Sequence[int]) -> pd.DataFrame:
-    instances = [bench.test[i] for i in group]
-    targets = explained_classes(bench, target, instances)
-    rows: list[dict[str, Any]] = [{} for _ in group]
-
-    for chosen, found in attribute_grouped(method, bench.classifier, instances, targets):
+def _attribute(bench: Bench, cell: Cell, method: Attributor, group: Sequence[int]) -> pd.DataFrame:
+    rows = bench.on(cell.rows)
+    instances = [rows.test[i] for i in group]
+    targets = explained_classes(bench, cell.target, instances)
+    whole = shown(rows)
+    found: list[dict[str, Any]] = [{} for _ in group]
+    classifier = bench.explaining(cell.weights)
+    for chosen, said in attribute_grouped(method, classifier, instances, targets):
         for row, i in enumerate(chosen):
-            rows[i] = {"position": group[i], **attribution_row(bench, instances[i], targets[i], found, row)}
-    return pd.DataFrame(rows)
+            scores = attribution_row(instances[i], targets[i], said, row, group[i] in whole)
+            found[i] = {"position": group[i], **scores}
+    return pd.DataFrame(found)
 
 
 def explained_classes(bench: Bench, target: str, instances: Sequence[Instance]) -> list[int]:
@@ -114,7 +125,8 @@ def explained_classes(bench: Bench, target: str, instances: Sequence[Instance]) 
         return [(label + 1) % len(bench.dataset.labels) for label in gold]
     if target == "gold":
         return gold
-    predicted = predictions(bench).read(["instance_id", "predicted"]).set_index("instance_id")["predicted"]
+    path = classifier_folder(bench) / "classifier.parquet"
+    predicted = read_parquet(path, ["instance_id", "predicted"]).set_index("instance_id")["predicted"]
     if unknown := [i.id for i in instances if i.id not in predicted.index]:
         raise UserError(
             f"target=predicted knows no prediction for {unknown[0]}, which is no row of the test set; "
@@ -124,58 +136,78 @@ def explained_classes(bench: Bench, target: str, instances: Sequence[Instance]) 
 
 
 def attribution_row(
-    bench: Bench, instance: Instance, target: int, found: Attribution, row: int
+    instance: Instance, target: int, found: Attribution, row: int, whole: bool
 ) -> dict[str, Any]:
-    """One stored row: who, what was explained, the tokens, their scores and what explains them.
+    """One stored row: who, what was explained, the removable tokens in the order of their scores, the scores
+    (to float16's digits where not `whole`) and what explains them.
 
     `UserError` for scores that are not finite: they cannot be ranked.
     """
     n = len(instance)
-    if not found.scores[row, :n].isfinite().all():
+    scores = found.scores[row, :n]
+    if not scores.isfinite().all():
         raise UserError(
             f"{instance.id}: a score is not finite: try precision=fp32, or other settings of the method."
         )
+    per_token = {"scores": scores} | {name: values[row, :n] for name, values in found.per_token.items()}
+    order = np.array(removal_order(scores.tolist(), instance.special, "most"), dtype=np.uint16)
     return {
         "instance_id": instance.id,
-        "label": instance.example.label,
-        "target": target,
-        "tokens": bench.classifier.tokenizer.convert_ids_to_tokens(list(instance.input_ids)),
-        "special": list(instance.special),
-        "evidence": instance.evidence(),
-        "scores": found.scores[row, :n].tolist(),
-        **{name: values[row, :n].tolist() for name, values in found.per_token.items()},
-        **{name: float(values[row]) for name, values in found.per_instance.items()},
+        "target": np.int16(target),
+        "order": order,
+        **{name: rounded(values.float().numpy(), whole) for name, values in per_token.items()},
+        **{name: np.float32(values[row]) for name, values in found.per_instance.items()},
     }
 
 
-def _provenance(bench: Bench, cell: Cell, state: State, seconds: float) -> dict[str, Any]:
-    layer = cell.settings.get("layer")
-    resolved = {} if layer is None else {"layer": bench.classifier.resolve_layer(layer)}
+def rounded(values: np.ndarray, whole: bool) -> np.ndarray:
+    """float32 with as many digits as float16 has (in float32's range), which take as little room; or all."""
+    step = np.int32(0 if whole else _FRACTION - _KEPT)
+    bits = np.ascontiguousarray(values, np.float32).view(np.int32)
+    half = np.int32(1 << (step - 1)) if step else np.int32(0)
+    return ((bits + half) >> step << step).view(np.float32)
+
+
+def shown(bench: Bench) -> set[int]:
+    """Positions of the rows that the report may show, at even distances: rows may be sorted by class."""
+    n = len(bench.samples.test)
+    return {int(i) for i in np.linspace(0, n - 1, int(bench.cfg.report.n_examples)).round()}
+
+
+def stored_rows(bench: Bench) -> Path:
+    """The file of what all cells on these rows share; `tokens` are those of rows that the report may show."""
+    model, digest = str(bench.cfg.model.name), bench.samples.digests["test"]
+    hashed = fingerprint([model, digest, bench.rows.max_length])[:8]
+    path = bench.folder / f"rows-{hashed}.parquet"
+    if not path.is_file():
+        name, whole = bench.classifier.tokenizer.convert_ids_to_tokens, shown(bench)
+        rows = [
+            {
+                "instance_id": one.id,
+                "label": np.int16(one.example.label),
+                "n_tokens": np.int32(len(one)),
+                "special": list(one.special),
+                "evidence": one.evidence(),
+                "tokens": name(list(one.input_ids)) if i in whole else None,
+            }
+            for i, one in enumerate(bench.test)
+        ]
+        write_parquet(path, pd.DataFrame(rows))
+    return path
+
+
+def _store(bench: Bench, cell: Cell, state: State, table: pd.DataFrame, seconds: float) -> None:
+    path, rows, key = folder_of(bench, cell) / CELL, bench.on(cell.rows), cell_key(bench, cell)
     learned = {name: value.tolist() for name, value in state.items() if value.numel() <= 32}
-    return provenance(
+    about = provenance(
         bench.classifier.device,
         seconds=round(seconds, 2),
-        seconds_per_instance=seconds / max(len(bench.test), 1),
-        seed=bench.cfg.seed,
-        resolved=resolved,
+        seconds_per_instance=seconds / max(len(rows.test), 1),
         learned=learned,
-        config=cell.columns,
     )
-
-
-def settled(bench: Bench, cell: Cell, table: Callable[[Bench, Cell], StageTable], **columns: Any) -> bool:
-    """Whether nothing of the stage's `table` is left to compute: it is there, or a twin's is or will be.
-
-    A twin is a cell with the same settings: another protocol under which nothing changes or, for a study,
-    also the cell of Table 1. Where an earlier twin waits for other shards, the process that completes it
-    comes to this cell next and takes it over, so that shards compute as little as a single process.
-    """
-    if table(bench, cell).is_finished():
-        return True
-    same = list(twins(cells(bench.cfg, cell.dataset), cell))
-    for other in (*stand_ins(bench.cfg, cell), *same):
-        found = table(bench, other)
-        if found.holds_the_same():
-            table(bench, cell).adopt(found, str(other.folder), **columns)
-            return True
-    return bool(same) and same[0] != cell
+    numbers = [name for name, kind in table.dtypes.items() if kind == np.float32]
+    if numbers:
+        write_parquet(path.with_name(NUMBERS), table[["instance_id", *numbers]])
+    record = {"key": key, "method": cell.settings, "rows": stored_rows(rows).name, "provenance": about}
+    write_json(path, record)
+    write_parquet(path.with_name(SCORES), table.drop(columns=numbers))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from transformers import PreTrainedModel
 
 from iba.attributor import FitData
-from iba.data.examples import Samples, draw_samples
+from iba.data.examples import Example, Samples, draw_samples
 from iba.data.tokens import Instance, Tokenised, tokenise
 from iba.errors import UserError
 from iba.models.classifier import Classifier
@@ -26,47 +26,58 @@ from iba.models.pretrained import (
     new_classifier,
 )
 from iba.pipeline.checks import check_settings
-from iba.pipeline.experiment import datasets, run_folder
+from iba.pipeline.experiment import TestRows, datasets, forced, run_folder
 from iba.pipeline.parts import Shard
-from iba.pipeline.store import fingerprint, plain
+from iba.pipeline.store import read_json
 from iba.pipeline.training import Recipe, is_finished
+from iba.settings import plain
 
 
 @dataclass(frozen=True)
 class Bench:
-    """One data set of a run, ready to work on; the classifier is loaded when first asked for.
+    """One data set of a run, ready to work on; a classifier is loaded when first asked for.
 
-    `cut`: texts are cut at this many tokens instead of the data set's `max_length`, where a study says so.
-    `weights`: "fine-tuned"; "pretrained" (the encoder with a random head); "random" (nothing is trained).
+    `rows`: which of the sample's test rows, cut where. `kept`: what benches of the same data set share.
     """
 
     cfg: DictConfig
     dataset: DictConfig
     samples: Samples
-    cut: int | None = None
-    weights: str = "fine-tuned"
+    rows: TestRows
+    kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def open(cls, cfg: DictConfig, name: str) -> Bench:
         """Read the data of the selected data set `name` and draw its samples."""
         resolve_device(cfg.device)
         dataset = cfg.dataset[name]
-        return cls(cfg, dataset, draw_samples(dataset, cfg.seed))
+        return cls(cfg, dataset, draw_samples(dataset, cfg.seed), TestRows(cfg.seed, dataset.max_length))
+
+    def on(self, rows: TestRows) -> Bench:
+        """The same data set with other rows of the sample that this bench holds."""
+        if rows not in self.kept:
+            samples = replace(self.samples, calibration=self.samples.calibration[: rows.n_calibration])
+            if rows.named is not None:
+                samples = replace(samples, test=[*self._named(rows.ids or ()), *rows.own])
+            elif rows.n is not None:
+                samples = samples.first(rows.n)
+            self.kept[rows] = replace(self, samples=samples, rows=rows)
+        found: Bench = self.kept[rows]
+        return found
+
+    def _named(self, ids: Sequence[str]) -> list[Example]:
+        known = {example.id: example for example in self.samples.test}
+        if missing := [name for name in ids if name not in known]:
+            raise UserError(
+                f"{self.dataset.name} row {missing[0]} is not among the attributed test rows; choose from "
+                f"{self.folder}/classifiers/*/classifier.parquet (attributed = true)."
+            )
+        return [known[name] for name in ids]
 
     @property
-    def run(self) -> Path:
-        """`results/<run>`."""
-        return run_folder(self.cfg)
-
-    def explaining(self, weights: str) -> Bench:
-        """The same rows with the classifier of other weights."""
-        return self if weights == self.weights else replace(self, weights=weights)
-
-    def first(self, n_test: int | None) -> Bench:
-        """The same with the first `n_test` test instances that were drawn; None keeps all."""
-        if n_test is None or n_test >= len(self.samples.test):
-            return self
-        return replace(self, samples=self.samples.first(n_test))
+    def folder(self) -> Path:
+        """`results/<run>/<dataset>`."""
+        return run_folder(self.cfg) / str(self.dataset.name)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -100,32 +111,55 @@ class Bench:
             )
         return self.checkpoint
 
-    @cached_property
+    @property
     def classifier(self) -> Classifier:
         """The fine-tuned classifier, on the configured device and in the configured precision."""
-        trained = self.trained  # needed by the weights of a control too: they are compared with its own
-        device = resolve_device(self.cfg.device)
-        if self.weights == "fine-tuned":
+        return self.explaining("fine-tuned")
+
+    def explaining(self, weights: str) -> Classifier:
+        """The classifier of these weights: "fine-tuned"; "pretrained" (the encoder with a random head);
+        "random" (nothing is trained)."""
+        if weights not in self.kept:
+            self.kept[weights] = self._load(weights)
+        found: Classifier = self.kept[weights]
+        refuse_long_texts(found.model, self.rows.max_length)
+        return found
+
+    def _load(self, weights: str) -> Classifier:
+        cfg, trained = self.cfg, self.trained  # needed by a control too: it is compared with its own
+        if weights == "fine-tuned":
             model, tokenizer = load_classifier(trained)
         else:
             model, tokenizer = new_classifier(
-                self.cfg.model, self.cfg.paths.model_dir, self.dataset.labels, self.recipe.seed
+                cfg.model, cfg.paths.model_dir, self.dataset.labels, self.recipe.seed
             )
-            if self.weights == "random":
+            if weights == "random":
                 model = type(model)(model.config)
-        refuse_long_texts(model, self.max_length)
-        cfg = self.cfg
+        device = resolve_device(cfg.device)
         return Classifier(model, tokenizer, device, self.precision, cfg.token_budget, cfg.fast, cfg.layers)
 
     @property
     def weights_digest(self) -> str:
-        """SHA-256 of the fine-tuned weights; the same recipe may give others on another machine."""
-        return file_digest(self.trained / WEIGHTS_FILE)
+        """SHA-256 of the fine-tuned weights, which another machine may train otherwise by the same recipe:
+        those in the cache or, without any, those whose predictions are stored."""
+        if is_finished(self.checkpoint, self.recipe):
+            return file_digest(self.checkpoint / WEIGHTS_FILE)
+        recipe = plain(self.recipe.described())
+        stored = [read_json(path)["settings"] for path in self.folder.glob("classifiers/*/classifier.json")]
+        digests = {str(known["weights"]) for known in stored if known["recipe"] == recipe}
+        if len(digests) == 1:
+            return digests.pop()
+        return file_digest(self.trained / WEIGHTS_FILE)  # says that there is none
 
     @property
     def precision(self) -> str:
         """fp32 or bf16, for running the classifier."""
         return resolve_precision(self.cfg.precision, resolve_device(self.cfg.device))
+
+    @property
+    def running(self) -> dict[str, Any]:
+        """How the classifier is run, as a part of what results depend on."""
+        return {"precision": self.precision} | forced(self.cfg)
 
     @cached_property
     def scored(self) -> list[Instance]:
@@ -138,37 +172,14 @@ class Bench:
         return self.tokenised(self.samples.test)
 
     def tokenised(self, examples: list[Any]) -> list[Instance]:
-        """Examples cut at the data set's `max_length`."""
-        return tokenise(examples, self.classifier.tokenizer, self.max_length)
-
-    @property
-    def max_length(self) -> int:
-        """Tokens of a text that are read, special tokens included."""
-        return int(self.cut or self.dataset.max_length)
+        """Examples cut where the rows say."""
+        return tokenise(examples, self.classifier.tokenizer, self.rows.max_length)
 
     @cached_property
     def fit_data(self) -> FitData:
         """The training rows that methods may learn from."""
-        train = Tokenised(self.samples.train, self.classifier.tokenizer, self.max_length)
+        train = Tokenised(self.samples.train, self.classifier.tokenizer, self.rows.max_length)
         return FitData(train, self.tokenised(self.samples.calibration))
-
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """What every result on this data set depends on: classifier, rows, cut, precision."""
-        # By whatever path, scores agree but for rounding: only a path that was forced is told apart.
-        forced = {
-            "fast": ("auto", self.cfg.fast),
-            "layers": (None, self.cfg.layers),
-            "weights": ("fine-tuned", self.weights),
-        }
-        return {
-            "classifier": fingerprint(self.recipe.described()),
-            "test_digest": self.samples.digests["test"],
-            "n": len(self.samples.test),
-            "max_length": self.max_length,
-            "precision": self.precision,
-            "sample_seed": self.cfg.seed,
-        } | {name: chosen for name, (usual, chosen) in forced.items() if chosen != usual}
 
     @property
     def shard(self) -> Shard:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from pkgutil import resolve_name
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -12,7 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from iba.attributor import Attributor
 from iba.errors import UserError
 from iba.models.devices import resolve_device
-from iba.pipeline.experiment import Cell, all_cells, method_settings, selected
+from iba.pipeline.experiment import Cell, all_cells, method_class, method_settings, selected
 from iba.pipeline.sections import Explaining, Settings
 from iba.settings import check, check_arguments
 
@@ -33,9 +31,10 @@ def refuse_impossible(cfg: DictConfig, wanted: Iterable[Cell]) -> None:
     """Raise `UserError` where a method cannot be made from its settings; reads no data, no model."""
     for cell in wanted:
         build(cell.method_place, cell.settings)
-        if cell.settings.get("beta") == "calibrated" and not cfg.dataset[cell.dataset].n_calibration:
+        name = cell.view.dataset
+        if cell.settings.get("beta") == "calibrated" and not cfg.dataset[name].n_calibration:
             raise UserError(
-                f"dataset.{cell.dataset}.n_calibration=0: method {cell.method} chooses its β on such rows."
+                f"dataset.{name}.n_calibration=0: method {cell.view.method} chooses its β on such rows."
             )
 
 
@@ -50,17 +49,10 @@ def check_explaining(cfg: DictConfig, dataset: str, protocol: str) -> None:
 
 def build(place: str, settings: Mapping[str, Any]) -> Attributor:
     """A method made from its `settings`, which stand at `place`; `UserError` where they are wrong."""
-    made = _class(f"{place}._target_", settings.get("_target_"))
+    made = method_class(f"{place}._target_", settings.get("_target_"))
     arguments = {name: value for name, value in settings.items() if name != "_target_"}
     method: Attributor = made(**check_arguments(place, arguments, made))
     return method
-
-
-def _class(place: str, name: Any) -> type:
-    with suppress(ImportError, AttributeError, ValueError):
-        if isinstance(found := resolve_name(str(name)), type):
-            return found
-    raise UserError(f"{place}={name}: there is no such class.")
 
 
 def _members(group: Any) -> dict[str, Any]:

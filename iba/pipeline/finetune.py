@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,17 +21,19 @@ from iba.models.devices import resolve_device
 from iba.models.frozen import Products
 from iba.models.pretrained import new_classifier
 from iba.pipeline.bench import Bench, benches, refuse_long_texts
-from iba.pipeline.parts import StageTable
-from iba.pipeline.store import provenance, read_json
+from iba.pipeline.experiment import NUMERICS
+from iba.pipeline.store import provenance, read_json, write_json, write_parquet
 from iba.pipeline.training import finetune, is_finished
+from iba.settings import fingerprint, plain
+
+#: The record of a classifier, which is written last.
+CLASSIFIER = "classifier.json"
 
 
 def run(cfg: DictConfig) -> None:
     """Fine-tune what is not fine-tuned yet, then store predictions, accuracy and label distributions."""
-    # A folder made with other settings is refused before any training.
-    for bench in benches(cfg, lambda bench: predictions(bench).is_finished(), refuse_orphans):
+    for bench in benches(cfg):
         train(bench)
-        refuse_other_weights(bench)
         classify(bench)
 
 
@@ -46,26 +50,44 @@ def train(bench: Bench) -> None:
     # A model that cannot be run is refused before any training.
     example = example_inputs(tokenizer, model.device)
     runner_of(model.eval(), example, Products(), fast=cfg.fast, layers=cfg.layers)
-    refuse_long_texts(model, bench.max_length)
+    refuse_long_texts(model, bench.rows.max_length)
     instances = tokenise(bench.samples.train, tokenizer, dataset.max_length)
     finetune(model, tokenizer, instances, bench.recipe, bench.checkpoint, resolve_device(cfg.device))
 
 
-def predictions(bench: Bench) -> StageTable:
-    """The table of predictions on the scored rows; its record holds the accuracy."""
-    settings = bench.inputs | {
-        "recipe": bench.recipe.described(),
+def classifier_key(bench: Bench) -> dict[str, Any]:
+    """All that the stored predictions depend on."""
+    return {
+        "weights": bench.weights_digest,
+        "recipe": plain(bench.recipe.described()),
+        "sample_seed": bench.cfg.seed,
+        "n": len(bench.samples.test),
+        "test_digest": bench.samples.digests["test"],
         "scored_digest": bench.samples.digests["scored"],
+        "max_length": bench.dataset.max_length,
+        **bench.running,
+        "numerics": NUMERICS,
     }
-    return StageTable(bench.run / bench.dataset.name, "classifier", settings)
+
+
+def classifier_folder(bench: Bench) -> Path:
+    """Where the predictions on the scored rows lie, with a record that holds the accuracy."""
+    hashed = fingerprint(classifier_key(bench))[:8]
+    return bench.folder / "classifiers" / f"seed={bench.recipe.seed}-{hashed}"
+
+
+def classifier_record(bench: Bench) -> dict[str, Any]:
+    """The stored record of the classifier; `UserError` where there is none."""
+    path = classifier_folder(bench) / CLASSIFIER
+    if not path.is_file():
+        raise UserError(f"{bench.dataset.name}: no predictions yet; run scripts/finetune.py first.")
+    record: dict[str, Any] = read_json(path)
+    return record
 
 
 def refuse_weak_classifier(bench: Bench) -> None:
     """Raise `UserError` for a classifier below the data set's accuracy floor."""
-    table = predictions(bench)
-    if not table.is_finished():
-        raise UserError(f"{bench.dataset.name}: no predictions yet; run scripts/finetune.py first.")
-    record = read_json(table.record)["provenance"]
+    record = classifier_record(bench)["provenance"]
     floor = float(bench.dataset.accuracy_floor)
     if record["accuracy"] < floor:
         name, accuracy, n = bench.dataset.name, record["accuracy"], record["n_accuracy"]
@@ -75,71 +97,28 @@ def refuse_weak_classifier(bench: Bench) -> None:
         )
 
 
-def refuse_other_weights(bench: Bench) -> None:
-    """Raise `UserError` where the run's predictions are of other weights than the cache holds now.
-
-    Training again need not give the same ones (another device, another number of threads), and rows of two
-    classifiers must not stand side by side. Older records do not name the weights.
-    """
-    table = predictions(bench)
-    if not (table.holds_the_same() and is_finished(bench.checkpoint, bench.recipe)):
-        return
-    known = read_json(table.record).get("provenance", {}).get("weights_sha256")
-    if known not in (None, bench.weights_digest):
-        raise UserError(
-            f"{bench.dataset.name}: {table.folder} was made with other fine-tuned weights than "
-            f"{bench.checkpoint} now holds: put those back, choose another folder with run=NAME, or delete "
-            f"{_folders(bench)}."
-        )
-
-
-def refuse_orphans(bench: Bench) -> None:
-    """Raise `UserError` where the run holds attributions of the data set but no record of their classifier.
-
-    Another one, trained by the same recipe, would be taken for theirs.
-    """
-    if predictions(bench).record.is_file():
-        return
-    name = bench.dataset.name
-    for pattern in (f"{name}/*/*/attributions.json", f"studies/*/{name}/*/*/*/attributions.json"):
-        for record in sorted(bench.run.glob(pattern)):
-            raise UserError(
-                f"{name}: {record.parent} was made with a classifier of which no record is left: choose "
-                f"another folder with run=NAME, or delete {_folders(bench)}."
-            )
-
-
-def _folders(bench: Bench) -> str:
-    """All that the run holds of the data set."""
-    name = str(bench.dataset.name)
-    found = [bench.run / name, *sorted(bench.run.glob(f"studies/*/{name}"))]
-    return " and ".join(str(folder) for folder in found if folder.is_dir())
-
-
 def classify(bench: Bench) -> None:
     """Store the classifier's predictions on the scored rows, and what they add up to."""
-    table = predictions(bench)
-    if table.is_finished():
+    folder = classifier_folder(bench)
+    if (folder / CLASSIFIER).is_file():
         return
-    table.claim()
     started = time.monotonic()
     rows = prediction_rows(bench)
     correct = rows["predicted"] == rows["label"]
     labels = list(bench.dataset.labels)
-    table.finish(
-        rows,
-        provenance(bench.classifier.device, seconds=round(time.monotonic() - started, 2))
-        | {
-            "weights_sha256": bench.weights_digest,
-            "accuracy": float(correct.mean()),
-            "n_accuracy": len(rows),
-            "accuracy_attributed": float(correct[rows["attributed"]].mean()),
-            "labels": labels,
-            "label_distribution": label_shares(bench.samples.scored, labels),
-            "label_distribution_train": label_shares(bench.samples.train, labels),
-            "truncated_share": float(rows["truncated"].mean()),
-        },
-    )
+    measured = {
+        "accuracy": float(correct.mean()),
+        "n_accuracy": len(rows),
+        "accuracy_attributed": float(correct[rows["attributed"]].mean()),
+        "labels": labels,
+        "label_distribution": label_shares(bench.samples.scored, labels),
+        "label_distribution_train": label_shares(bench.samples.train, labels),
+        "truncated_share": float(rows["truncated"].mean()),
+    }
+    about = provenance(bench.classifier.device, seconds=round(time.monotonic() - started, 2))
+    settings = classifier_key(bench) | {"n_layers": bench.classifier.n_layers}
+    write_parquet(folder / "classifier.parquet", rows)
+    write_json(folder / CLASSIFIER, {"settings": settings, "n": len(rows), "provenance": about | measured})
     print(f"{bench.dataset.name}: accuracy {correct.mean():.3f} on {len(rows)} rows")
 
 

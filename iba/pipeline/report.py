@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
+import pandas as pd
 from omegaconf import DictConfig
 
 from iba.errors import UserError
 from iba.pipeline.checks import check_settings
-from iba.pipeline.experiment import run_folder
+from iba.pipeline.experiment import run_folder, selected
 from iba.pipeline.sections import ReportPart
-from iba.pipeline.views import unselected
 from iba.report import (
     claims,
     drawing,
@@ -30,7 +30,7 @@ from iba.report.claims.checks import PAPER_METHODS, PAPER_SETS, PROTOCOLS
 from iba.report.methods import compare_methods, methods
 from iba.report.sanity import sanity
 from iba.report.seeds import seeds
-from iba.report.stored import Stored, load
+from iba.report.stored import CELL, Stored, load
 
 FIGURES = (figure1, figure2, figure3, figure4)
 #: Every table of the run but Table 1 and that of all methods, in the order of the page: one more is one more here.
@@ -82,11 +82,11 @@ def run(cfg: DictConfig) -> None:
 
 
 def left_out(cfg: DictConfig) -> str:
-    """One line on what the run holds and `cfg` does not select, so tables would lose it; empty if nothing.
-
-    Of the methods only the paper's count: the related ones have tables of their own.
-    """
-    lost = unselected(cfg, PAPER_METHODS)
+    """One line on what the run's Table 1 has and `cfg` does not select, so that it would lose it; empty if
+    nothing."""
+    path = run_folder(cfg) / "table1.csv"
+    kept = pd.read_csv(path, usecols=CELL, dtype=str) if path.is_file() else pd.DataFrame(columns=CELL)
+    lost = {name for group in CELL for name in {*kept[group]} - {*selected(cfg[group])}}
     if not lost:
         return ""
     return (

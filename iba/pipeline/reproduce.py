@@ -7,8 +7,7 @@ from omegaconf import DictConfig
 from iba.errors import UserError
 from iba.pipeline import attribute, degrade, finetune, report, study
 from iba.pipeline.checks import check_settings
-from iba.pipeline.experiment import selected
-from iba.pipeline.studies import refuse_unknown_points
+from iba.pipeline.studies import refuse_unknown_points, studies
 
 
 def run(cfg: DictConfig) -> None:
@@ -19,7 +18,7 @@ def run(cfg: DictConfig) -> None:
             "attribute.py and degrade.py with shard=i/n."
         )
     check_settings(cfg)
-    for each in selected(cfg.get("study") or DictConfig({})).values():
+    for each in studies(cfg):
         refuse_unknown_points(cfg, each)
     for stage in (finetune, attribute, degrade, study):
         stage.run(cfg)

@@ -281,6 +281,7 @@ class Settings(Section):
     method: Annotated[dict[Name, Method], Field(min_length=1)]
     study: dict[Name, Study]
     known: dict[Name, Method]
+    known_studies: dict[Name, Study]
     evident: dict[Name, DataSet]
     run: RunName | None
     preset_name: str | None

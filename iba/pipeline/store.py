@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -19,7 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from omegaconf import OmegaConf
+import pyarrow as pa
+from filelock import FileLock, Timeout
+from pyarrow import parquet
 
 from iba.errors import UserError
 
@@ -75,8 +76,7 @@ def _is_leftover(folder: Path) -> bool:
     if folder.name.startswith(_WRITING):
         return not _is_written(folder)
     if folder.parent.name == PARTS:
-        table = folder.parent.parent / folder.name
-        return table.with_suffix(".parquet").is_file() and table.with_suffix(".json").is_file()
+        return (folder.parent.parent / f"{folder.name}.parquet").is_file()
     return folder.name == STEPS and folder.with_name(TRAINED).is_file()
 
 
@@ -90,6 +90,22 @@ def _is_written(folder: Path) -> bool:
     except OSError as error:  # another user's process lives as well
         return not isinstance(error, ProcessLookupError)
     return True
+
+
+@contextlib.contextmanager
+def alone(path: Path, waiting: str) -> Iterator[None]:
+    """Hold the lock file `path`; while another process holds it, say what is waited for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{waiting}; waiting")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -107,9 +123,24 @@ def read_json(path: Path) -> Any:
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as zstd-compressed parquet, atomically."""
+    """Write a table as compressed parquet, atomically; float32, also in lists, is compressed byte by byte."""
+    rows = pa.Table.from_pandas(table, preserve_index=False)
+    floats = [_leaf(field) for field in rows.schema if pa.float32() in (field.type, _inner(field))]
+    others = [_leaf(field) for field in rows.schema if _leaf(field) not in floats]
     with atomic(path) as temporary:
-        table.to_parquet(temporary, index=False, compression="zstd")
+        parquet.write_table(
+            rows, temporary, compression="zstd", use_dictionary=others, use_byte_stream_split=floats
+        )
+
+
+def _inner(field: pa.Field) -> pa.DataType | None:
+    """What a list holds; None for no list."""
+    return field.type.value_type if pa.types.is_list(field.type) else None
+
+
+def _leaf(field: pa.Field) -> str:
+    """What parquet calls the column's values."""
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
@@ -120,17 +151,6 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged: delete it and run the stage again.") from error
-
-
-def plain(settings: Any) -> Any:
-    """Resolved settings as plain JSON types."""
-    resolved = OmegaConf.to_container(settings, resolve=True) if OmegaConf.is_config(settings) else settings
-    return json.loads(json.dumps(resolved, sort_keys=True, default=str))
-
-
-def fingerprint(settings: Any) -> str:
-    """Twelve hexadecimal digits that change whenever a setting changes."""
-    return hashlib.sha256(json.dumps(plain(settings), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> list[str]:

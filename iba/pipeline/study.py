@@ -6,19 +6,13 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
-from iba.pipeline.attribute import (
-    attribution_work,
-    attributions,
-    part_groups,
-    settled,
-)
+from iba.pipeline.attribute import SCORES, attribution_work, folder_of, part_groups
 from iba.pipeline.bench import Bench
 from iba.pipeline.checks import check_settings
 from iba.pipeline.degrade import degrade_cell
-from iba.pipeline.experiment import selected, twins
-from iba.pipeline.finetune import refuse_other_weights, refuse_weak_classifier
+from iba.pipeline.finetune import classifier_record, refuse_weak_classifier
 from iba.pipeline.parts import compute_in_parts
-from iba.pipeline.studies import refuse_unknown_points, study_bench, study_cells, study_datasets
+from iba.pipeline.studies import refuse_unknown_points, studies, study_cells, study_datasets, study_rows
 
 
 def run(cfg: DictConfig) -> None:
@@ -34,15 +28,17 @@ def run(cfg: DictConfig) -> None:
     opened = {name: Bench.open(cfg, name) for name in dict.fromkeys(name for _, name in wanted)}
     for bench in opened.values():
         refuse_weak_classifier(bench)
-        refuse_other_weights(bench)
-    waiting = [(study, study_bench(opened[dataset], study)) for study, dataset in wanted]
-    while waiting:  # a bench that is done is let go, its classifier with it
-        study, bench = waiting.pop(0)
-        run_study(bench, cfg, study)
+    for study, name in wanted:
+        opened[name].on(study_rows(cfg, study, name))
+    while wanted:
+        study, name = wanted.pop(0)
+        run_study(opened[name], cfg, study)
+        if all(name != other for _, other in wanted):  # let go, its classifier with it
+            del opened[name]
 
 
 def _wanted(cfg: DictConfig) -> Iterator[tuple[DictConfig, str]]:
-    for study in selected(cfg.get("study") or DictConfig({})).values():
+    for study in studies(cfg):
         chosen = study_datasets(cfg, study)
         if not chosen:
             print(f"study {study.name}: none of its data sets ({', '.join(study.datasets)}) is selected")
@@ -54,17 +50,19 @@ def run_study(bench: Bench, cfg: DictConfig, study: DictConfig) -> None:
     """All points of one data set: attributed group by group, then degraded.
 
     All points see one group of instances before the next group comes, so the hidden states below the
-    bottlenecks are computed once for all layers. A point that is alike under two protocols is computed once.
+    bottlenecks are computed once for all layers.
     """
-    cells = list(study_cells(cfg, study, str(bench.dataset.name), bench.classifier.n_layers))
-    todo = [cell for cell in cells if not settled(bench, cell, attributions)]
-    todo = [cell for cell in todo if next(twins(todo, cell)) == cell]
+    name, n_layers = str(bench.dataset.name), classifier_record(bench)["settings"]["n_layers"]
+    asked = list(study_cells(cfg, study, name, n_layers))
+    cells = {folder_of(bench, cell): cell for cell in reversed(asked)}
     # The last layer first: what its fit learns of the layers below is not computed again.
-    works = [attribution_work(bench, cell) for cell in reversed(todo)]
-    label = f"{study.name} {bench.dataset.name}"
-    compute_in_parts(works, part_groups(bench), bench.shard, label, bench.classifier.remembering)
-    if all(settled(bench, cell, attributions) for cell in cells):
-        for cell in cells:
+    works = [attribution_work(bench, c) for path, c in cells.items() if not (path / SCORES).is_file()]
+    label = f"{study.name} {name}"
+    if works:
+        groups = part_groups(bench.on(study_rows(cfg, study, name)))
+        compute_in_parts(works, groups, bench.shard, label, bench.classifier.remembering)
+    if all((path / SCORES).is_file() for path in cells):
+        for cell in cells.values():
             degrade_cell(bench, cell)
     else:
         print(f"{label}: other shards still attribute; run the same command again to degrade.")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from filelock import FileLock, Timeout
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
@@ -27,7 +26,8 @@ from transformers import (
 from iba.data.tokens import Instance
 from iba.errors import UserError
 from iba.models.pretrained import WEIGHTS_FILE
-from iba.pipeline.store import STEPS, TRAINED, fingerprint, plain, provenance, read_json, write_json
+from iba.pipeline.store import STEPS, TRAINED, alone, provenance, read_json, write_json
+from iba.settings import fingerprint, plain
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def finetune(
     """
     folder.mkdir(parents=True, exist_ok=True)
     arguments = arguments_on(device, recipe, folder / STEPS)  # makes the first GPU the current one
-    with _alone(folder), _current(device):
+    with alone(folder / "lock", f"{folder.name}: another process trains it"), _current(device):
         if is_finished(folder, recipe):
             return
         (folder / TRAINED).unlink(missing_ok=True)  # left without its weights
@@ -143,21 +143,6 @@ def _trainer(
     if sys.stderr.isatty():
         trainer.add_callback(LossBesideBar)
     return trainer
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait while another process trains the same checkpoint, which data sets may share."""
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{folder.name}: another process trains it; waiting")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def arguments_on(device: torch.device, recipe: Recipe, output: Path) -> TrainingArguments:

@@ -1,41 +1,45 @@
 """What the report reads: the stored cells by the names that the configuration has for them.
 
-The only place that knows where rows lie. Everything is looked up in stored files: no data set and no model
-is opened.
+Everything is looked up in stored records: no data set and no model is opened. What a record alone can tell
+(the digest of the rows, the precision that `auto` chose) is taken as it is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from iba.pipeline.experiment import datasets, run_folder, selected
-from iba.pipeline.store import read_json, read_parquet
+from iba.errors import UserError
+from iba.pipeline.attribute import CELL, NUMBERS, SCORES
+from iba.pipeline.degrade import column, columns, degradation_path, long_form
+from iba.pipeline.experiment import (
+    Cell,
+    Classified,
+    Value,
+    View,
+    cells,
+    dataset_config,
+    datasets,
+    forced,
+    run_folder,
+    selected,
+    unresolved,
+)
+from iba.pipeline.finetune import CLASSIFIER
+from iba.pipeline.store import differences, read_json, read_parquet
+from iba.pipeline.studies import study_cells, study_datasets
+from iba.settings import fingerprint, plain
 
-Value = int | float | str
-_NAMES = ["protocol", "dataset", "method"]
-
-
-@dataclass(frozen=True)
-class View:
-    """What a cell is called in the report.
-
-    `seed`: of the fine-tuning. `study`: None in Table 1. `value`: of what the study varies; None in Table 1
-    and for a reference of a study.
-    """
-
-    seed: int
-    study: str | None
-    value: Value | None
-    protocol: str
-    dataset: str
-    method: str
+#: By operator, order and grid: the fractions, and instances × steps.
+Curves = dict[tuple[str, str, str], tuple[np.ndarray, np.ndarray]]
+__all__ = ["StoredCell", "Value", "View", "classifiers", "known_methods", "predictions", "stored_cells"]
 
 
 @dataclass(frozen=True)
@@ -49,138 +53,189 @@ class StoredCell:
     record: Mapping[str, Any]
     cell: str
     folder: Path
-    run: Path
-
-    @property
-    def n(self) -> int:
-        """How many instances it has."""
-        return int(
-            read_parquet(self.folder / "degradation.parquet", ["instance_id"])["instance_id"].nunique()
-        )
+    curves: Path
 
     def degradation(self) -> pd.DataFrame:
         """instance_id, target, order, operator, grid, step, fraction, n_tokens, n_removed, prob_target."""
-        return read_parquet(self.folder / "degradation.parquet").drop(columns=_NAMES)
+        wide, rows = read_parquet(self.curves), self._rows(["n_tokens", "special"])
+        removable = rows["n_tokens"] - rows["special"].map(np.sum)
+        settings = read_json(self.curves.with_suffix(".json"))["settings"]
+        return long_form(wide, settings, rows["n_tokens"].to_numpy(), removable.to_numpy())
+
+    def probabilities(self) -> tuple[pd.DataFrame, Curves]:
+        """instance_id and target; and the target's probability by operator, order and grid: the fractions, and
+        instances × steps."""
+        wide, steps = read_parquet(self.curves), defaultdict(list)
+        for order, operator, grid, step, fraction in columns(
+            read_json(self.curves.with_suffix(".json"))["settings"]
+        ):
+            steps[operator, order, grid].append((fraction, column(order, operator, grid, step)))
+        found = {key: tuple(zip(*each, strict=True)) for key, each in steps.items()}
+        curves = {key: (np.array(f), wide[[*names]].to_numpy(float)) for key, (f, names) in found.items()}
+        return wide[["instance_id", "target"]], curves
 
     def numbers(self) -> pd.DataFrame | None:
         """One row per instance and one column per number that the method reported; None without any."""
-        if self._attributions.is_file():
-            rows = read_parquet(self._attributions)
-            names = rows.select_dtypes("number").columns.difference(["label", "target"], sort=False)
-            return rows[["instance_id", *names]] if len(names) else None
-        return self._kept("diagnostics")
+        path = self.folder / NUMBERS
+        return read_parquet(path) if path.is_file() else None
 
     def scores(self) -> pd.DataFrame | None:
-        """instance_id, label, target, tokens, special, evidence, scores; None where they were not kept."""
-        rows = read_parquet(self._attributions) if self._attributions.is_file() else self._kept("examples")
-        return None if rows is None or "scores" not in rows else rows
+        """instance_id, label, target, tokens, special, evidence, order and scores, and what explains them;
+        None where none were kept."""
+        rows = self._rows(["label", "tokens", "special", "evidence"])
+        table = pd.concat([rows, read_parquet(self.folder / SCORES)], axis=1)
+        table = table[table["scores"].notna()].reset_index(drop=True)
+        return table if len(table) else None
 
-    @property
-    def _attributions(self) -> Path:
-        return self.folder / "attributions.parquet"
-
-    def _kept(self, name: str) -> pd.DataFrame | None:
-        """What `name` holds of this cell: beside it, of its study, or of the run."""
-        beside, study = self.folder / f"{name}.parquet", self.view.study
-        if beside.is_file():
-            return read_parquet(beside)
-        shared = (self.run / "studies" / study if study else self.run) / f"{name}.parquet"
-        if not shared.is_file():
-            return None
-        rows = _shared(shared, shared.stat().st_mtime_ns)
-        mine = (rows[_NAMES] == [getattr(self.view, name) for name in _NAMES]).all(axis=1)
-        if study:
-            mine &= rows["point"] == self.folder.name
-        return rows[mine].drop(columns=[*_NAMES, *({"point"} & {*rows})]) if mine.any() else None
+    def _rows(self, columns: list[str]) -> pd.DataFrame:
+        """What the cell's rows share with those of other cells, in the same order."""
+        return read_parquet(self.folder.parent.parent / self.record["rows"], columns)
 
 
-@lru_cache(maxsize=2)  # one file for many cells
-def _shared(path: Path, changed: int) -> pd.DataFrame:
-    return read_parquet(path)
+@dataclass(frozen=True)
+class _Stored:
+    """A classifier's or a cell's folder, and its record."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @classmethod
+    def at(cls, paths: Iterable[Path]) -> list[_Stored]:
+        """Those whose records are at `paths`."""
+        return [cls(path.parent, read_json(path)) for path in sorted(paths)]
 
 
 def stored_cells(cfg: DictConfig) -> list[StoredCell]:
     """All that is stored and has a name in `cfg`: Table 1's cells, other seeds and studies, of all known
     methods, in the order of the configuration."""
-    return [cell for run, seed in _runs(cfg) for cell in _cells(cfg, run, seed)]
+    return [cell for name in _datasets(cfg) for cell in _cells(cfg, name)]
 
 
 def classifiers(cfg: DictConfig) -> dict[tuple[str, int], dict[str, Any]]:
     """The records of the fine-tuned classifiers, by data set and fine-tuning seed."""
-    return {
-        (dataset, seed): read_json(path)
-        for run, seed in _runs(cfg)
-        for dataset in _datasets(cfg)
-        if (path := run / dataset / "classifier.json").is_file()
-    }
+    return {(d, seed): t.record for d in _datasets(cfg) for seed, t in _trained(cfg, d).items()}
 
 
 def predictions(cfg: DictConfig) -> dict[tuple[str, int], pd.DataFrame]:
     """instance_id and predicted class of every scored row, by data set and fine-tuning seed."""
     return {
-        (dataset, seed): read_parquet(path, ["instance_id", "predicted"])
-        for run, seed in _runs(cfg)
-        for dataset in _datasets(cfg)
-        if (path := run / dataset / "classifier.parquet").is_file()
+        (d, seed): read_parquet(t.folder / "classifier.parquet", ["instance_id", "predicted"])
+        for d in _datasets(cfg)
+        for seed, t in _trained(cfg, d).items()
     }
 
 
-def unselected(cfg: DictConfig, methods: Collection[str]) -> set[str]:
-    """What the run holds and `cfg` does not select: data sets, protocols, and of `methods`."""
-    found = [path.parts[-4:-1] for path in run_folder(cfg).glob("*/*/*/degradation.parquet")]
-    stored = [{name[i] for name in found} for i in range(3)]
-    chosen = _datasets(cfg), selected(cfg.protocol), [*selected(cfg.method), *(stored[2] - {*methods})]
-    return set().union(*(names - {*known} for names, known in zip(stored, chosen, strict=True)))
-
-
 def known_methods(cfg: DictConfig) -> dict[str, DictConfig]:
-    """The methods that the report can name, run or not."""
-    return selected(cfg.known) | selected(cfg.method)
+    """The methods that the report can name, run or not, with what a preset changes of them."""
+    return _known_members(cfg, "known", "method")
+
+
+def known_studies(cfg: DictConfig) -> dict[str, DictConfig]:
+    """The studies that the report can show, the same way."""
+    return _known_members(cfg, "known_studies", "study")
+
+
+def _known_members(cfg: DictConfig, known: str, group: str) -> dict[str, DictConfig]:
+    members = selected(cfg[known]) | selected(cfg[group])
+    merged = {n: OmegaConf.merge(unresolved(m), cfg[group].get(n) or {}) for n, m in members.items()}
+    return {name: DictConfig(member, parent=cfg) for name, member in merged.items()}
 
 
 def _datasets(cfg: DictConfig) -> list[str]:
     return [*(datasets(cfg) | selected(cfg.evident))]
 
 
-def _runs(cfg: DictConfig) -> Iterator[tuple[Path, int]]:
-    """The run's folder and those of its other fine-tuning seeds."""
-    yield run_folder(cfg), int(cfg.finetune.seed)
-    for folder in sorted((run_folder(cfg) / "seeds").glob("*")):
-        yield folder, int(folder.name)
-
-
-def _cells(cfg: DictConfig, run: Path, seed: int) -> Iterator[StoredCell]:
-    for dataset in _datasets(cfg):
-        for protocol in selected(cfg.protocol):
-            for method in known_methods(cfg):
-                below = Path(dataset, protocol, method)
-                yield from _stored(run, run / below, View(seed, None, None, protocol, dataset, method))
-                for folder in sorted(run.glob(f"studies/*/{below}/*")):
-                    study = folder.relative_to(run).parts[1]
-                    view = View(seed, study, _value(folder.name), protocol, dataset, method)
-                    yield from _stored(run, folder, view)
-
-
-def _stored(run: Path, folder: Path, view: View) -> Iterator[StoredCell]:
-    """The cell, if it is there; where its scores were not made here, its record says less."""
-    made, degraded = folder / "attributions.json", folder / "degradation.json"
-    if not (folder / "degradation.parquet").is_file():
-        return
-    record = read_json(made) if made.is_file() else {}
-    known = read_json(degraded)["settings"] if degraded.is_file() else {}
-    settings = {"precision": known.get("precision")} | record.get("settings", {})
-    other = record.get("same_as") or str(folder.relative_to(run))
-    if "/" not in other:  # older records name the protocol alone
-        other = f"{view.dataset}/{other}/{view.method}"
-    yield StoredCell(view, record | {"settings": settings}, other, folder, run)
-
-
-def _value(point: str) -> Value | None:
-    """The varied value that a folder such as `layer=9` is named by; None of a reference."""
-    text = point.partition("=")[2]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
+def _trained(cfg: DictConfig, dataset: str) -> dict[int, _Stored]:
+    """The classifiers that the configuration's recipe makes, by seed, its own first."""
+    folder, own = run_folder(cfg) / dataset, cfg.finetune.seed
+    found, wrong = defaultdict(list), []
+    for each in (stored := _Stored.at(folder.glob(f"classifiers/*/{CLASSIFIER}"))):
+        seed = int(each.record["settings"]["recipe"]["seed"])
+        if wrong := _differences(cfg, dataset, each.record["settings"], seed == own):
             continue
-    return text or None
+        found[seed].append(each)
+    if stored and not found:
+        raise UserError(
+            f"{folder} holds no classifier of this configuration ({'; '.join(wrong[:3])}): give the preset "
+            "and the settings that the run was made with."
+        )
+    seeds = sorted(found, key=lambda seed: (seed != own, seed))
+    return {seed: _only(found[seed], lambda each: each.record["settings"]["n"]) for seed in seeds}
+
+
+def _differences(cfg: DictConfig, name: str, stored: Mapping[str, Any], own: bool) -> list[str]:
+    """Where a classifier's record says otherwise than the configuration; other seeds may have fewer rows."""
+    recipe, dataset, tuning = stored["recipe"], dataset_config(cfg, name), cfg.finetune
+    shared = {key: tuning[key] for key in ("weight_decay", "warmup", "schedule", "save_every")}
+    found = {
+        "model": (recipe["model"]["name"], cfg.model.name),
+        "train_name": (recipe["train_name"], dataset.train_name),
+        "finetune": (recipe["settings"], plain(dataset.finetune) | shared),
+        "finetune.precision": (recipe["precision"], tuning.precision),
+        "labels": (recipe["labels"], plain(dataset.labels)),
+        "max_length": (recipe["max_length"], dataset.max_length),
+        "n_train": (recipe["n_train"], dataset.n_train),
+        "seed": (stored["sample_seed"], cfg.seed),
+        "n_test": (stored["n"], dataset.n_test if own else None),
+        "precision": (stored["precision"], cfg.precision),
+    }
+    known = {name: pair for name, pair in found.items() if pair[1] not in (None, "auto")}
+    before, now = ({name: pair[side] for name, pair in known.items()} for side in (0, 1))
+    return differences(before, now)
+
+
+def _cells(cfg: DictConfig, dataset: str) -> Iterator[StoredCell]:
+    """The data set's cells by all their names."""
+    index = defaultdict(list)
+    for each in _Stored.at((run_folder(cfg) / dataset).glob(f"*/*/{CELL}")):
+        index[each.folder.parent.name, _known(cfg, each.record["key"])].append(each)
+    for seed, trained in _trained(cfg, dataset).items() if index else ():
+        classified = Classified.of(trained.record)
+        for cell in _asked(cfg, dataset, classified.n_layers):
+            key = cell.key(classified, {}, {"precision": cfg.precision} | forced(cfg))
+            found = index[cell.view.method, _known(cfg, key)]
+            found = [each for each in found if degradation_path(each.folder, cell.degradation).is_file()]
+            if found:
+                stored = _only(found, lambda each: each.record["key"]["numerics"])
+                yield _named(stored, replace(cell, view=replace(cell.view, seed=seed)))
+
+
+def _asked(cfg: DictConfig, dataset: str, n_layers: int) -> Iterator[Cell]:
+    methods = known_methods(cfg)
+    yield from cells(cfg, dataset, methods)
+    for study in known_studies(cfg).values():
+        if dataset in study_datasets(cfg, study):
+            yield from study_cells(cfg, study, dataset, n_layers, methods)
+
+
+def _known(cfg: DictConfig, key: Mapping[str, Any]) -> str:
+    """What a configuration alone can know of a key."""
+    unknown = {"numerics", "calibration_digest"} | ({"precision"} if cfg.precision == "auto" else set())
+    rows = {name: value for name, value in key["rows"].items() if name != "digest"}
+    return fingerprint({name: value for name, value in key.items() if name not in unknown} | {"rows": rows})
+
+
+def _only(found: Sequence[_Stored], rank: Callable[[_Stored], int]) -> _Stored:
+    """The one of the highest rank; `UserError` where two would do."""
+    best = [each for each in found if rank(each) == max(map(rank, found))]
+    if len(best) > 1:
+        first, second = best[:2]
+        one, other = (each.record.get("key") or each.record["settings"] for each in (first, second))
+        raise UserError(
+            f"{first.folder} and {second.folder.name} answer to one name "
+            f"({'; '.join(differences(one, other)[:3])}): say which by a setting, or delete one of the two."
+        )
+    return best[0]
+
+
+def _named(stored: _Stored, cell: Cell) -> StoredCell:
+    key, record = stored.record["key"], stored.record
+    layer = {name: value for name, value in key["method"].items() if name == "layer"}
+    settings = key | {"method": record["method"] | layer, "n": key["rows"]["n"]}
+    return StoredCell(
+        cell.view,
+        record | {"settings": settings, "n": key["rows"]["n"]},
+        str(Path(*stored.folder.parts[-3:])),
+        stored.folder,
+        degradation_path(stored.folder, cell.degradation),
+    )

@@ -145,10 +145,9 @@ class _Grids:
         """Of the curves, and ERASER's shares."""
         return self.known.get("curve", np.empty(0)), self.known.get("eraser", np.empty(0))
 
-    def check(self, grid: str, fractions: np.ndarray, complete: bool) -> None:
+    def check(self, grid: str, fractions: np.ndarray) -> None:
         """Raise `UserError` unless the fractions are those of all others."""
-        known = self.known.setdefault(grid, fractions)
-        if not complete or not np.array_equal(known, fractions):
+        if not np.array_equal(self.known.setdefault(grid, fractions), fractions):
             raise UserError(
                 "the stored cells were degraded at different steps: run scripts/degrade.py for all of them "
                 "with one degradation.n_points and one eraser_shares, in a folder of its own (run=NAME)."
@@ -157,34 +156,19 @@ class _Grids:
 
 def _outcomes(cell: StoredCell, grids: _Grids, evident: bool) -> Iterator[tuple[str, Outcome, pd.DataFrame]]:
     """By operator: what the removals did, and who the instances are, in their stored order."""
-    rows = cell.degradation()
-    rows["place"], ids = pd.factorize(rows["instance_id"])
-    about = rows.drop_duplicates("place")[["instance_id", "target"]].reset_index(drop=True)
-    scores = _all_scores(cell, ids) if evident else None
-    for operator, of_operator in rows.groupby("operator", observed=True):
-        found = {
-            key: _matrix(grid, len(ids), str(key[0]), grids)
-            for key, grid in of_operator.groupby(["grid", "order"], observed=True)
-        }
-        if (most := found.get(("curve", "most"))) is not None:
-            least, without, alone = map(
-                found.get, [("curve", "least"), ("eraser", "most"), ("eraser", "least")]
-            )
-            yield str(operator), Outcome(grids.found[0], most, least, without, alone, scores), about
+    about, curves = cell.probabilities()
+    scores = _all_scores(cell, about["instance_id"]) if evident else None
+    for (_, _, grid), (fractions, _) in curves.items():
+        grids.check(grid, fractions)
+    for operator in sorted(
+        {operator for operator, order, grid in curves if (order, grid) == ("most", "curve")}
+    ):
+        of = [("most", "curve"), ("least", "curve"), ("most", "eraser"), ("least", "eraser")]
+        found = [curves.get((operator, *key), (None, None))[1] for key in of]
+        yield operator, Outcome(grids.found[0], *found, scores), about
 
 
-def _matrix(rows: pd.DataFrame, n: int, grid: str, grids: _Grids) -> Float[np.ndarray, "n steps"]:
-    """Probabilities, instances × steps."""
-    steps, fractions = rows["step"].to_numpy(), rows["fraction"].to_numpy(float)
-    first = np.full(steps.max() + 1, np.nan)
-    first[steps] = fractions
-    found = np.full((n, len(first)), np.nan)
-    found[rows["place"], steps] = rows["prob_target"]
-    grids.check(grid, first, np.array_equal(first[steps], fractions) and not np.isnan(found).any())
-    return found
-
-
-def _all_scores(cell: StoredCell, ids: pd.Index) -> pd.DataFrame | None:
+def _all_scores(cell: StoredCell, ids: pd.Series) -> pd.DataFrame | None:
     """The token scores in the order of `ids`; None unless those of all of them are stored."""
     scores = cell.scores()
     if scores is None or not set(ids) <= set(scores["instance_id"]):

@@ -77,7 +77,7 @@ def _precision(records: Records) -> list[str]:
 
 def _numerics(stored: Stored, records: Records) -> list[str]:
     """Which cells another version of the numerics made than the newest one here; scores may differ."""
-    versions = {key: record.get("numerics") for key, record in records.items()}
+    versions = {key: record.get("settings", {}).get("numerics") for key, record in records.items()}
     newest = max((version for version in versions.values() if version is not None), default=None)
     older: dict[str, list[str]] = {}
     for (protocol, dataset, method), version in versions.items():

@@ -15,11 +15,11 @@ from iba.errors import UserError
 from iba.evaluation.stats import Resampling, resampling
 from iba.pipeline import views
 from iba.pipeline.experiment import datasets, run_folder, selected
-from iba.pipeline.store import plain
 from iba.pipeline.views import StoredCell, Value, View
 from iba.report.frame import DELETE, Frame, read_frame
 from iba.report.paper import Paper
 from iba.report.timed import Timed, read_timed
+from iba.settings import plain
 
 #: What identifies a cell of Table 1, in the order of tables.
 CELL = ["protocol", "dataset", "method"]
@@ -131,7 +131,7 @@ class Stored:
         """The token scores of a cell; None unless those of all its instances are stored."""
         cell = self.cells.get(view)
         scores = cell.scores() if cell else None
-        return scores if cell and scores is not None and len(scores) == cell.n else None
+        return scores if cell and scores is not None and len(scores) == cell.record["n"] else None
 
     def records(self, frame: Frame | None = None) -> dict[tuple[str, str, str], Record]:
         """Those of the cells of a frame (Table 1's by default), by protocol, data set and method."""
