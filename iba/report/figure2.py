@@ -53,7 +53,7 @@ def draw(stored: Stored, study: Sequence[StudyRows], found: Sequence[Curves]) ->
     grid = figure.subplots(len(heights), len(study), sharey="row", squeeze=False, height_ratios=heights)
     colour = colours({beta for rows in study for beta in rows.values})
     for column, rows, shown in zip(grid.T, study, found, strict=True):
-        draw_line(column, stored, rows, shown, list(AXIS), colour)
+        draw_line(list(column), stored, rows, shown, list(AXIS), colour)
         column[0].set_xlabel(REMOVED)
         for axes in column[1:]:
             _beta_axis(axes, [float(beta) for beta in colour], marked_betas(stored, rows))

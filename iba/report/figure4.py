@@ -74,7 +74,7 @@ def draw(
     every = {layer for rows in study for layer in rows.values}
     colour = colours(every & set(chosen))
     for line, rows, shown in zip(grid, study, found, strict=True):
-        draw_line(line, stored, rows, shown, measures, colour)
+        draw_line(list(line), stored, rows, shown, measures, colour)
         make_room(line[0], [shown])
         labels = [PROBABILITY if shown.remark else DROP, *(AXIS[measure] for measure in measures)]
         for axes, label in zip(line, labels, strict=True):

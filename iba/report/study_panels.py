@@ -63,11 +63,12 @@ def _curves(rows: StudyRows, how: Resampling) -> Curves:
 
 def track(rows: StudyRows, measure: str, how: Resampling) -> pd.DataFrame:
     """Columns estimate, low and high: the mean of a number by the points that have it, resampled together."""
-    table = _numbers(rows, measure).dropna(axis=1)
+    table, names = _numbers(rows, measure).dropna(axis=1), ("estimate", "low", "high")
+    if table.empty:
+        return pd.DataFrame(columns=names)
     values = table.to_numpy(float)
-    ends = percentiles(resampled_means(values, how), how) if values.size else ((), ())
-    numbers = dict(zip(("estimate", "low", "high"), (values.mean(0), *ends), strict=True))
-    return pd.DataFrame(numbers, table.columns)
+    ends = percentiles(resampled_means(values, how), how)
+    return pd.DataFrame(dict(zip(names, (values.mean(0), *ends), strict=True)), table.columns)
 
 
 def level_of_points(rows: StudyRows, measure: str) -> float:
