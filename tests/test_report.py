@@ -11,32 +11,16 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from fake_results import (
-    DROPS,
-    configured,
-    falling,
-    write_attributions,
-    write_cell,
-    write_run,
-)
-from iba.report.stored import Stored, load
+from fake_results import DROPS, configured, falling, write_attributions, write_cell, write_run
 from matplotlib.figure import Figure
 
 from iba.errors import UserError
 from iba.evaluation.stats import Resampling
 from iba.pipeline import report, reproduce
-from iba.report import (
-    drawing,
-    examples,
-    figure1,
-    html,
-    terminal,
-    text,
-)
-from iba.report.claims.verdict import (
-    ALIKE,
-    rule,
-)
+from iba.report import drawing, examples, figure1, html, terminal, text
+from iba.report.claims import rule
+from iba.report.claims.verdict import ALIKE
+from iba.report.stored import Stored, load
 
 SMALL = ("dataset=[imdb,agnews]", "protocol=[released,corrected]")
 HOW = Resampling(0.95, 300, 3)

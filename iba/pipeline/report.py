@@ -75,7 +75,7 @@ def run(cfg: DictConfig) -> None:
             reproduction.write(stored, judged, _copy(cfg, stored))
         if "html" in wanted:
             grids = [grid for table in [*shown, *overview] for grid in table.grids]
-            html.write(stored, judged, tests, grids, drawn, int(cfg.report.n_examples))
+            html.write(stored, judged, tests, grids, drawn)
     print(f"{stored.folder}: redrew {', '.join(cfg.only or get_args(ReportPart))}")
     if shown:
         terminal.show(stored.folder, shown[0].grids[0])
