@@ -22,6 +22,10 @@ from fake_results import (
     write_classifier,
     write_run,
 )
+from iba.report.claims.cost import cost_between
+from iba.report.claims.kept import keeps_prediction
+from iba.report.claims.order import larger
+from iba.report.rows import CELL, Stored, load, per_instance
 from matplotlib.figure import Figure
 
 from baselines.integrated_gradients import IntegratedGradients
@@ -46,9 +50,6 @@ from iba.report import (
     text,
 )
 from iba.report.claims import studies
-from iba.report.claims.cost import cost_between
-from iba.report.claims.kept import keeps_prediction
-from iba.report.claims.order import larger
 from iba.report.claims.verdict import (
     ALIKE,
     PAPER_SETS,
@@ -60,7 +61,6 @@ from iba.report.claims.verdict import (
     overall,
     rule,
 )
-from iba.report.rows import CELL, Stored, load, per_instance
 from iba.report.timed import _methods, read_timed
 
 SMALL = ("dataset=[imdb,agnews]", "protocol=[released,corrected]")

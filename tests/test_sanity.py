@@ -17,13 +17,13 @@ from fake_results import (
     write_run,
     write_study_scores,
 )
+from iba.report.claims.order import larger
+from iba.report.comparisons import all_pairs
+from iba.report.rows import load
 
 from iba.evaluation.stats import Resampling
 from iba.pipeline.store import read_parquet, write_parquet
 from iba.report import agreement, sanity, sanity_rows
-from iba.report.claims.order import larger
-from iba.report.comparisons import all_pairs
-from iba.report.rows import load
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_results import configured, falling, write_cell, write_run
+from iba.report.rows import load
 
 from iba.evaluation.stats import Resampling, mean_interval
 from iba.pipeline.store import write_json
 from iba.report import seeds
-from iba.report.rows import load
 
 
 def with_seed(run: Path, seed: int) -> None:

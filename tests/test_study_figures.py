@@ -21,6 +21,8 @@ from fake_results import (
     write_study,
     write_study_scores,
 )
+from iba.report.claims.studies import best_layers, conclude_study, small_beta
+from iba.report.rows import Stored, load
 from matplotlib.colors import LogNorm
 
 from iba.errors import UserError
@@ -41,9 +43,7 @@ from iba.report import (
     study_rows,
     token_maps,
 )
-from iba.report.claims.studies import best_layers, conclude_study, small_beta
 from iba.report.claims.verdict import Verdict
-from iba.report.rows import Stored, load
 
 PROTOCOLS = ("described", "released")
 CONFIG = ("dataset=imdb", "protocol=[described,released]", "stats.n_resamples=100")
