@@ -53,6 +53,7 @@ class Point:
 class Cell:
     """One data set under one protocol with one method, whose `settings` are resolved for both.
 
+    `tries` among them are changes of the others, from which `tuning.tuned` chooses.
     `target`: the class to explain. `weights`: of which classifier (see `Bench.weights`). `n_test`: how many
     test instances, the first that were drawn; None takes all.
     """
@@ -101,12 +102,13 @@ def cells(cfg: DictConfig, dataset: str) -> Iterator[Cell]:
     """Every protocol and method of one data set.
 
     A method's settings are its own file, changed by what the protocol says of it; both may refer to
-    the data set as `${dataset.…}`. A slow method may name a smaller `n_test` for a data set.
+    the data set as `${dataset.…}`. A slow method or protocol may name a smaller `n_test` for a data set.
     """
     for protocol in selected(cfg.protocol):
         for method, config in selected(cfg.method).items():
             settings = method_settings(cfg, dataset, protocol, config)
-            n_test = (config.get("n_test") or {}).get(dataset)
+            sizes = [(of.get("n_test") or {}).get(dataset) for of in (config, cfg.protocol[protocol])]
+            n_test = min((size for size in sizes if size is not None), default=None)
             yield Cell(dataset, protocol, method, settings, cfg.target, n_test=n_test)
 
 
@@ -130,6 +132,12 @@ def stand_ins(cfg: DictConfig, cell: Cell) -> Iterator[Cell]:
     if cell.point is not None:
         yield replace(cell, point=None)
         yield from (replace(cell, protocol=protocol) for protocol in selected(cfg.protocol))
+
+
+def candidates(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The settings that `tries` make of the others; where there are none, the one choice that is left."""
+    fixed = {name: value for name, value in settings.items() if name != "tries"}
+    return [fixed | change for change in settings.get("tries") or [{}]]
 
 
 def method_settings(cfg: DictConfig, dataset: str, protocol: str, method: DictConfig) -> dict[str, Any]:

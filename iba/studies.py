@@ -83,6 +83,8 @@ def study_cells(cfg: DictConfig, study: DictConfig, dataset: str, n_layers: int)
             yield Cell(dataset, protocol, name, settings, cfg.target, point=point)
         for name in study.methods:
             settings = method_settings(cfg, dataset, protocol, methods[name]) | plain(study.settings)
+            if any(study.vary in change for change in settings.get("tries", [])):
+                del settings["tries"]  # else they would undo what varies
             for value in values(study, n_layers):
                 point = Point(study.name, study.vary, value)
                 cell = Cell(dataset, protocol, name, settings, cfg.target, point=point)

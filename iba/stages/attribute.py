@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from iba.attributor import Attribution, Attributor, State, attribute_grouped, refuse_lacking
+from iba.attributor import Attribution, Attributor, State, attribute_grouped
 from iba.data.tokens import Instance
 from iba.errors import UserError
 from iba.experiment import Cell, cells, stand_ins, twins
 from iba.method import last_layer_note
 from iba.parts import StageTable, Work, compute_in_parts
 from iba.stages.bench import Bench, benches
-from iba.stages.checks import build
 from iba.stages.finetune import predictions, refuse_other_weights, refuse_weak_classifier
-from iba.store import atomic, fingerprint, provenance
+from iba.store import provenance
+from iba.tuning import prepared, tuned
 
 
 def run(cfg: DictConfig) -> None:
@@ -29,20 +26,15 @@ def run(cfg: DictConfig) -> None:
     for bench in benches(cfg, refuse_weak_classifier, refuse_other_weights):
         first = cache(bench.first)  # one classifier for all cells of a size
         for cell in cells(cfg, bench.dataset.name):
-            attribute_cell(first(cell.n_test), cell)
+            sized = first(cell.n_test)
+            attribute_cell(sized, tuned(sized, cell))
 
 
 def attributions(bench: Bench, cell: Cell) -> StageTable:
     """The table of one cell's token scores."""
     inputs = bench.explaining(cell.weights).inputs
-    settings = inputs | {"method": cell.settings, "target": cell.target} | _calibrated_on(bench, cell)
+    settings = inputs | {"method": cell.settings, "target": cell.target}
     return StageTable(bench.run / cell.folder, "attributions", settings, feeds=("degradation",))
-
-
-def _calibrated_on(bench: Bench, cell: Cell) -> dict[str, str]:
-    """The held-out rows, where a setting of the method is chosen on them."""
-    calibrated = "calibrated" in cell.settings.values()
-    return {"calibration_digest": bench.samples.digests["calibration"]} if calibrated else {}
 
 
 def attribute_cell(bench: Bench, cell: Cell) -> None:
@@ -54,39 +46,15 @@ def attribute_cell(bench: Bench, cell: Cell) -> None:
 def attribution_work(bench: Bench, cell: Cell) -> Work:
     """The token scores of one cell as work to do; what the method learns is learned at once."""
     explained = bench.explaining(cell.weights)
-    method = build(cell.method_place, cell.settings)
     bottleneck = {"layer", "beta"} <= cell.settings.keys()
     if bottleneck and (note := last_layer_note(explained.classifier, cell.settings["layer"])):
         print(f"{cell.label}: {note}")
-    refuse_lacking(method, explained.classifier)
-    state = _fit(explained, cell, method)
-    method.restore(state)
+    method, state = prepared(explained, cell)
     return Work(
         attributions(bench, cell),
         partial(_attribute, explained, cell.target, method),
         partial(_provenance, bench, cell, state),
     )
-
-
-def _fit(bench: Bench, cell: Cell, method: Attributor) -> State:
-    """What the method learns from training rows; kept in the cache, since test rows have no part in it."""
-    depends = {
-        "classifier": bench.inputs["classifier"],
-        "weights": bench.weights,
-        "weights_digest": bench.weights_digest,
-        "max_length": bench.max_length,
-        "calibration": bench.samples.digests["calibration"],
-        "precision": bench.precision,
-        "method": cell.settings,
-    }
-    path = Path(bench.cfg.paths.cache) / "fitted" / f"{cell.method}-{fingerprint(depends)}.safetensors"
-    if not path.is_file():
-        with atomic(path) as temporary:
-            save_file(dict(method.fit(bench.classifier, bench.fit_data)), temporary)
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged: delete it and run the same command again.") from error
 
 
 def part_groups(bench: Bench) -> list[list[int]]:
@@ -172,7 +140,8 @@ def settled(bench: Bench, cell: Cell, table: Callable[[Bench, Cell], StageTable]
     """
     if table(bench, cell).is_finished():
         return True
-    same = list(twins(cells(bench.cfg, cell.dataset), cell))
+    of_run = [] if cell.point else [c for c in cells(bench.cfg, cell.dataset) if c.method == cell.method]
+    same = list(twins([tuned(bench, other) for other in of_run], cell))
     for other in (*stand_ins(bench.cfg, cell), *same):
         found = table(bench, other)
         if found.holds_the_same():

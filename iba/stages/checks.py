@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from iba.attributor import Attributor
 from iba.devices import resolve_device
 from iba.errors import UserError
-from iba.experiment import Cell, all_cells, method_settings, selected
+from iba.experiment import Cell, all_cells, candidates, method_settings, selected
 from iba.sections import Explaining, Settings
 from iba.settings import check, check_arguments
 
@@ -32,10 +32,13 @@ def check_settings(cfg: DictConfig) -> None:
 def refuse_impossible(cfg: DictConfig, wanted: Iterable[Cell]) -> None:
     """Raise `UserError` where a method cannot be made from its settings; reads no data, no model."""
     for cell in wanted:
-        build(cell.method_place, cell.settings)
-        if cell.settings.get("beta") == "calibrated" and not cfg.dataset[cell.dataset].n_calibration:
+        options = candidates(cell.settings)
+        for settings in options:
+            build(cell.method_place, settings)
+        if len(options) > 1 and not cfg.dataset[cell.dataset].n_calibration:
             raise UserError(
-                f"dataset.{cell.dataset}.n_calibration=0: method {cell.method} chooses its β on such rows."
+                f"dataset.{cell.dataset}.n_calibration=0: method {cell.method} chooses its settings on such "
+                f"rows under {cell.protocol}."
             )
 
 

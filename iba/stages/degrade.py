@@ -19,6 +19,7 @@ from iba.stages.attribute import attributions, part_groups, settled
 from iba.stages.bench import Bench, benches
 from iba.stages.finetune import refuse_other_weights
 from iba.store import fingerprint, plain, provenance
+from iba.tuning import tuned
 
 #: `grid` of the paper's steps, and of the shares that comprehensiveness and sufficiency need.
 CURVE, ERASER = "curve", "eraser"
@@ -29,7 +30,8 @@ def run(cfg: DictConfig) -> None:
     for bench in benches(cfg, refuse_other_weights):
         first = cache(bench.first)  # one classifier for all cells of a size
         for cell in cells(cfg, bench.dataset.name):
-            degrade_cell(first(cell.n_test), cell)
+            sized = first(cell.n_test)
+            degrade_cell(sized, tuned(sized, cell))
 
 
 def degradations(bench: Bench, cell: Cell) -> StageTable:

@@ -19,6 +19,7 @@ from iba.stages.checks import check_settings
 from iba.stages.degrade import degrade_cell
 from iba.stages.finetune import refuse_other_weights, refuse_weak_classifier
 from iba.studies import refuse_unknown_points, study_bench, study_cells, study_datasets
+from iba.tuning import tuned
 
 
 def run(cfg: DictConfig) -> None:
@@ -56,10 +57,11 @@ def run_study(bench: Bench, cfg: DictConfig, study: DictConfig) -> None:
     All points see one group of instances before the next group comes, so the hidden states below the
     bottlenecks are computed once for all layers. A point that is alike under two protocols is computed once.
     """
-    cells = list(study_cells(cfg, study, str(bench.dataset.name), bench.classifier.n_layers))
+    # The last layer first: what its fit learns of the layers below is not computed again.
+    wanted = list(study_cells(cfg, study, str(bench.dataset.name), bench.classifier.n_layers))
+    cells = [tuned(bench, cell) for cell in reversed(wanted)][::-1]
     todo = [cell for cell in cells if not settled(bench, cell, attributions)]
     todo = [cell for cell in todo if next(twins(todo, cell)) == cell]
-    # The last layer first: what its fit learns of the layers below is not computed again.
     works = [attribution_work(bench, cell) for cell in reversed(todo)]
     label = f"{study.name} {bench.dataset.name}"
     compute_in_parts(works, part_groups(bench), bench.shard, label, bench.classifier.remembering)
