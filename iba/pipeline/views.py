@@ -196,18 +196,19 @@ def _cells(cfg: DictConfig, dataset: str) -> Iterator[StoredCell]:
         classified = Classified.of(trained.record)
         for asked in _asked(cfg, dataset, classified.n_layers):
             for cell, chosen in _tuned(cfg, asked, classified, running, tries):
-                found = index[_known(cfg, cell.key(classified, {}, running))]
+                key = cell.key(classified, {}, running)
+                found = index[cell.view.method, _known(cfg, key)]
                 found = [each for each in found if degradation_path(each.folder, cell.degradation).is_file()]
                 if found:
                     stored = _only(found, lambda each: each.record["key"]["numerics"])
                     yield _named(stored, replace(cell, view=replace(cell.view, seed=seed)), chosen)
 
 
-def _index(cfg: DictConfig, records: Iterable[Path]) -> Mapping[str, list[_Stored]]:
-    """What is stored by what a configuration alone can know of its key."""
+def _index(cfg: DictConfig, records: Iterable[Path]) -> Mapping[tuple[str, str], list[_Stored]]:
+    """What is stored by the name above it and by what a configuration alone can know of its key."""
     found = defaultdict(list)
     for each in _Stored.at(records):
-        found[_known(cfg, each.record["key"])].append(each)
+        found[each.folder.parent.name, _known(cfg, each.record["key"])].append(each)
     return found
 
 
@@ -216,13 +217,13 @@ def _tuned(
     cell: Cell,
     classified: Classified,
     running: Mapping[str, Any],
-    tries: Mapping[str, list[_Stored]],
+    tries: Mapping[tuple[str, str], list[_Stored]],
 ) -> Iterator[tuple[Cell, dict[str, Any]]]:
     """The cell with the settings of its best try, and the record of all; nothing where none were stored."""
     options = candidates(cell.settings)
     if len(options) == 1:
         yield replace(cell, settings=options[0]), {}
-    elif found := tries[_known(cfg, cell.tuning_key(classified, {}, running))]:
+    elif found := tries["tuning", _known(cfg, cell.tuning_key(classified, {}, running))]:
         asked = cell.rows.n_calibration or dataset_config(cfg, cell.view.dataset).n_calibration
         record = _only(found, lambda each: each.record["key"]["rows"]["n"] == asked).record
         yield replace(cell, settings=options[record["chosen"]]), {"tuning": record}
