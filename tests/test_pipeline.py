@@ -37,8 +37,10 @@ from iba.pipeline.bench import Bench
 from iba.pipeline.experiment import Cell, cells
 from iba.pipeline.finetune import classifier_folder, classify
 from iba.pipeline.parts import Shard, Work, compute_in_parts
-from iba.pipeline.store import read_parquet, write_parquet
+from iba.pipeline.store import TRAINED, read_json, read_parquet, write_json, write_parquet
+from iba.pipeline.tuning import prepared
 from iba.pipeline.views import StoredCell, classifiers, predictions, stored_cells
+from iba.settings import plain
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -216,14 +218,6 @@ def test_other_texts_under_the_same_ids_are_other_cells(finished: DictConfig) ->
     assert other.on(cell.rows).samples.digests["test"] != bench.on(cell.rows).samples.digests["test"]
     trained = with_rows(bench, train=edited(bench.samples.train))
     assert trained.checkpoint != bench.checkpoint
-
-
-def test_what_is_calibrated_depends_on_the_held_out_rows_and_nothing_else_does(finished: DictConfig) -> None:
-    bench = Bench.open(finished, "planted")
-    fewer = with_rows(bench, calibration=bench.samples.calibration[:-1])
-    described, corrected = (asked(finished, protocol, "iba") for protocol in ("described", "corrected"))
-    assert folder_of(fewer, described) == folder_of(bench, described)
-    assert folder_of(fewer, corrected) != folder_of(bench, corrected)
 
 
 @pytest.mark.parametrize(("before", "after"), [(15, 16), (16, 15)])
@@ -490,14 +484,21 @@ class Learner(Unfitted):
         return Attribution(batch.input_ids.float())
 
 
-def test_what_was_learned_elsewhere_is_learned_again(finished: DictConfig, tmp_path: Path) -> None:
+def test_what_was_learned_elsewhere_is_learned_again(
+    finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache", ignore=lambda *_: ["fitted"])
     shutil.copytree(Path(finished.paths.results), tmp_path / "results")
     bench = Bench.open(configured(tmp_path), "planted")
-    cell = asked(bench.cfg, "corrected", "iba")
-    other_rows = with_rows(bench, calibration=edited(bench.samples.calibration))
+    cell = asked(bench.cfg, "described", "iba")
     low = Bench.open(configured(tmp_path, "precision=bf16"), "planted")
     classify(low)
+    other_rows = with_rows(bench, train=edited(bench.samples.train))
+    (weights,) = (tmp_path / "cache").rglob("model.safetensors")
+    shutil.copytree(weights.parent, other_rows.checkpoint)
+    record = other_rows.checkpoint / TRAINED
+    write_json(record, read_json(record) | {"recipe": plain(other_rows.recipe.described())})
+    classify(other_rows)
     others = [
         (bench, replace(cell, rows=replace(cell.rows, max_length=8))),
         (bench, replace(cell, weights="random")),
@@ -506,12 +507,13 @@ def test_what_was_learned_elsewhere_is_learned_again(finished: DictConfig, tmp_p
         (bench, replace(cell, settings=cell.settings | {"seed": 4})),
     ]
     learner = Learner()
+    monkeypatch.setattr("iba.pipeline.tuning.build", lambda *_: learner)
     for times, (where, what) in enumerate([(bench, cell), *others], start=1):
         for _ in range(2):
-            attribute._fit(where, what, learner)
+            prepared(where, what)
         assert learner.asked == times
     trained_anew(tmp_path / "cache")
     classify(bench)
     for _ in range(2):
-        attribute._fit(bench, cell, learner)
+        prepared(bench, cell)
     assert learner.asked == len(others) + 2, "the same recipe may give other weights"
