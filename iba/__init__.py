@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "explain": "iba.explanation",
-    "explain_many": "iba.explanation",
-    "Explanation": "iba.explanation",
-    "save": "iba.report.own_text",
-    "show": "iba.report.own_text",
+    "explain": "iba.explain.explanation",
+    "explain_many": "iba.explain.explanation",
+    "Explanation": "iba.explain.explanation",
+    "save": "iba.explain.show",
+    "show": "iba.explain.show",
 }
 
 

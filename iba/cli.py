@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from iba.errors import UserError
-from iba.store import sweep
+from iba.pipeline.store import sweep
 
 # Before torch is loaded, which reads it once: threads that wait sleep, so that a second busy process costs
 # its share of the cores and not many times that.

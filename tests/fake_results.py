@@ -9,7 +9,7 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from iba.store import write_json, write_parquet
+from iba.pipeline.store import write_json, write_parquet
 
 ROOT = Path(__file__).resolve().parent.parent
 FRACTIONS = np.linspace(0, 1, 10)

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import ToyClassifier
 
-from iba.degradation import Ranked, curve, n_removed
-from iba.ranking import Order, removal_order
-from iba.stages.degrade import removed_count
-from iba.variants import Variant, class_probabilities
+from iba.evaluation.degradation import Ranked, curve, n_removed
+from iba.evaluation.ranking import Order, removal_order
+from iba.evaluation.variants import Variant, class_probabilities
+from iba.pipeline.degrade import removed_count
 
 CLS, SEP, MASK = 2, 3, 4
 TENTHS = [float(f) for f in np.linspace(0, 1, 10)]

@@ -25,13 +25,13 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from iba.block import Block
 from iba.data.tokens import Inputs, Instance, TokenBatch, collate, tokenise
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.pretrained import n_positions
-from iba.stages.bench import refuse_long_texts
-from iba.tiny import tiny_tokenizer
+from iba.models.block import Block
+from iba.models.classifier import Classifier
+from iba.models.pretrained import n_positions
+from iba.models.tiny import tiny_tokenizer
+from iba.pipeline.bench import refuse_long_texts
 
 N_LAYERS = 4
 SHAPE: dict[str, Any] = {

@@ -31,18 +31,19 @@ from transformers import (
 )
 
 import iba
-from iba import explanation, reference
+from iba.attribution import InformationBottleneck
 from iba.attributor import FitData, State
+from iba.data import reference
 from iba.data.texts import OwnText, read_texts
 from iba.data.tokens import Instance
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.explanation import Explanation, explain, explain_many
-from iba.method import InformationBottleneck
+from iba.evaluation.variants import Variant
+from iba.explain import explanation
+from iba.explain.explanation import Explanation, explain, explain_many
+from iba.explain.scores import MethodScores, remarks
+from iba.models.classifier import Classifier
+from iba.models.tiny import tiny_bert, tiny_tokenizer
 from iba.report import own_text
-from iba.scores import MethodScores, remarks
-from iba.tiny import tiny_bert, tiny_tokenizer
-from iba.variants import Variant
 
 TEXT = "Anna called the concert <wonderful>, on Monday."
 PAIR = ("Anna has a red coat.", "The coat of Anna is blue.")

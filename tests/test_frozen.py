@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from baselines.integrated_gradients import IntegratedGradients
-from iba import frozen
 from iba.data.tokens import Instance
-from iba.encoder import Classifier
-from iba.frozen import FrozenLinear, Products, attend, exact_forward
+from iba.models import frozen
+from iba.models.classifier import Classifier
+from iba.models.frozen import FrozenLinear, Products, attend, exact_forward
 
 BF16 = torch.bfloat16
 

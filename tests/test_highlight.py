@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from iba.report.highlight import AGAINST, CSS, FOR, Unit, html_spans, printable, strengths, units
+from iba.explain.highlight import AGAINST, CSS, FOR, Unit, html_spans, printable, strengths, units
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from fontTools.ttLib.tables._g_l_y_f import Glyph
 from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
 
+from iba.explain.fonts import fonts_for
+from iba.explain.highlight import Unit
+from iba.explain.paragraph import paragraph
+from iba.explain.words import cut
 from iba.report import fonts
-from iba.report.fonts import fonts_for
-from iba.report.highlight import Unit
-from iba.report.paragraph import paragraph
-from iba.report.words import cut
 
 WIDE = 7.0
 

@@ -26,18 +26,18 @@ from transformers import (
 from iba.attributor import Attribution, FitData, State, Unfitted
 from iba.data.examples import Example
 from iba.data.tokens import TokenBatch, tokenise
-from iba.degradation import Ranked, after_removing
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.experiment import cells
+from iba.evaluation.degradation import Ranked, after_removing
 from iba.models.adapter import Adapter
-from iba.parts import Shard, StageTable, Work, compute_in_parts
-from iba.stages import attribute, degrade, finetune, study
-from iba.stages.attribute import attributions
-from iba.stages.bench import Bench
-from iba.stages.degrade import degradations
-from iba.store import read_json
-from iba.tiny import tiny_tokenizer
+from iba.models.classifier import Classifier
+from iba.models.tiny import tiny_tokenizer
+from iba.pipeline import attribute, degrade, finetune, study
+from iba.pipeline.attribute import attributions
+from iba.pipeline.bench import Bench
+from iba.pipeline.degrade import degradations
+from iba.pipeline.experiment import cells
+from iba.pipeline.parts import Shard, StageTable, Work, compute_in_parts
+from iba.pipeline.store import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -218,7 +218,7 @@ def test_parts_of_another_size_are_not_mistaken_for_these(tmp_path: Path, before
 def test_other_settings_are_refused_before_training(
     finished: DictConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iba.stages.finetune.train", lambda _: pytest.fail("trained"))
+    monkeypatch.setattr("iba.pipeline.finetune.train", lambda _: pytest.fail("trained"))
     folder = Path(finished.paths.results).parent
     with pytest.raises(UserError, match=r"classifier made with other settings.*run=NAME"):
         finetune.run(configured(folder, "finetune.seed=4"))
@@ -306,8 +306,8 @@ def test_a_checkpoint_without_its_weights_is_trained_again(finished: DictConfig,
 def test_a_model_that_cannot_be_run_is_refused_before_training(
     model: Any, change: str, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("iba.stages.finetune.new_classifier", lambda *_: (model, tiny_tokenizer()))
-    monkeypatch.setattr("iba.stages.finetune.tokenise", lambda *_: pytest.fail("went on"))
+    monkeypatch.setattr("iba.pipeline.finetune.new_classifier", lambda *_: (model, tiny_tokenizer()))
+    monkeypatch.setattr("iba.pipeline.finetune.tokenise", lambda *_: pytest.fail("went on"))
     with pytest.raises(UserError, match=expected):
         finetune.run(configured(tmp_path, change))
 
@@ -327,7 +327,7 @@ def test_a_table_counts_as_finished_only_with_its_record(
         table = StageTable(tmp_path / killed, "rows", {"a": 1})
         table.claim()
         with monkeypatch.context() as patched:
-            patched.setattr(f"iba.parts.write_{killed}", raise_interrupt)
+            patched.setattr(f"iba.pipeline.parts.write_{killed}", raise_interrupt)
             with pytest.raises(KeyboardInterrupt):
                 table.finish(rows, {"seconds": 2})
         assert not table.is_finished()
@@ -393,7 +393,7 @@ def test_training_rows_are_tokenised_when_a_method_asks_for_them(
         seen.extend(e.id for e in examples)
         return tokenise(examples, tokenizer, max_length)
 
-    for user in ("iba.stages.bench", "iba.stages.finetune", "iba.data.tokens"):
+    for user in ("iba.pipeline.bench", "iba.pipeline.finetune", "iba.data.tokens"):
         monkeypatch.setattr(f"{user}.tokenise", counted)
     few = ["protocol=described", "method=[iba,random]", "method.iba.settings.n_statistics=5"]
     cfg = configured(tmp_path, *few)

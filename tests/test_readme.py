@@ -13,14 +13,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 import baselines
+from iba.attribution import InformationBottleneck
 from iba.data.examples import Example
 from iba.data.tokens import tokenise
-from iba.encoder import Classifier
-from iba.experiment import selected
-from iba.method import InformationBottleneck
-from iba.pretrained import load_classifier
-from iba.stages import attribute, degrade, finetune, report
-from iba.tiny import tiny_tokenizer
+from iba.models.classifier import Classifier
+from iba.models.pretrained import load_classifier
+from iba.models.tiny import tiny_tokenizer
+from iba.pipeline import attribute, degrade, finetune, report
+from iba.pipeline.experiment import selected
 
 ROOT = Path(__file__).resolve().parent.parent
 #: A code block whose first line is a comment with the file's name.

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from iba.errors import UserError
-from iba.store import atomic, differences, plain, read_json, write_json
+from iba.pipeline.store import atomic, differences, plain, read_json, write_json
 
 Row = dict[str, Any]
 

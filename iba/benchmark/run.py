@@ -27,15 +27,15 @@ from iba.benchmark.ledger import Ledger, Row
 from iba.benchmark.operations import Attribute, Operation, Scores
 from iba.benchmark.reference import ReferenceModel
 from iba.benchmark.subject import PROTOCOL, Subject
-from iba.calibration import first_step_drops
 from iba.data.tokens import Instance
-from iba.devices import resolve_device, resolve_precision
-from iba.encoder import Classifier
-from iba.experiment import datasets, method_settings, selected
+from iba.evaluation.stats import Resampling, mean_interval, resampling
+from iba.models.classifier import Classifier
+from iba.models.devices import resolve_device, resolve_precision
 from iba.models.postnorm import PostNorm
-from iba.stages.checks import check_settings
-from iba.stats import Resampling, mean_interval, resampling
-from iba.store import device_name, plain, provenance
+from iba.pipeline.calibration import first_step_drops
+from iba.pipeline.checks import check_settings
+from iba.pipeline.experiment import datasets, method_settings, selected
+from iba.pipeline.store import device_name, plain, provenance
 
 #: Groups of instances that a point of the batch sweep is timed on at most: one by one, few tell enough.
 _MOST_GROUPS = 16

@@ -15,11 +15,11 @@ from iba.attributor import FitData
 from iba.benchmark.operations import Attribute, Degrade, Operation
 from iba.data.examples import Example
 from iba.data.tokens import Instance, tokenise
-from iba.devices import resolve_device
-from iba.encoder import Classifier
-from iba.experiment import method_settings, selected
-from iba.pretrained import new_classifier
-from iba.stages.bench import Bench
+from iba.models.classifier import Classifier
+from iba.models.devices import resolve_device
+from iba.models.pretrained import new_classifier
+from iba.pipeline.bench import Bench
+from iba.pipeline.experiment import method_settings, selected
 
 PROTOCOL = "benchmark"
 

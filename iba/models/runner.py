@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iba.data.tokens import Inputs
 from iba.errors import UserError
-from iba.frozen import exact_forward
+from iba.models.frozen import exact_forward
 
 Hidden = Float[Tensor, "batch tokens hidden"]
 Logits = Float[Tensor, "batch outputs"]

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from iba.evaluation.stats import mean_interval
+from iba.pipeline.store import read_parquet
 from iba.report.rows import Stored
 from iba.report.study_rows import METHOD, value_of
 from iba.report.text import Grid, Table, interval, number
-from iba.stats import mean_interval
-from iba.store import read_parquet
 
 #: Studies whose neighbouring points are compared.
 STUDIES = ("layers", "betas", "noise_seeds")

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from iba.ranking import removal_order
+from iba.evaluation.ranking import removal_order
+from iba.evaluation.stats import Resampling, mean_interval
+from iba.pipeline.store import read_parquet, write_parquet
 from iba.report.rows import CELL
 from iba.report.text import write_csv
-from iba.stats import Resampling, mean_interval
-from iba.store import read_parquet, write_parquet
 
 #: What is kept of the instances that are shown.
 EXAMPLE = ["instance_id", "label", "target", "tokens", "special", "scores"]

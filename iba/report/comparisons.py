@@ -7,8 +7,8 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 
+from iba.evaluation.stats import Resampling, effect_size, holm, percentiles, resampled_means, sign_flip_test
 from iba.report.rows import Stored
-from iba.stats import Resampling, effect_size, holm, percentiles, resampled_means, sign_flip_test
 
 #: What Table 1's methods are compared by; each is a Holm family of its own per data set and protocol.
 MEASURES = ("drop_11", "area_over")

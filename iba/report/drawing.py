@@ -13,7 +13,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from iba.store import atomic
+from iba.pipeline.store import atomic
 
 #: Text width of the paper's two-column page, inches.
 PAGE_WIDTH = 6.9

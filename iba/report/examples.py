@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iba.report.highlight import FAINTEST, printable, units
+from iba.explain.highlight import FAINTEST, printable, units
+from iba.pipeline.store import read_parquet
 from iba.report.rows import DELETE, Stored
-from iba.store import read_parquet
 
 
 @dataclass(frozen=True)

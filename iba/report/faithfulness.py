@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from iba.evaluation.stats import mean_interval
 from iba.report.rows import Stored
 from iba.report.text import Grid, Table, interval, number
-from iba.stats import mean_interval
 
 #: Column of the per-instance scores → what the table calls it; the arrow says which way is better.
 MEASURES = {

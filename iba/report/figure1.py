@@ -19,11 +19,11 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from iba.ranking import FIRST_STEP
+from iba.evaluation.ranking import FIRST_STEP
+from iba.evaluation.stats import Resampling, percentiles, resampled_means
 from iba.report.drawing import PAGE_WIDTH, Mark, legend, look, marks, save
 from iba.report.rows import DELETE, Stored
 from iba.report.text import number
-from iba.stats import Resampling, percentiles, resampled_means
 
 Scale = Callable[[np.ndarray], np.ndarray]
 

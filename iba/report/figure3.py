@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from iba.explain.highlight import units
+from iba.explain.paragraph import LINE, SIZE, literal, paragraph
 from iba.report import token_maps
 from iba.report.drawing import PAGE_WIDTH, look, save
 from iba.report.examples import display_strength
 from iba.report.figure2 import power
-from iba.report.highlight import units
-from iba.report.paragraph import LINE, SIZE, literal, paragraph
 from iba.report.rows import Stored
 from iba.report.sheet import Block, sheet
 from iba.report.study_examples import StudyExample, heading, load, texts

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from iba.explain.paragraph import literal
 from iba.report import token_maps
 from iba.report.drawing import look, save
 from iba.report.figure2 import power
-from iba.report.paragraph import literal
 from iba.report.rows import Stored
 from iba.report.sheet import Block, sheet
 from iba.report.study_examples import StudyExample, heading, load, texts

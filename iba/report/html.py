@@ -10,11 +10,11 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
+from iba.explain.highlight import CSS
 from iba.report import examples
 from iba.report.captions import caption
 from iba.report.claims import Judged
 from iba.report.claims.verdict import OUTCOMES, rule
-from iba.report.highlight import CSS
 from iba.report.reproduction import environment
 from iba.report.rows import Stored
 from iba.report.text import Grid, number, write_text

@@ -14,13 +14,13 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from iba.errors import UserError
-from iba.experiment import run_folder, selected
+from iba.evaluation.stats import Resampling, mean_interval
+from iba.pipeline.experiment import run_folder, selected
 from iba.report import planted
 from iba.report.comparisons import pairs, significantly_best
 from iba.report.notes import chosen_betas, dataset_notes
 from iba.report.rows import Names, Stored, read
 from iba.report.text import Grid, Table, interval, number
-from iba.stats import Resampling, mean_interval
 
 #: Column of the per-instance scores → what the table calls it; the arrow says which way is better.
 MEASURES = {

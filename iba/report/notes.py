@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from iba.pipeline.store import read_json
 from iba.report.rows import Stored
 from iba.report.text import share
 from iba.report.timed import span
-from iba.store import read_json
 
 
 def dataset_notes(stored: Stored) -> list[str]:

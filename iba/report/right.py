@@ -11,10 +11,10 @@ from itertools import combinations
 
 import pandas as pd
 
+from iba.pipeline.store import read_parquet
 from iba.report import comparisons, table1
 from iba.report.rows import Stored
 from iba.report.text import Grid, Table, interval, number, p_value
-from iba.store import read_parquet
 
 #: What the pairs of methods are compared by → what the table calls it.
 _MEASURES = {"drop_11": "drop at 11 %", "area_over": "area over the curve"}

@@ -12,12 +12,12 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from iba.errors import UserError
-from iba.experiment import datasets, run_folder, selected
-from iba.ranking import FIRST_STEP
+from iba.evaluation.ranking import FIRST_STEP
+from iba.evaluation.stats import Resampling, areas, log_odds_drop, mean_drop, resampling
+from iba.pipeline.experiment import datasets, run_folder, selected
+from iba.pipeline.store import plain, read_json, read_parquet
 from iba.report.paper import Paper
 from iba.report.timed import Timed, read_timed
-from iba.stats import Resampling, areas, log_odds_drop, mean_drop, resampling
-from iba.store import plain, read_json, read_parquet
 
 #: What identifies a cell, in the order of tables.
 CELL = ["protocol", "dataset", "method"]

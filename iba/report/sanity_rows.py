@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from iba.evaluation.stats import Resampling, holm, mean_interval, sign_flip_test
+from iba.pipeline.store import read_parquet
 from iba.report.comparisons import pairs
 from iba.report.rows import DELETE, Stored, per_instance
 from iba.report.study_rows import REFERENCE, Value, small_file, value_of
-from iba.stats import Resampling, holm, mean_interval, sign_flip_test
-from iba.store import read_parquet
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from iba.evaluation.stats import MIN_SEEDS, crossed_interval
+from iba.pipeline.store import read_json, read_parquet
 from iba.report.rows import DELETE, Stored, per_instance
 from iba.report.text import Grid, Table, interval, number, share
-from iba.stats import MIN_SEEDS, crossed_interval
-from iba.store import read_json, read_parquet
 
 
 def table(stored: Stored) -> pd.DataFrame:

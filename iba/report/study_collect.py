@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from iba.pipeline.store import read_parquet, write_parquet
 from iba.report.collect import EXAMPLE, scalars, without_cells
 from iba.report.rows import Stored
 from iba.report.study_rows import POINT, small_file
-from iba.store import read_parquet, write_parquet
 
 
 def collect(stored: Stored, n_examples: int) -> None:

@@ -17,11 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
+from iba.evaluation.stats import Interval, Resampling, mean_interval, percentiles, resampled_means
 from iba.report.drawing import Mark
 from iba.report.figure1 import normalised
 from iba.report.rows import Stored
 from iba.report.study_rows import X_ALONE, StudyRows, Value
-from iba.stats import Interval, Resampling, mean_interval, percentiles, resampled_means
 
 #: Marks of what studies draw beside their points, by what the legend calls it.
 _MARKS = {

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from iba.errors import UserError
+from iba.pipeline.store import read_json, read_parquet
 from iba.report.rows import CELL, DELETE, Stored, per_instance
-from iba.store import read_json, read_parquet
 
 #: The method whose points are read.
 METHOD = "iba"

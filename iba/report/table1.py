@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from iba.evaluation.stats import mean_interval
 from iba.report.comparisons import by_drop, significantly_best
 from iba.report.notes import dataset_notes, method_notes
 from iba.report.rows import Stored
 from iba.report.text import Grid, Table, interval, number, share
-from iba.stats import mean_interval
 
 #: By protocol and data set.
 Winners = dict[tuple[str, str], str | None]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from iba.stats import SMALLEST_P
-from iba.store import atomic
+from iba.evaluation.stats import SMALLEST_P
+from iba.pipeline.store import atomic
 
 #: Digits behind the point of probabilities.
 DIGITS = 3

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from iba.store import read_json
+from iba.pipeline.store import read_json
 
 #: Settings of a method that do not change the work it does; the layer is compared by its number.
 FREE = ("beta", "beta_grid", "layer", "seed", "noise", "readout", "explained_class", "normalise")

@@ -20,8 +20,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from iba.explain.highlight import printable, units
 from iba.report.drawing import PAGE_WIDTH
-from iba.report.highlight import printable, units
 from iba.report.study_rows import Value, value_of
 
 #: Largest over smallest number of a map from which on colours are logarithmic.

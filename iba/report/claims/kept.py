@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
+from iba.evaluation.stats import mean_interval, ratio_interval
+from iba.pipeline.store import read_parquet
 from iba.report.claims.verdict import PAPER_SETS, Check, Claim, Verdict, below, conclude, near_zero
 from iba.report.rows import Stored
 from iba.report.text import interval, number
-from iba.stats import mean_interval, ratio_interval
-from iba.store import read_parquet
 
 #: A bottleneck keeps the prediction if the target's probability moves by less than this …
 MOVE = 0.05

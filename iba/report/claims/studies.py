@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from iba.evaluation.stats import Resampling, effect_size, holm, mean_interval, sign_flip_test
 from iba.report import study_rows
 from iba.report.claims.verdict import (
     ALIKE,
@@ -22,7 +23,6 @@ from iba.report.claims.verdict import (
 from iba.report.rows import Stored
 from iba.report.study_rows import X_ALONE, StudyRows
 from iba.report.text import interval, number, p_value
-from iba.stats import Resampling, effect_size, holm, mean_interval, sign_flip_test
 
 #: The paper's two best layers.
 BEST_LAYERS = (8, 9)

@@ -17,9 +17,9 @@ from typing import Literal
 
 import pandas as pd
 
+from iba.evaluation.stats import Interval, Resampling
 from iba.report.rows import Stored
 from iba.report.text import interval, number
-from iba.stats import Interval, Resampling
 
 State = Literal["holds", "fails", "open", "missing"]
 Outcome = Literal["reproduced", "not reproduced", "undecided", "not enough data", "does not apply"]

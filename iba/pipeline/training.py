@@ -26,8 +26,8 @@ from transformers import (
 
 from iba.data.tokens import Instance
 from iba.errors import UserError
-from iba.pretrained import WEIGHTS_FILE
-from iba.store import STEPS, TRAINED, fingerprint, plain, provenance, read_json, write_json
+from iba.models.pretrained import WEIGHTS_FILE
+from iba.pipeline.store import STEPS, TRAINED, fingerprint, plain, provenance, read_json, write_json
 
 
 @dataclass(frozen=True)

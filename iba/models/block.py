@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
 
-from iba.frozen import FrozenLinear, Products, attend, masked
+from iba.models.frozen import FrozenLinear, Products, attend, masked
 
 Hidden = Float[Tensor, "batch tokens hidden"]
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from iba.data.tokens import Inputs, Row, padded
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 from iba.parallel import grouped
 
 

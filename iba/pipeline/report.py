@@ -9,7 +9,9 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from iba.errors import UserError
-from iba.experiment import datasets, run_folder, selected
+from iba.pipeline.checks import check_settings
+from iba.pipeline.experiment import datasets, run_folder, selected
+from iba.pipeline.sections import ReportPart
 from iba.report import (
     agreement,
     claims,
@@ -37,8 +39,6 @@ from iba.report.claims.verdict import PAPER_METHODS, PAPER_SETS, PROTOCOLS
 from iba.report.collect import collect
 from iba.report.rows import Stored, load
 from iba.report.text import Table
-from iba.sections import ReportPart
-from iba.stages.checks import check_settings
 
 
 def run(cfg: DictConfig) -> None:

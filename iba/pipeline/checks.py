@@ -10,10 +10,10 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from iba.attributor import Attributor
-from iba.devices import resolve_device
 from iba.errors import UserError
-from iba.experiment import Cell, all_cells, method_settings, selected
-from iba.sections import Explaining, Settings
+from iba.models.devices import resolve_device
+from iba.pipeline.experiment import Cell, all_cells, method_settings, selected
+from iba.pipeline.sections import Explaining, Settings
 from iba.settings import check, check_arguments
 
 #: These refer to the data set on which they are used, and are resolved with it.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from iba.attribution import last_layer_note
 from iba.data.tokens import Instance
-from iba.encoder import Classifier
-from iba.method import last_layer_note
+from iba.models.classifier import Classifier
 
 #: Scores miss the probability they should add up to by much: by so much of it, or by so much in all.
 _MISSED_SHARE, _MISSED = 0.2, 0.1

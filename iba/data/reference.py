@@ -14,9 +14,9 @@ from iba.data import planted
 from iba.data.examples import Example
 from iba.data.texts import OwnText
 from iba.data.tokens import Instance, tokenise
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.variants import Variant, class_probabilities
+from iba.evaluation.variants import Variant, class_probabilities
+from iba.models.classifier import Classifier
 
 _N_TEMPLATES = 64
 

@@ -1,7 +1,7 @@
 """The degradation test (Section 4.1): remove tokens by rank, ask the original model again.
 
 `fractions` are shares of the TOTAL token count, special tokens counted; the rounded count of tokens is
-removed, in the order of `iba/ranking.py`.
+removed, in the order of `iba/evaluation/ranking.py`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from iba.data.tokens import Row
-from iba.encoder import Classifier
-from iba.variants import Variant, class_probabilities
+from iba.evaluation.variants import Variant, class_probabilities
+from iba.models.classifier import Classifier
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from iba.degradation import Ranked, after_removing, n_removed
 from iba.errors import UserError
-from iba.experiment import Cell, cells
-from iba.parts import StageTable, Work, compute_in_parts
-from iba.ranking import Order, removal_order
-from iba.stages.attribute import attributions, part_groups, settled
-from iba.stages.bench import Bench, benches
-from iba.stages.finetune import refuse_other_weights
-from iba.store import fingerprint, plain, provenance
+from iba.evaluation.degradation import Ranked, after_removing, n_removed
+from iba.evaluation.ranking import Order, removal_order
+from iba.pipeline.attribute import attributions, part_groups, settled
+from iba.pipeline.bench import Bench, benches
+from iba.pipeline.experiment import Cell, cells
+from iba.pipeline.finetune import refuse_other_weights
+from iba.pipeline.parts import StageTable, Work, compute_in_parts
+from iba.pipeline.store import fingerprint, plain, provenance
 
 #: `grid` of the paper's steps, and of the shares that comprehensiveness and sufficiency need.
 CURVE, ERASER = "curve", "eraser"

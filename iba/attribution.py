@@ -14,9 +14,9 @@ from torch import Tensor
 
 from iba.attributor import Attribution, FitData, State, learned
 from iba.bottleneck import Bottleneck, Noise, Restriction, noise_bank
-from iba.calibration import feature_statistics, select_beta
 from iba.data.tokens import TokenBatch
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
+from iba.pipeline.calibration import feature_statistics, select_beta
 from iba.settings import Count, Grid, Layer, LearningRate, NotNegative, Seed
 
 #: The released code's constant: variance 1e-5.

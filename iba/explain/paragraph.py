@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from iba.report.highlight import AGAINST, FAINTEST, FOR, Unit, printable
+from iba.explain.highlight import AGAINST, FAINTEST, FOR, Unit, printable
 
 #: Inches between words, and between lines of text of `SIZE`.
 SPACE, LINE, SIZE = 0.055, 0.26, 9.5

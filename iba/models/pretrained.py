@@ -22,10 +22,10 @@ from transformers import (
 
 from iba.data.packaged import joined_model, packaged_path
 from iba.errors import UserError
-from iba.heads import SINGLE_LABEL
-from iba.hub import HUB_ERRORS, cached_first
-from iba.store import plain
-from iba.tiny import tiny_bert, tiny_tokenizer
+from iba.models.heads import SINGLE_LABEL
+from iba.models.hub import HUB_ERRORS, cached_first
+from iba.models.tiny import tiny_bert, tiny_tokenizer
+from iba.pipeline.store import plain
 
 #: The file of a saved model's weights.
 WEIGHTS_FILE = "model.safetensors"

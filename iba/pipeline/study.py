@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
-from iba.experiment import selected, twins
-from iba.parts import compute_in_parts
-from iba.stages.attribute import (
+from iba.pipeline.attribute import (
     attribution_work,
     attributions,
     part_groups,
     settled,
 )
-from iba.stages.bench import Bench
-from iba.stages.checks import check_settings
-from iba.stages.degrade import degrade_cell
-from iba.stages.finetune import refuse_other_weights, refuse_weak_classifier
-from iba.studies import refuse_unknown_points, study_bench, study_cells, study_datasets
+from iba.pipeline.bench import Bench
+from iba.pipeline.checks import check_settings
+from iba.pipeline.degrade import degrade_cell
+from iba.pipeline.experiment import selected, twins
+from iba.pipeline.finetune import refuse_other_weights, refuse_weak_classifier
+from iba.pipeline.parts import compute_in_parts
+from iba.pipeline.studies import refuse_unknown_points, study_bench, study_cells, study_datasets
 
 
 def run(cfg: DictConfig) -> None:

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from iba.attributor import Attributor, FitData, State, attribute_grouped
 from iba.data.tokens import Instance
-from iba.degradation import Ranked, curve
-from iba.encoder import Classifier
 from iba.errors import UserError
+from iba.evaluation.degradation import Ranked, curve
+from iba.evaluation.ranking import FIRST_STEP, removal_order
+from iba.models.classifier import Classifier
 from iba.parallel import Work, grouped
 from iba.progress import progress
-from iba.ranking import FIRST_STEP, removal_order
 
 
 def feature_statistics(classifier: Classifier, data: FitData, layer: int, n_instances: int) -> State:

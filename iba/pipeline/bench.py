@@ -14,13 +14,10 @@ from transformers import PreTrainedModel
 from iba.attributor import FitData
 from iba.data.examples import Samples, draw_samples
 from iba.data.tokens import Instance, Tokenised, tokenise
-from iba.devices import resolve_device, resolve_precision
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.experiment import datasets, run_folder
-from iba.finetune import Recipe, is_finished
-from iba.parts import Shard
-from iba.pretrained import (
+from iba.models.classifier import Classifier
+from iba.models.devices import resolve_device, resolve_precision
+from iba.models.pretrained import (
     WEIGHTS_FILE,
     encoder_identity,
     file_digest,
@@ -28,8 +25,11 @@ from iba.pretrained import (
     n_positions,
     new_classifier,
 )
-from iba.stages.checks import check_settings
-from iba.store import fingerprint, plain
+from iba.pipeline.checks import check_settings
+from iba.pipeline.experiment import datasets, run_folder
+from iba.pipeline.parts import Shard
+from iba.pipeline.store import fingerprint, plain
+from iba.pipeline.training import Recipe, is_finished
 
 
 @dataclass(frozen=True)

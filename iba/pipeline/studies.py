@@ -13,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from iba.data.examples import Example
 from iba.errors import UserError
-from iba.experiment import TARGETS, WEIGHTS, Cell, Point, datasets, method_settings, selected
-from iba.stages.bench import Bench
-from iba.stages.checks import refuse_impossible
-from iba.store import plain
+from iba.pipeline.bench import Bench
+from iba.pipeline.checks import refuse_impossible
+from iba.pipeline.experiment import TARGETS, WEIGHTS, Cell, Point, datasets, method_settings, selected
+from iba.pipeline.store import plain
 
 
 def study_bench(bench: Bench, study: DictConfig) -> Bench:

@@ -17,13 +17,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from iba.block import FAMILIES, Block, Hidden
 from iba.data.examples import Example
 from iba.data.tokens import Inputs, Instance, TokenBatch, collate, tokenise
 from iba.errors import UserError
-from iba.frozen import Products
-from iba.heads import ManyLabels, class_id, head_of
 from iba.models.adapter import Adapter, bare
+from iba.models.block import FAMILIES, Block, Hidden
+from iba.models.frozen import Products
+from iba.models.heads import ManyLabels, class_id, head_of
 from iba.models.postnorm import PostNorm
 from iba.models.runner import Maps, Runner, wrong_layer
 from iba.parallel import usable_workers
@@ -35,7 +35,7 @@ class Classifier:
     Layers are numbered from 1 as in the paper; `hidden_states` 0 are the embeddings. Parameters are
     frozen and dropout is off. `precision` "bf16" runs the blocks' linear maps in bfloat16; `token_budget`
     bounds the tokens (padding counted) of one forward pass, and with them the memory. What the logits mean
-    is its `head`'s to say (iba/heads.py).
+    is its `head`'s to say (iba/models/heads.py).
     """
 
     def __init__(

@@ -12,16 +12,16 @@ from omegaconf import DictConfig
 
 from iba.data.examples import Example
 from iba.data.tokens import tokenise
-from iba.devices import resolve_device
-from iba.encoder import example_inputs, runner_of
 from iba.errors import UserError
-from iba.finetune import finetune, is_finished
-from iba.frozen import Products
-from iba.parts import StageTable
-from iba.pretrained import new_classifier
-from iba.stages.bench import Bench, benches, refuse_long_texts
-from iba.store import provenance, read_json
-from iba.variants import Variant, class_probabilities
+from iba.evaluation.variants import Variant, class_probabilities
+from iba.models.classifier import example_inputs, runner_of
+from iba.models.devices import resolve_device
+from iba.models.frozen import Products
+from iba.models.pretrained import new_classifier
+from iba.pipeline.bench import Bench, benches, refuse_long_texts
+from iba.pipeline.parts import StageTable
+from iba.pipeline.store import provenance, read_json
+from iba.pipeline.training import finetune, is_finished
 
 
 def run(cfg: DictConfig) -> None:

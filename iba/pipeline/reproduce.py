@@ -5,10 +5,10 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from iba.errors import UserError
-from iba.experiment import selected
-from iba.stages import attribute, degrade, finetune, report, study
-from iba.stages.checks import check_settings
-from iba.studies import refuse_unknown_points
+from iba.pipeline import attribute, degrade, finetune, report, study
+from iba.pipeline.checks import check_settings
+from iba.pipeline.experiment import selected
+from iba.pipeline.studies import refuse_unknown_points
 
 
 def run(cfg: DictConfig) -> None:

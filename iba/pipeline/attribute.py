@@ -12,16 +12,16 @@ from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from iba.attribution import last_layer_note
 from iba.attributor import Attribution, Attributor, State, attribute_grouped, refuse_lacking
 from iba.data.tokens import Instance
 from iba.errors import UserError
-from iba.experiment import Cell, cells, stand_ins, twins
-from iba.method import last_layer_note
-from iba.parts import StageTable, Work, compute_in_parts
-from iba.stages.bench import Bench, benches
-from iba.stages.checks import build
-from iba.stages.finetune import predictions, refuse_other_weights, refuse_weak_classifier
-from iba.store import atomic, fingerprint, provenance
+from iba.pipeline.bench import Bench, benches
+from iba.pipeline.checks import build
+from iba.pipeline.experiment import Cell, cells, stand_ins, twins
+from iba.pipeline.finetune import predictions, refuse_other_weights, refuse_weak_classifier
+from iba.pipeline.parts import StageTable, Work, compute_in_parts
+from iba.pipeline.store import atomic, fingerprint, provenance
 
 
 def run(cfg: DictConfig) -> None:

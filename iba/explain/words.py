@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import regex
 
 from iba.data.examples import Span
-from iba.report.highlight import Unit
+from iba.explain.highlight import Unit
 
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 _LETTERS = rf"[[\w\p{{M}}\p{{Cf}}]--{_UNSPACED}]+"

@@ -29,20 +29,20 @@ from torch import nn
 from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
 from iba.attributor import FitData, refuse_lacking
-from iba.calibration import attribute_rows
 from iba.cli import CONFIGS
 from iba.data.examples import Example, Span
+from iba.data.reference import ReferenceRows, labelled, probabilities, reference_texts
 from iba.data.texts import OwnText, own_texts
 from iba.data.tokens import Instance, tokenise
-from iba.devices import resolve_device, resolve_precision
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.experiment import method_settings, selected
+from iba.explain.scores import MethodScores, remarks
 from iba.models.adapter import bare
-from iba.pretrained import check_tokenizer, load_classifier, n_positions
-from iba.reference import ReferenceRows, labelled, probabilities, reference_texts
-from iba.scores import MethodScores, remarks
-from iba.stages.checks import build, check_explaining
+from iba.models.classifier import Classifier
+from iba.models.devices import resolve_device, resolve_precision
+from iba.models.pretrained import check_tokenizer, load_classifier, n_positions
+from iba.pipeline.calibration import attribute_rows
+from iba.pipeline.checks import build, check_explaining
+from iba.pipeline.experiment import method_settings, selected
 
 _TEXT, _PROTOCOL = "text", "explain"
 #: A folder or a hub id; a loaded model (also compiled, with LoRA or quantised) with its tokenizer, or both in

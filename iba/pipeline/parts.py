@@ -19,8 +19,7 @@ from typing import Any
 import pandas as pd
 
 from iba.errors import UserError
-from iba.progress import progress
-from iba.store import (
+from iba.pipeline.store import (
     PARTS,
     differences,
     fingerprint,
@@ -30,6 +29,7 @@ from iba.store import (
     write_json,
     write_parquet,
 )
+from iba.progress import progress
 
 
 @dataclass(frozen=True)

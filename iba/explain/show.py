@@ -19,14 +19,14 @@ from rich.text import Text
 from iba.cli import forgive_encoding
 from iba.data.texts import OwnText, read_texts
 from iba.errors import UserError
-from iba.explanation import Explanation, explain_all
-from iba.report.fonts import fonts_for
-from iba.report.highlight import AGAINST, CSS, FAINTEST, FOR, Unit, html_spans, printable, strengths
-from iba.report.paragraph import SIZE, paragraph
+from iba.explain.explanation import Explanation, explain_all
+from iba.explain.fonts import fonts_for
+from iba.explain.highlight import AGAINST, CSS, FAINTEST, FOR, Unit, html_spans, printable, strengths
+from iba.explain.paragraph import SIZE, paragraph
+from iba.explain.scores import MethodScores
+from iba.explain.words import cut
+from iba.pipeline.store import atomic, write_json, write_parquet
 from iba.report.reproduction import environment
-from iba.report.words import cut
-from iba.scores import MethodScores
-from iba.store import atomic, write_json, write_parquet
 
 UNITS = ("words", "pieces")
 #: Scores named where there are no colours; characters without tokens from which on they are left out.

@@ -10,7 +10,7 @@ from matplotlib import rcParams
 from matplotlib.font_manager import FontEntry, FontProperties, fontManager
 from matplotlib.ft2font import FT2Font
 
-from iba.report.highlight import printable
+from iba.explain.highlight import printable
 
 #: Stands for a character that no font has.
 _BOX = "□"
