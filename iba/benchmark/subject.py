@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from iba.attributor import FitData
+from iba.benchmark.null import null_classifier
 from iba.benchmark.operations import Attribute, Degrade, Operation
 from iba.data.examples import Example
 from iba.data.tokens import Instance, tokenise
@@ -79,6 +80,8 @@ class Subject:
 
 def _classifier(bench: Bench) -> Classifier:
     cfg = bench.cfg
+    if cfg.benchmark.classifier is None:
+        return null_classifier(cfg, bench.dataset.labels)
     if cfg.benchmark.classifier == "finetuned":
         # Its own object: the benchmark changes precision and budget.
         ready = bench.classifier

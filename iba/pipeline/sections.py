@@ -267,7 +267,7 @@ class Benchmark(Section):
     """How the benchmark measures."""
 
     name: Name | None
-    classifier: Literal["finetuned", "fresh"]
+    classifier: Literal["finetuned", "fresh"] | None
     precisions: Annotated[list[Literal["fp32", "bf16"]], Field(min_length=1)]
     n: Count
     repeats: Count
