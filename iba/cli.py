@@ -45,7 +45,7 @@ def main(job: Callable[[DictConfig], None], config_name: str = "config") -> None
         OmegaConf.set_struct(cfg, True)
         with _one_line():  # inside Hydra's call, which would print its own report first
             cache = Path(cfg.paths.cache)
-            sweep(Path(cfg.paths.results), cache / "classifiers", cache / "fitted")
+            sweep(Path(cfg.paths.results), *(cache / part for part in ("classifiers", "fitted", "tokens")))
             job(cfg)
 
     with _one_line():

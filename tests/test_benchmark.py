@@ -18,7 +18,7 @@ from transformers import BertConfig
 
 from iba.attribution import InformationBottleneck
 from iba.attributor import Attribution
-from iba.benchmark import measure, plots, run
+from iba.benchmark import measure, opening, plots, run
 from iba.benchmark.ledger import Ledger
 from iba.benchmark.show import table_1_seconds
 from iba.benchmark.subject import Subject
@@ -326,3 +326,11 @@ def test_everything_is_measured_once_in_the_precision_that_it_is_stored_under(
     monkeypatch.setattr(InformationBottleneck, "attribute", lambda *_: pytest.fail("attributed twice"))
     run.run(cfg)
     assert files == {path: path.read_bytes() for path in folder.glob("*.csv")}
+
+
+def test_opening_is_compared_with_the_very_same_rows(tmp_path: Path) -> None:
+    """Which `compare` asserts by their digests."""
+    table = opening.compare(tmp_path, 200)
+    assert list(table.index.get_level_values(0).unique()) == ["first stage", "next stage"]
+    assert (table[["ours", "objects"]] > 0).all(axis=None)
+    assert table["ratio"].to_list() == (table["objects"] / table["ours"]).to_list()

@@ -42,7 +42,7 @@ def attributions(bench: Bench, cell: Cell) -> StageTable:
 def _calibrated_on(bench: Bench, cell: Cell) -> dict[str, str]:
     """The held-out rows, where a setting of the method is chosen on them."""
     calibrated = "calibrated" in cell.settings.values()
-    return {"calibration_digest": bench.samples.digests["calibration"]} if calibrated else {}
+    return {"calibration_digest": bench.samples.calibration.digest} if calibrated else {}
 
 
 def attribute_cell(bench: Bench, cell: Cell) -> None:
@@ -75,7 +75,7 @@ def _fit(bench: Bench, cell: Cell, method: Attributor) -> State:
         "weights": bench.weights,
         "weights_digest": bench.weights_digest,
         "max_length": bench.max_length,
-        "calibration": bench.samples.digests["calibration"],
+        "calibration": bench.samples.calibration.digest,
         "precision": bench.precision,
         "method": cell.settings,
     }
@@ -91,7 +91,8 @@ def _fit(bench: Bench, cell: Cell, method: Attributor) -> State:
 
 def part_groups(bench: Bench) -> list[list[int]]:
     """Positions of test instances in the parts of a stage: like lengths together, longest first."""
-    order = sorted(range(len(bench.test)), key=lambda i: (-len(bench.test[i]), i))
+    lengths = bench.test.lengths
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     size = int(bench.cfg.part_size)
     return [order[i : i + size] for i in range(0, len(order), size)]
 

@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from transformers import PreTrainedModel
 
 from iba.attributor import FitData
-from iba.data.examples import Samples, draw_samples
-from iba.data.tokens import Instance, Tokenised, tokenise
+from iba.data.examples import Examples, Samples, draw_samples
+from iba.data.tokens import Tokenised
 from iba.errors import UserError
 from iba.models.classifier import Classifier
 from iba.models.devices import resolve_device, resolve_precision
@@ -82,7 +82,7 @@ class Bench:
             seed=cfg.finetune.seed,
             precision=resolve_precision(cfg.finetune.precision, resolve_device(cfg.device)),
             n_train=len(self.samples.train),
-            train_digest=self.samples.digests["train"],
+            train_digest=self.samples.train.digest,
         )
 
     @property
@@ -128,18 +128,18 @@ class Bench:
         return resolve_precision(self.cfg.precision, resolve_device(self.cfg.device))
 
     @cached_property
-    def scored(self) -> list[Instance]:
+    def scored(self) -> Tokenised:
         """The tokenised rows behind the accuracy; the first `n_test` of the random order are attributed."""
         return self.tokenised(self.samples.scored)
 
     @cached_property
-    def test(self) -> list[Instance]:
+    def test(self) -> Tokenised:
         """The tokenised test instances that are attributed and degraded."""
         return self.tokenised(self.samples.test)
 
-    def tokenised(self, examples: list[Any]) -> list[Instance]:
-        """Examples cut at the data set's `max_length`."""
-        return tokenise(examples, self.classifier.tokenizer, self.max_length)
+    def tokenised(self, examples: Examples) -> Tokenised:
+        """Examples cut at `max_length`."""
+        return Tokenised.of(examples, self.classifier.tokenizer, self.max_length, Path(self.cfg.paths.cache))
 
     @property
     def max_length(self) -> int:
@@ -149,8 +149,7 @@ class Bench:
     @cached_property
     def fit_data(self) -> FitData:
         """The training rows that methods may learn from."""
-        train = Tokenised(self.samples.train, self.classifier.tokenizer, self.max_length)
-        return FitData(train, self.tokenised(self.samples.calibration))
+        return FitData(self.tokenised(self.samples.train), list(self.tokenised(self.samples.calibration)))
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -163,7 +162,7 @@ class Bench:
         }
         return {
             "classifier": fingerprint(self.recipe.described()),
-            "test_digest": self.samples.digests["test"],
+            "test_digest": self.samples.test.digest,
             "n": len(self.samples.test),
             "max_length": self.max_length,
             "precision": self.precision,

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
+from iba.data.tokens import Instance
 from iba.errors import UserError
 from iba.evaluation.degradation import Ranked, after_removing, n_removed
 from iba.evaluation.ranking import Order, removal_order
@@ -74,11 +75,11 @@ def removed_count(grid: str, order: Order, fraction: float, instance: Ranked) ->
 
 
 def _degrade(bench: Bench, cell: Cell, scores: pd.DataFrame, group: Sequence[int]) -> pd.DataFrame:
-    settings = bench.cfg.degradation
+    settings, instances = bench.cfg.degradation, [bench.test[i] for i in group]
     tables = []
     orders: tuple[Order, ...] = ("most", "least")
     for order in orders:
-        ranked = [_ranked(bench, cell, scores, i, order) for i in group]
+        ranked = [_ranked(cell, scores, instance, order) for instance in instances]
         grid = grids(settings, order)
         for operator in settings.operators:
             counts = [[removed_count(name, order, f, one) for name, _, f in grid] for one in ranked]
@@ -87,7 +88,7 @@ def _degrade(bench: Bench, cell: Cell, scores: pd.DataFrame, group: Sequence[int
                 {
                     "position": position,
                     **cell.columns,
-                    "instance_id": bench.test[position].id,
+                    "instance_id": instance.id,
                     "target": one.target,
                     "order": order,
                     "operator": operator,
@@ -98,15 +99,14 @@ def _degrade(bench: Bench, cell: Cell, scores: pd.DataFrame, group: Sequence[int
                     "n_removed": removed,
                     "prob_target": probability,
                 }
-                for position, one, points in zip(group, ranked, curves, strict=True)
+                for position, instance, one, points in zip(group, instances, ranked, curves, strict=True)
                 for (name, step, fraction), (removed, probability) in zip(grid, points, strict=True)
             ]
             tables.append(pd.DataFrame(rows))
     return pd.concat(tables, ignore_index=True)
 
 
-def _ranked(bench: Bench, cell: Cell, scores: pd.DataFrame, position: int, order: Order) -> Ranked:
-    instance = bench.test[position]
+def _ranked(cell: Cell, scores: pd.DataFrame, instance: Instance, order: Order) -> Ranked:
     row = scores.loc[instance.id]
     removal = removal_order(list(row["scores"]), instance.special, order)
     # Tokens that explain another class are judged by what they do to the gold one.

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from omegaconf import DictConfig, OmegaConf
 
-from iba.data.examples import Example
+from iba.data.examples import Example, Examples
 from iba.errors import UserError
 from iba.pipeline.bench import Bench
 from iba.pipeline.checks import refuse_impossible
@@ -28,7 +28,7 @@ def study_bench(bench: Bench, study: DictConfig) -> Bench:
     return replace(bench, cfg=cfg, samples=samples, cut=study.max_length)
 
 
-def chosen(bench: Bench, study: DictConfig) -> list[Example]:
+def chosen(bench: Bench, study: DictConfig) -> Examples:
     """The rows that the study names by id, then its own texts; the whole sample where it names none."""
     dataset = bench.dataset.name
     ids, texts = study.ids.get(dataset), study.texts.get(dataset)
@@ -41,7 +41,7 @@ def chosen(bench: Bench, study: DictConfig) -> list[Example]:
             f"study {study.name}: {dataset} row {missing[0]} is not among the attributed test rows; choose "
             f"from results/<run>/{dataset}/classifier.parquet (attributed = true)."
         )
-    return [*(known[name] for name in ids or []), *own_texts(study, bench.dataset)]
+    return Examples.of([*(known[name] for name in ids or []), *own_texts(study, bench.dataset)])
 
 
 def own_texts(study: DictConfig, dataset: DictConfig) -> list[Example]:
