@@ -25,7 +25,16 @@ from iba.pipeline import views
 from iba.pipeline.attribute import CELL, NUMBERS, SCORES, rounded, shown, stored_rows
 from iba.pipeline.bench import Bench
 from iba.pipeline.degrade import column, columns, degradation_path, long_form
-from iba.pipeline.experiment import Cell, Classified, TestRows, View, cell_folder, datasets, hashed, run_folder
+from iba.pipeline.experiment import (
+    Cell,
+    Classified,
+    TestRows,
+    View,
+    cell_folder,
+    datasets,
+    hashed,
+    run_folder,
+)
 from iba.pipeline.finetune import CLASSIFIER
 from iba.pipeline.store import read_json, read_parquet, write_json, write_parquet
 from iba.pipeline.studies import study_rows
@@ -131,7 +140,9 @@ def classifier(cfg: DictConfig, source: Path, folder: Path) -> Classified:
     key = {
         "weights": about.pop("weights_sha256", f"recipe:{settings['classifier']}"),
         **{name: settings[name] for name in ("recipe", "sample_seed", "n", "test_digest", "scored_digest")},
-        **{name: settings[name] for name in ("max_length", "precision", "fast", "layers") if name in settings},
+        **{
+            name: settings[name] for name in ("max_length", "precision", "fast", "layers") if name in settings
+        },
         "numerics": numerics(about["git_commit"]),
     }
     target = folder / "classifiers" / hashed(f"seed={settings['recipe']['seed']}", key)
@@ -149,8 +160,8 @@ def move(cfg: DictConfig, bench: Bench, old: Old, classified: Classified) -> Pat
     rows = study_rows(cfg, study, old.dataset) if study else TestRows(cfg.seed, settings["max_length"])
     names = None if rows.named is None else {"ids": rows.ids, "own": rows.own}
     rows = TestRows(settings["sample_seed"], settings["max_length"], settings["n"], **(names or {}))
-    digests = bench.on(rows).samples.digests
-    assert digests["test"] == settings["test_digest"], old.folder
+    digest = bench.on(rows).samples.test.digest
+    assert digest == settings["test_digest"], old.folder
     method = dict(settings["method"])
     method["_target_"] = method["_target_"].replace("iba.method.", "iba.attribution.")
     view = View(old.seed, old.study, None, old.protocol, old.dataset, old.method)
@@ -161,13 +172,17 @@ def move(cfg: DictConfig, bench: Bench, old: Old, classified: Classified) -> Pat
     if "beta_grid" in learned:
         grid, drops = learned["beta_grid"], learned["calibration_drop_11"]
         plain_settings = {k: v for k, v in method.items() if k not in ("beta_grid", "n_calibration")}
-        tried = Cell(view, plain_settings | {"tries": [{"beta": b} for b in grid]}, *list(vars(cell).values())[2:])
+        tried = Cell(
+            view, plain_settings | {"tries": [{"beta": b} for b in grid]}, *list(vars(cell).values())[2:]
+        )
         held_out = {"digest": settings["calibration_digest"], "n": learned["n_calibration"]}
         key = tried.tuning_key(classified, held_out, running) | {"numerics": version}
         path = tuning_path(run_folder(cfg), bench.dataset.train_name, old.method, key)
         chosen = int(np.argmax(drops))
         assert grid[chosen] == learned["beta"]
-        write_json(path.with_suffix(".json"), {"key": key, "drop_11": drops, "chosen": chosen, "provenance": about})
+        write_json(
+            path.with_suffix(".json"), {"key": key, "drop_11": drops, "chosen": chosen, "provenance": about}
+        )
         cell = Cell(view, plain_settings | {"beta": grid[chosen]}, *list(vars(cell).values())[2:])
     elif "beta_grid" in method:
         kept = {k: v for k, v in method.items() if k not in ("beta_grid", "n_calibration")}
@@ -183,12 +198,14 @@ def move(cfg: DictConfig, bench: Bench, old: Old, classified: Classified) -> Pat
         # A study's file has the columns of all its methods.
         numbers = numbers.dropna(axis=1, how="all")
         table = ids.merge(numbers, on="instance_id", how="left", validate="1:1")
-        write(folder / NUMBERS, table.astype({n: "float32" for n in table.columns[1:]}), old)
+        write(folder / NUMBERS, table.astype(dict.fromkeys(table.columns[1:], "float32")), old)
     write(folder / SCORES, scores(bench.on(rows), old, ids), old)
     curves = degradation_path(folder, tested["settings"]["degradation"])
     degraded = {"settings": tested["settings"]["degradation"], "provenance": tested["provenance"]}
     write(curves.with_suffix(".json"), degraded, old)
-    write(curves, wide(read_parquet(old.folder / "degradation.parquet"), tested["settings"]["degradation"]), old)
+    write(
+        curves, wide(read_parquet(old.folder / "degradation.parquet"), tested["settings"]["degradation"]), old
+    )
     return curves
 
 
@@ -222,7 +239,12 @@ def scores(bench: Bench, old: Old, ids: pd.DataFrame) -> pd.DataFrame:
         # Where another class was explained, the curves' is the gold one.
         other = (one.example.label + 1) % len(bench.dataset.labels)
         target = other if old.record["settings"]["target"] == "other" else classes[one.id]
-        new: dict[str, Any] = {"instance_id": one.id, "target": np.int16(target), "order": None, "scores": None}
+        new: dict[str, Any] = {
+            "instance_id": one.id,
+            "target": np.int16(target),
+            "order": None,
+            "scores": None,
+        }
         if row is not None:
             assert [*row["special"]] == [*one.special]
             assert int(row["target"]) == target
@@ -256,7 +278,10 @@ def check(cfg: DictConfig, moved: dict[Path, Path]) -> None:
         settings = read_json(curves.with_suffix(".json"))["settings"]
         new = long_form(read_parquet(curves), settings, rows["n_tokens"].to_numpy(), removable)
         for name in new.columns:
-            assert (old[name].astype(new[name].dtype).to_numpy() == new[name].to_numpy()).all(), (folder, name)
+            assert (old[name].astype(new[name].dtype).to_numpy() == new[name].to_numpy()).all(), (
+                folder,
+                name,
+            )
         count["degradation rows"] += len(old)
     names = {(c.view, str(c.curves)) for c in views.stored_cells(cfg)}
     by_view = {view: curves for view, curves in names}

@@ -19,7 +19,7 @@ from transformers import BertConfig
 
 from iba.attribution import InformationBottleneck
 from iba.attributor import Attribution
-from iba.benchmark import measure, plots, run
+from iba.benchmark import measure, opening, plots, run
 from iba.benchmark.ledger import Ledger
 from iba.benchmark.show import table_1_seconds
 from iba.benchmark.subject import Subject
@@ -362,3 +362,11 @@ def test_cpu_work_is_timed_with_a_model_that_costs_nothing(
     assert "largest difference" in capsys.readouterr().out
     monkeypatch.setattr(measure, "cpu_seconds", lambda *_: pytest.fail("measured twice"))
     run.run(cfg)
+
+
+def test_opening_is_compared_with_the_very_same_rows(tmp_path: Path) -> None:
+    """Which `compare` asserts by their digests."""
+    table = opening.compare(tmp_path, 200)
+    assert list(table.index.get_level_values(0).unique()) == ["first stage", "next stage"]
+    assert (table[["ours", "objects"]] > 0).all(axis=None)
+    assert table["ratio"].to_list() == (table["objects"] / table["ours"]).to_list()

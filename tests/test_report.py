@@ -11,65 +11,16 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-<<<<<<< HEAD
 from fake_results import DROPS, configured, falling, write_attributions, write_cell, write_run
-=======
-from fake_results import (
-    DROPS,
-    configured,
-    degradation,
-    falling,
-    write_attributions,
-    write_cell,
-    write_classifier,
-    write_run,
-)
-from iba.report.claims.cost import cost_between
-from iba.report.claims.kept import keeps_prediction
-from iba.report.claims.order import larger
-from iba.report.rows import CELL, Stored, load, per_instance
->>>>>>> 8d9dd07a0cdfb3537c61141ae53bd254a917045b
 from matplotlib.figure import Figure
 
 from iba.errors import UserError
 from iba.evaluation.stats import Resampling
 from iba.pipeline import report, reproduce
-<<<<<<< HEAD
 from iba.report import drawing, examples, figure1, html, terminal, text
 from iba.report.claims import rule
 from iba.report.claims.verdict import ALIKE
 from iba.report.stored import Stored, load
-=======
-from iba.pipeline.store import read_parquet, write_json, write_parquet
-from iba.report import (
-    claims,
-    collect,
-    comparisons,
-    drawing,
-    examples,
-    faithfulness,
-    figure1,
-    html,
-    reproduction,
-    table1,
-    table2,
-    terminal,
-    text,
-)
-from iba.report.claims import studies
-from iba.report.claims.verdict import (
-    ALIKE,
-    PAPER_SETS,
-    Check,
-    Outcome,
-    State,
-    Verdict,
-    conclude,
-    overall,
-    rule,
-)
-from iba.report.timed import _methods, read_timed
->>>>>>> 8d9dd07a0cdfb3537c61141ae53bd254a917045b
 
 SMALL = ("dataset=[imdb,agnews]", "protocol=[released,corrected]")
 HOW = Resampling(0.95, 300, 3)

@@ -19,7 +19,6 @@ from fake_results import (
     write_study,
     write_study_scores,
 )
-<<<<<<< HEAD
 from scipy import stats
 
 from iba.evaluation.stats import Resampling
@@ -44,15 +43,6 @@ def write_steps(run: Path, drops: dict[int, float], n: int = 20) -> None:
     """IG on IMDB with these numbers of steps."""
     curves = {steps: falling(n, drop) for steps, drop in drops.items()}
     write_study(run, "ig_steps", "corrected", curves, method="ig")
-=======
-from iba.report.claims.order import larger
-from iba.report.comparisons import all_pairs
-from iba.report.rows import load
-
-from iba.evaluation.stats import Resampling
-from iba.pipeline.store import read_parquet, write_parquet
-from iba.report import agreement, sanity, sanity_rows
->>>>>>> 8d9dd07a0cdfb3537c61141ae53bd254a917045b
 
 
 @pytest.fixture(scope="module")

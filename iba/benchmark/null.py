@@ -19,7 +19,7 @@ from iba.data.tokens import Inputs
 from iba.models.classifier import Classifier
 from iba.models.pretrained import new_classifier
 from iba.models.runner import Hidden, Logits, Runner
-from iba.pipeline.store import plain
+from iba.settings import plain
 
 _FEATURES = 4
 _SHAPE = {

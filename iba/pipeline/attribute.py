@@ -40,7 +40,7 @@ def run(cfg: DictConfig) -> None:
 
 def cell_key(bench: Bench, cell: Cell) -> dict[str, Any]:
     """All that the cell's scores depend on; the cell has been tuned."""
-    digest = bench.on(cell.rows).samples.digests["test"]
+    digest = bench.on(cell.rows).samples.test.digest
     return cell.key(Classified.of(classifier_record(bench)), {"digest": digest}, bench.running)
 
 
@@ -72,7 +72,8 @@ def attribution_work(bench: Bench, cell: Cell) -> Work:
 
 def part_groups(bench: Bench) -> list[list[int]]:
     """Positions of test instances in the parts of a stage: like lengths together, longest first."""
-    order = sorted(range(len(bench.test)), key=lambda i: (-len(bench.test[i]), i))
+    lengths = bench.test.lengths
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     size = int(bench.cfg.part_size)
     return [order[i : i + size] for i in range(0, len(order), size)]
 
@@ -149,7 +150,7 @@ def shown(bench: Bench) -> set[int]:
 
 def stored_rows(bench: Bench) -> Path:
     """The file of what all cells on these rows share; `tokens` are those of rows that the report may show."""
-    model, digest = str(bench.cfg.model.name), bench.samples.digests["test"]
+    model, digest = str(bench.cfg.model.name), bench.samples.test.digest
     key = {"model": model, "digest": digest, "max_length": bench.rows.max_length}
     path = bench.folder / f"{hashed('rows', key)}.parquet"
     if not path.is_file():

@@ -48,7 +48,7 @@ def tries(bench: Bench, cell: Cell) -> dict[str, Any]:
     `instance_id` and `drop_11`.
     """
     held_out = bench.on(cell.rows).samples
-    rows = {"digest": held_out.digests["calibration"], "n": len(held_out.calibration)}
+    rows = {"digest": held_out.calibration.digest, "n": len(held_out.calibration)}
     key = cell.tuning_key(Classified.of(classifier_record(bench)), rows, bench.running)
     path = tuning_path(run_folder(bench.cfg), bench.dataset.train_name, cell.view.method, key)
     work = Work(path, partial(_try, bench, cell), partial(_store, bench, path, key))
@@ -84,7 +84,7 @@ def prepared(bench: Bench, cell: Cell) -> tuple[Attributor, State]:
     method, classifier = build(cell.method_place, cell.settings), bench.explaining(cell.weights)
     refuse_lacking(method, classifier)
     rows, found = bench.on(cell.rows), Classified.of(classifier_record(bench))
-    key = cell.tuning_key(found, {"digest": rows.samples.digests["train"]}, bench.running)
+    key = cell.tuning_key(found, {"digest": rows.samples.train.digest}, bench.running)
     name = hashed(cell.view.method, key)
     path = Path(bench.cfg.paths.cache) / "fitted" / f"{name}.safetensors"
     with alone(path.with_suffix(".lock"), f"{name}: another process learns it"):

@@ -65,12 +65,7 @@ class StoredCell:
         return long_form(wide, settings, rows["n_tokens"].to_numpy(), removable.to_numpy())
 
     def probabilities(self) -> tuple[pd.DataFrame, Curves]:
-<<<<<<< HEAD
         """instance_id and target; and the target's probability by operator, order and grid."""
-=======
-        """instance_id and target; and the target's probability by operator, order and grid: the fractions,
-        and instances × steps."""
->>>>>>> 8d9dd07a0cdfb3537c61141ae53bd254a917045b
         wide, steps = read_parquet(self.curves), defaultdict(list)
         for order, operator, grid, step, fraction in columns(
             read_json(self.curves.with_suffix(".json"))["settings"]
