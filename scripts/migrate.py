@@ -187,7 +187,7 @@ def move(cfg: DictConfig, bench: Bench, old: Old, classified: Classified) -> Pat
     elif "beta_grid" in method:
         kept = {k: v for k, v in method.items() if k not in ("beta_grid", "n_calibration")}
         cell = Cell(view, kept, *list(vars(cell).values())[2:])
-    key = plain(cell.key(classified, {"digest": digests["test"]}, running) | {"numerics": version})
+    key = plain(cell.key(classified, {"digest": digest}, running) | {"numerics": version})
     folder = cell_folder(bench.folder, old.method, key)
     shared = stored_rows(bench.on(rows))
     ids = read_parquet(shared, ["instance_id"])

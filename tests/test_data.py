@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from iba.data.examples import Example, Examples, Samples, draw_samples, read_split
 from iba.data.packaged import joined_model
 from iba.errors import UserError
-from iba.pipeline.store import fingerprint
+from iba.settings import fingerprint
 
 NLI = ("entailment", "neutral", "contradiction")
 
