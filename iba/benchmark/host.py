@@ -49,8 +49,8 @@ def _measure(cfg: DictConfig, ledger: Ledger) -> None:
 
 
 def _released(cfg: DictConfig, dataset: str) -> list[Operation]:
-    """LIME as released, which tokenises its samples."""
-    if "lime" not in selected(cfg.method):
+    """LIME as released, which tokenises its samples; nothing where it is not selected."""
+    if "lime" not in selected(cfg.method) or "released" not in selected(cfg.protocol):
         return []
     settings = method_settings(cfg, dataset, "released", cfg.method.lime)
     return [Attribute("lime as released", instantiate(settings), {})]
