@@ -33,7 +33,7 @@ from iba.report.seeds import seeds
 from iba.report.stored import CELL, Stored, load
 
 FIGURES = (figure1, figure2, figure3, figure4)
-#: Every table of the run but Table 1 and that of all methods, in the order of the page: one more is one more here.
+#: Every table of the run but Table 1 and that of all methods, in the order of the page.
 TABLES = (
     tables.table1_right,
     tables.planted,
