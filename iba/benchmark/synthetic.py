@@ -54,8 +54,8 @@ def write_cell(
     probabilities: np.ndarray,
     **provenance: Any,
 ) -> Path:
-    """A cell whose table of curves is `probabilities` (instances × `columns`); `rows`: instance_id, target, order
-    and scores. Its folder."""
+    """A cell whose table of curves is `probabilities` (instances × `columns`); `rows`: instance_id, target,
+    order and scores. Its folder."""
     key = key_of(cell, classifier)
     folder = cell_folder(run / cell.view.dataset, cell.view.method, key)
     names = [column(*each[:4]) for each in columns(cell.degradation)]
