@@ -23,7 +23,7 @@ from iba.benchmark.synthetic import write_cell, write_classifier, write_rows
 from iba.pipeline.degrade import columns
 from iba.pipeline.experiment import cells, run_folder
 from iba.pipeline.store import provenance, write_json
-from iba.report import claims, figure1, tables
+from iba.report import claims, drawing, figure1, tables
 from iba.report.agreement import agreement
 from iba.report.methods import compare_methods, methods
 from iba.report.stored import load
@@ -52,7 +52,9 @@ def write(cfg: DictConfig, rng: np.random.Generator) -> None:
                 {"instance_id": ids, "target": np.int16(1), "order": orders, "scores": scores}
             )
             steps = len(columns(cell.degradation))
-            write_cell(run, cell, known, rows, rng.beta(0.5, 0.5, (n, steps)), seconds_per_instance=1.0)
+            write_cell(
+                run, cell, known, rows, rng.beta(0.5, 0.5, (n, steps)), seconds_per_instance=rng.uniform(1, 2)
+            )
 
 
 def report(cfg: DictConfig) -> pd.DataFrame:
@@ -74,7 +76,8 @@ def report(cfg: DictConfig) -> pd.DataFrame:
     step("faithfulness", tables.faithfulness, stored)
     step("all methods", lambda: methods(compare_methods(stored, "corrected")))
     step("verdicts", claims.judge, stored, tests)
-    step("figure 1", lambda: list(figure1.pictures(stored)))
+    with drawing.look():
+        step("figure 1", lambda: list(figure1.pictures(stored)))
     step("agreement", agreement, stored)
     whole = pd.DataFrame(rows, columns=["step", "seconds", "cpu_seconds", "peak_memory_mb"])
     total = ["whole", *whole[["seconds", "cpu_seconds"]].sum(), whole["peak_memory_mb"].max()]
