@@ -1,8 +1,8 @@
 """How long the report takes, and in how much memory, on synthetic rows of the paper's size.
 
-`python -m iba.benchmark.paper_scale FOLDER` writes 52,524 instances × 12 cells below FOLDER and makes every part
-of the report from them. It prints and stores seconds, CPU seconds and peak memory of every step, and the size of
-the rows.
+`python -m iba.benchmark.paper_scale FOLDER` writes 52,524 instances × 12 cells below FOLDER and makes every
+part of the report from them. It prints and stores seconds, CPU seconds and peak memory of every step, and the
+size of the rows.
 """
 
 from __future__ import annotations

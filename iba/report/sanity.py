@@ -81,7 +81,8 @@ def sanity_rows(stored: Stored) -> pd.DataFrame:
     `over_random`, from random scores under the same operator, and `over_rival`, from the check's rival in
     Table 1, each corrected over all methods and points of the study on the data set under the protocol.
     """
-    return pd.concat([of_study(stored, study) for study in STUDIES], ignore_index=True)
+    found = [rows for study in STUDIES if not (rows := of_study(stored, study)).empty]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
 @cache
