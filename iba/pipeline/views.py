@@ -59,10 +59,9 @@ class StoredCell:
 
     def degradation(self) -> pd.DataFrame:
         """instance_id, target, order, operator, grid, step, fraction, n_tokens, n_removed, prob_target."""
-        wide, rows = read_parquet(self.curves), self._rows(["n_tokens", "special"])
-        removable = rows["n_tokens"] - rows["special"].map(np.sum)
+        wide, rows = read_parquet(self.curves), self._rows(["n_tokens", "n_removable"])
         settings = read_json(self.curves.with_suffix(".json"))["settings"]
-        return long_form(wide, settings, rows["n_tokens"].to_numpy(), removable.to_numpy())
+        return long_form(wide, settings, rows["n_tokens"].to_numpy(), rows["n_removable"].to_numpy())
 
     def probabilities(self) -> tuple[pd.DataFrame, Curves]:
         """instance_id and target; and the target's probability by operator, order and grid: the fractions,
