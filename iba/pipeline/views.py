@@ -64,8 +64,7 @@ class StoredCell:
         return long_form(wide, settings, rows["n_tokens"].to_numpy(), rows["n_removable"].to_numpy())
 
     def probabilities(self) -> tuple[pd.DataFrame, Curves]:
-        """instance_id and target; and the target's probability by operator, order and grid: the fractions,
-        and instances × steps."""
+        """instance_id and target; and the target's probability by operator, order and grid."""
         wide, steps = read_parquet(self.curves), defaultdict(list)
         for order, operator, grid, step, fraction in columns(
             read_json(self.curves.with_suffix(".json"))["settings"]
