@@ -15,7 +15,7 @@ from iba.benchmark import synthetic
 from iba.evaluation.ranking import removal_order
 from iba.pipeline.attribute import NUMBERS, SCORES
 from iba.pipeline.degrade import columns
-from iba.pipeline.experiment import Cell, Value, cell_folder, cells, dataset_config
+from iba.pipeline.experiment import Cell, Value, candidates, cell_folder, cells, dataset_config
 from iba.pipeline.store import read_json, read_parquet, write_parquet
 from iba.pipeline.studies import study_cells, study_datasets
 from iba.pipeline.views import known_methods, known_studies
@@ -89,11 +89,18 @@ def classifier(run: Path, dataset: str, seed: int = 3) -> dict[str, Any]:
     return record
 
 
+def tuned(run: Path, cell: Cell, seed: int) -> Cell:
+    """The cell with the settings of its best try: that of β = 1, where there is one."""
+    betas = [settings.get("beta") for settings in candidates(cell.settings)]
+    record = classifier(run, cell.view.dataset, seed)
+    return synthetic.write_tries(run, cell, record, betas.index(1.0) if 1.0 in betas else 0)
+
+
 def cell_place(
     run: Path, dataset: str, protocol: str, method: str, study: str | None, value: Value | None, seed: int = 3
 ) -> tuple[Path, dict[str, Any], Cell]:
     """Where the cell lies, its key, and what asks for it."""
-    cell = _known()[1][study, value, protocol, dataset, method]
+    cell = tuned(run, _known()[1][study, value, protocol, dataset, method], seed)
     key = synthetic.key_of(cell, classifier(run, dataset, seed))
     return cell_folder(run / dataset, method, key), key, cell
 
@@ -112,15 +119,13 @@ def write_cell(
     **provenance: Any,
 ) -> Path:
     """One cell with the same curves in both orders; ERASER's shares interpolate them. Its folder."""
-    cell = _known()[1][study, value, protocol, dataset, method]
+    cell = tuned(run, _known()[1][study, value, protocol, dataset, method], seed)
     removed = [
         1 - fraction if (grid, order) == ("eraser", "least") else fraction
         for order, _, grid, _, fraction in columns(cell.degradation)
     ]
     values = curves @ np.array([np.interp(removed, FRACTIONS, e) for e in np.eye(10)])
     made: dict[str, Any] = {"seconds_per_instance": seconds, "device": "test"}
-    if "calibrated" in cell.settings.values():
-        made["learned"] = {"beta": 1.0, "beta_grid": [0.1, 1.0], "n_calibration": 16}
     rows = scored(names or ids(len(curves)))
     return synthetic.write_cell(run, cell, classifier(run, dataset, seed), rows, values, **made | provenance)
 

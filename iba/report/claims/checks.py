@@ -146,8 +146,7 @@ def small_beta(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
     """C5: β ≤ 1e-6 gives the same degradation curve as X alone."""
     rows = _on_imdb(stored, "betas", protocol)
     if rows is None:
-        settings = stored.record(protocol, "imdb", "iba").get("settings", {}).get("method", {})
-        if settings.get("beta") == "calibrated":
+        if "tuning" in stored.record(protocol, "imdb", "iba"):
             return Verdict(protocol, "does not apply", "β is chosen on training rows there")
         return conclude(protocol, [])
     small = [beta for beta in rows.values if float(beta) <= 1.0000001e-6]
