@@ -18,7 +18,7 @@ from baselines.presence import Presence, explain_together
 from iba.attributor import Attribution, Unfitted, instance_seed
 from iba.data.tokens import Instance, TokenBatch
 from iba.models.classifier import Classifier
-from iba.settings import Count, Seed
+from iba.settings import Count, Positive, Seed
 
 
 class LimeTokens(Unfitted):
@@ -28,14 +28,19 @@ class LimeTokens(Unfitted):
     Cost: `n_samples` forward passes.
     """
 
-    def __init__(self, n_samples: Count = 100, seed: Seed = 0) -> None:
-        self.n_samples, self.seed = n_samples, seed
+    def __init__(self, n_samples: Count = 100, seed: Seed = 0, kernel_width: Positive = 25.0) -> None:
+        self.n_samples, self.seed, self.kernel_width = n_samples, seed, kernel_width
 
     def attribute(
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Signed weights for the target class; special tokens get 0."""
-        return explain_together(classifier, batch, target, self._samples, local_weights)
+        return explain_together(classifier, batch, target, self._samples, self._weights)
+
+    def _weights(
+        self, presence: Presence, probabilities: Float[np.ndarray, " rows"]
+    ) -> Float[np.ndarray, " features"]:
+        return local_weights(presence, probabilities, self.kernel_width)
 
     def _samples(self, instance: Instance, n: int) -> Presence:
         return samples(n, self.n_samples, instance_seed(self.seed, instance.id))
@@ -51,11 +56,14 @@ def samples(n: int, n_samples: int, seed: int) -> Presence:
 
 
 def local_weights(
-    presence: Presence, probabilities: Float[np.ndarray, " rows"]
+    presence: Presence, probabilities: Float[np.ndarray, " rows"], kernel_width: float = 25.0
 ) -> Float[np.ndarray, " features"]:
-    """lime's ridge regression of `probabilities`, in which samples near the whole text (row 0) count more."""
+    """lime's ridge regression of `probabilities`, in which samples near the whole text (row 0) count more.
+
+    `kernel_width` says how near, in hundredths of cosine distance; lime's own is 25.
+    """
     data = presence.astype(float)
-    _, weights, *_ = LimeTextExplainer().base.explain_instance_with_data(
+    _, weights, *_ = LimeTextExplainer(kernel_width).base.explain_instance_with_data(
         data,
         probabilities[:, None],
         100 * cosine_distances(data, data[:1]).ravel(),

@@ -326,7 +326,7 @@ def test_the_protocols_are_what_is_said_of_them(dataset: str, first: str, second
     for protocol, noise, readout, chosen in (
         ("described", "features", "final", beta),
         ("released", "layer_input", "last_forward", beta),
-        ("corrected", "features", "final", "calibrated"),
+        ("corrected", "features", "final", beta),
     ):
         iba = of[protocol, "iba"]
         assert (iba["layer"], iba["beta"]) == (layer, chosen)

@@ -80,7 +80,7 @@ def test_running_out_of_memory_changes_no_score(
     method: Attributor, classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pass of more than 60 tokens does not fit; every kind of work finds that out once."""
-    operation = Attribute("tried", method, method.fit(classifier, FitData(instances, instances)))
+    operation = Attribute("tried", method, method.fit(classifier, FitData(instances)))
     expected = operation.ours(classifier, instances)
     logits_from, failed = PostNorm.logits_from, []
 
@@ -190,7 +190,7 @@ def test_workers_change_no_score(
 ) -> None:
     """Also where a method asks for float32: on its own thread, and on those that work for it."""
     classifier.precision, classifier.token_budget = precision, 40
-    operation = Attribute("tried", method, method.fit(classifier, FitData(instances, instances)))
+    operation = Attribute("tried", method, method.fit(classifier, FitData(instances)))
     many = instances * 4
     alone = operation.ours(classifier, many)
     request.getfixturevalue("three_threads")

@@ -48,7 +48,7 @@ def plain(classifier: Classifier) -> ReferenceModel:
 
 
 def attribute(method: Attributor, classifier: Classifier, instances: list[Instance]) -> Attribute:
-    return Attribute("tried", method, method.fit(classifier, FitData(instances, instances)))
+    return Attribute("tried", method, method.fit(classifier, FitData(instances)))
 
 
 METHODS: dict[str, Attributor] = {

@@ -8,20 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fake_results import (
-    DROPS,
-    configured,
-    write_attributions,
-    write_run,
-)
+from fake_results import DROPS, configured, write_attributions, write_run
 
 from iba.errors import UserError
 from iba.pipeline import report, reproduce
-from iba.report import (
-    html,
-    terminal,
-    text,
-)
+from iba.report import html, terminal, text
 from iba.report.claims import rule
 from iba.report.claims.verdict import ALIKE
 from iba.report.stored import Stored, load

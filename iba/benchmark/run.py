@@ -345,4 +345,4 @@ def _at_layer(subject: Subject, operation: Attribute, layer: int) -> Operation:
     settings = method_settings(cfg, subject.name, PROTOCOL, cfg.method[operation.name])
     method = instantiate(settings | {"layer": layer})
     rows = subject.instances(min(int(cfg.benchmark.n), 4))
-    return replace(operation, method=method, state=method.fit(subject.classifier, FitData(rows, rows)))
+    return replace(operation, method=method, state=method.fit(subject.classifier, FitData(rows)))

@@ -37,7 +37,7 @@ class Subject:
         classifier = _classifier(bench)
         examples = bench.samples.train[: cfg.benchmark.n_fit]
         rows = tokenise(examples, classifier.tokenizer, bench.dataset.max_length)
-        data = FitData(rows, rows)
+        data = FitData(rows)
         operations: dict[str, Operation] = {}
         for method in selected(cfg.method):
             made = instantiate(method_settings(cfg, name, PROTOCOL, cfg.method[method]))

@@ -178,8 +178,12 @@ class Bench:
     @cached_property
     def fit_data(self) -> FitData:
         """The training rows that methods may learn from."""
-        train = Tokenised(self.samples.train, self.classifier.tokenizer, self.rows.max_length)
-        return FitData(train, self.tokenised(self.samples.calibration))
+        return FitData(Tokenised(self.samples.train, self.classifier.tokenizer, self.rows.max_length))
+
+    @cached_property
+    def calibration(self) -> list[Instance]:
+        """The tokenised training rows, held out from fine-tuning, on which a method's settings are chosen."""
+        return self.tokenised(self.samples.calibration)
 
     @property
     def shard(self) -> Shard:

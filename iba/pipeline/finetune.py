@@ -21,10 +21,10 @@ from iba.models.devices import resolve_device
 from iba.models.frozen import Products
 from iba.models.pretrained import new_classifier
 from iba.pipeline.bench import Bench, benches, refuse_long_texts
-from iba.pipeline.experiment import NUMERICS
+from iba.pipeline.experiment import NUMERICS, hashed
 from iba.pipeline.store import provenance, read_json, write_json, write_parquet
 from iba.pipeline.training import finetune, is_finished
-from iba.settings import fingerprint, plain
+from iba.settings import plain
 
 #: The record of a classifier, which is written last.
 CLASSIFIER = "classifier.json"
@@ -72,8 +72,7 @@ def classifier_key(bench: Bench) -> dict[str, Any]:
 
 def classifier_folder(bench: Bench) -> Path:
     """Where the predictions on the scored rows lie, with a record that holds the accuracy."""
-    hashed = fingerprint(classifier_key(bench))[:8]
-    return bench.folder / "classifiers" / f"seed={bench.recipe.seed}-{hashed}"
+    return bench.folder / "classifiers" / hashed(f"seed={bench.recipe.seed}", classifier_key(bench))
 
 
 def classifier_record(bench: Bench) -> dict[str, Any]:

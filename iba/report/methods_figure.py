@@ -83,7 +83,7 @@ def _draw_panel(axes: Axes, found: Compared, dataset: str, rows: dict[str, float
         axes.axhline(y, color="0.93", linewidth=0.6, zorder=0)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    name = found.stored.label(dataset).replace(", ", ",\n")
+    name = found.stored.say("dataset", dataset).replace(", ", ",\n")
     axes.set_title(f"{name}\nn = {cells['n'].iloc[0]}")
 
 
