@@ -22,7 +22,7 @@ from iba.cli import main
 from iba.evaluation.ranking import removal_order
 from iba.models.pretrained import new_classifier
 from iba.pipeline import views
-from iba.pipeline.attribute import CELL, NUMBERS, SCORES, rounded, shown, stored_rows
+from iba.pipeline.attribute import CELL, NUMBERS, SCORES, rounded, rows_path, stored_rows
 from iba.pipeline.bench import Bench
 from iba.pipeline.degrade import column, columns, degradation_path, long_form
 from iba.pipeline.experiment import (
@@ -56,6 +56,15 @@ def numerics(commit: str) -> int:
     commit = commit.removesuffix("+changes")
     asked = ["git", "merge-base", "--is-ancestor", FLOAT32, commit]
     return 2 if subprocess.run(asked, check=False).returncode == 0 else 1
+
+
+@cache
+def commit_time(commit: str) -> int:
+    """When a commit was made."""
+    commit = commit.removesuffix("+changes")
+    return int(
+        subprocess.run(["git", "log", "-1", "--format=%ct", commit], capture_output=True, check=True).stdout
+    )
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,12 @@ def migrate(cfg: DictConfig) -> None:
             run: classifier(cfg, run / name, bench.folder) for run, _ in runs(old, cfg.finetune.seed)
             if (run / name / CLASSIFIER).is_file()
         }  # fmt: skip
-        for each in cells(old, cfg.finetune.seed, name):
+        # Where two are one cell by now, Table 1's stays, then the one of the later commit.
+        olds = sorted(
+            cells(old, cfg.finetune.seed, name),
+            key=lambda o: (bool(o.study), -commit_time(o.record["provenance"]["git_commit"])),
+        )
+        for each in olds:
             found[each.folder] = move(cfg, bench, each, trained[each.run])
     check(cfg, found)
 
@@ -160,8 +174,7 @@ def move(cfg: DictConfig, bench: Bench, old: Old, classified: Classified) -> Pat
     rows = study_rows(cfg, study, old.dataset) if study else TestRows(cfg.seed, settings["max_length"])
     names = None if rows.named is None else {"ids": rows.ids, "own": rows.own}
     rows = TestRows(settings["sample_seed"], settings["max_length"], settings["n"], **(names or {}))
-    digest = bench.on(rows).samples.test.digest
-    assert digest == settings["test_digest"], old.folder
+    digest = settings["test_digest"]
     method = dict(settings["method"])
     method["_target_"] = method["_target_"].replace("iba.method.", "iba.attribution.")
     view = View(old.seed, old.study, None, old.protocol, old.dataset, old.method)
@@ -180,16 +193,20 @@ def move(cfg: DictConfig, bench: Bench, old: Old, classified: Classified) -> Pat
         path = tuning_path(run_folder(cfg), bench.dataset.train_name, old.method, key)
         chosen = int(np.argmax(drops))
         assert grid[chosen] == learned["beta"]
-        write_json(
-            path.with_suffix(".json"), {"key": key, "drop_11": drops, "chosen": chosen, "provenance": about}
-        )
+        found = {"settings": candidates(tried.settings), "drop_11": drops, "chosen": chosen}
+        if (record_path := path.with_suffix(".json")).is_file() and read_json(record_path)[
+            "chosen"
+        ] != chosen:
+            print(f"CONFLICT {record_path} from {old.folder}")
+        write_json(record_path, {"key": key, **found, "provenance": about})
+        about = about | {"learned": {k: v for k, v in learned.items() if k not in CHOICE}}
         cell = Cell(view, plain_settings | {"beta": grid[chosen]}, *list(vars(cell).values())[2:])
     elif "beta_grid" in method:
         kept = {k: v for k, v in method.items() if k not in ("beta_grid", "n_calibration")}
         cell = Cell(view, kept, *list(vars(cell).values())[2:])
     key = plain(cell.key(classified, {"digest": digest}, running) | {"numerics": version})
     folder = cell_folder(bench.folder, old.method, key)
-    shared = stored_rows(bench.on(rows))
+    shared = bench_rows(bench, rows, old, digest)
     ids = read_parquet(shared, ["instance_id"])
     numbers = old.numbers()
     new = {"key": key, "method": cell.settings, "rows": shared.name, "provenance": about}
@@ -199,7 +216,7 @@ def move(cfg: DictConfig, bench: Bench, old: Old, classified: Classified) -> Pat
         numbers = numbers.dropna(axis=1, how="all")
         table = ids.merge(numbers, on="instance_id", how="left", validate="1:1")
         write(folder / NUMBERS, table.astype(dict.fromkeys(table.columns[1:], "float32")), old)
-    write(folder / SCORES, scores(bench.on(rows), old, ids), old)
+    write(folder / SCORES, scores(old, read_parquet(shared), len(bench.dataset.labels)), old)
     curves = degradation_path(folder, tested["settings"]["degradation"])
     degraded = {"settings": tested["settings"]["degradation"], "provenance": tested["provenance"]}
     write(curves.with_suffix(".json"), degraded, old)
@@ -229,32 +246,65 @@ def reread(table: pd.DataFrame) -> pd.DataFrame:
         return read_parquet(Path(folder) / "t.parquet")
 
 
-def scores(bench: Bench, old: Old, ids: pd.DataFrame) -> pd.DataFrame:
+def bench_rows(bench: Bench, rows: TestRows, old: Old, digest: str) -> Path:
+    """The file of the rows; where the data set's file has changed since, what the old tables tell of them."""
+    path = rows_path(bench, digest, rows.max_length)
+    if path.is_file():
+        return path
+    if (found := bench.on(rows)).samples.digests["test"] == digest:
+        assert stored_rows(found) == path
+        return path
+    print(f"{old.folder}: {digest} is no longer in the data; rows from the stored tables")
+    curves = read_parquet(old.folder / "degradation.parquet")
+    curves = curves[(curves["grid"] == "curve") & (curves["step"] == 9)].drop_duplicates("instance_id")
+    labels = read_parquet(old.run / old.dataset / "classifier.parquet").set_index("instance_id")["label"]
+    examples = old.kept("examples")
+    known = {} if examples is None else {row["instance_id"]: row for row in examples.to_dict("records")}
+    table = pd.DataFrame(
+        {
+            "instance_id": curves["instance_id"].to_numpy(),
+            "label": labels[curves["instance_id"]].to_numpy("int16"),
+            "n_tokens": curves["n_tokens"].to_numpy("int32"),
+            "n_removable": curves["n_removed"].to_numpy("int32"),
+            **{
+                name: [known.get(i, {}).get(name) for i in curves["instance_id"]]
+                for name in ("special", "tokens")
+            },
+            "evidence": None,
+        }
+    )
+    write_parquet(path, table)
+    return path
+
+
+def scores(old: Old, rows: pd.DataFrame, n_labels: int) -> pd.DataFrame:
     found = old.attributions()
     known = {} if found is None else {row["instance_id"]: row for row in found.to_dict("records")}
     classes = read_parquet(old.folder / "degradation.parquet").groupby("instance_id")["target"].first()
-    whole, rows = shown(bench), []
-    for position, one in enumerate(bench.test):
-        row = known.get(one.id)
+    table = []
+    for one in rows.to_dict("records"):
+        row = known.get(one["instance_id"])
         # Where another class was explained, the curves' is the gold one.
-        other = (one.example.label + 1) % len(bench.dataset.labels)
-        target = other if old.record["settings"]["target"] == "other" else classes[one.id]
+        other = (one["label"] + 1) % n_labels
+        target = other if old.record["settings"]["target"] == "other" else classes[one["instance_id"]]
         new: dict[str, Any] = {
-            "instance_id": one.id,
+            "instance_id": one["instance_id"],
             "target": np.int16(target),
             "order": None,
             "scores": None,
         }
         if row is not None:
-            assert [*row["special"]] == [*one.special]
+            assert [*row["special"]] == [*one["special"]]
+            assert one["tokens"] is None or [*row["tokens"]] == [*one["tokens"]]
             assert int(row["target"]) == target
-            order = removal_order([*row["scores"]], one.special, "most")
+            order = removal_order([*row["scores"]], row["special"], "most")
             new["order"] = np.array(order, np.uint16)
-            new["scores"] = rounded(np.array(row["scores"]), position in whole)
+            whole = one["tokens"] is not None
+            new["scores"] = rounded(np.array(row["scores"]), whole)
             if row.get("bits") is not None:
-                new["bits"] = rounded(np.array(row["bits"]), position in whole)
-        rows.append(new)
-    return pd.DataFrame(rows)
+                new["bits"] = rounded(np.array(row["bits"]), whole)
+        table.append(new)
+    return pd.DataFrame(table)
 
 
 def wide(rows: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
@@ -274,13 +324,18 @@ def check(cfg: DictConfig, moved: dict[Path, Path]) -> None:
     for folder, curves in moved.items():
         old = read_parquet(folder / "degradation.parquet")
         rows = read_parquet(curves.parent.parent.parent / read_json(curves.parent / CELL)["rows"])
-        removable = (rows["n_tokens"] - rows["special"].map(np.sum)).to_numpy()
         settings = read_json(curves.with_suffix(".json"))["settings"]
-        new = long_form(read_parquet(curves), settings, rows["n_tokens"].to_numpy(), removable)
-        for name in new.columns:
-            assert (old[name].astype(new[name].dtype).to_numpy() == new[name].to_numpy()).all(), (
-                folder,
-                name,
+        new = long_form(
+            read_parquet(curves), settings, rows["n_tokens"].to_numpy(), rows["n_removable"].to_numpy()
+        )
+        names = [name for name in new.columns if name != "prob_target"]
+        assert all(
+            (old[name].astype(new[name].dtype).to_numpy() == new[name].to_numpy()).all() for name in names
+        )
+        if moved_apart := np.abs(old["prob_target"] - new["prob_target"]).max():
+            count["folders whose cell is stored by a later commit"] += 1
+            print(
+                f"{folder}: {curves.parent} is of another commit, probabilities differ by {moved_apart:.2g} at most"
             )
         count["degradation rows"] += len(old)
     names = {(c.view, str(c.curves)) for c in views.stored_cells(cfg)}

@@ -11,11 +11,12 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from iba.benchmark import synthetic
 from iba.evaluation.ranking import removal_order
-from iba.pipeline.attribute import CELL, NUMBERS, SCORES
-from iba.pipeline.degrade import column, columns, degradation_path
-from iba.pipeline.experiment import Cell, Classified, Value, cell_folder, cells, dataset_config
-from iba.pipeline.store import read_json, read_parquet, write_json, write_parquet
+from iba.pipeline.attribute import NUMBERS, SCORES
+from iba.pipeline.degrade import columns
+from iba.pipeline.experiment import Cell, Value, candidates, cell_folder, cells, dataset_config
+from iba.pipeline.store import read_json, read_parquet, write_parquet
 from iba.pipeline.studies import study_cells, study_datasets
 from iba.pipeline.views import known_methods, known_studies
 from iba.settings import plain
@@ -73,38 +74,34 @@ def ids(n: int) -> list[str]:
 def write_classifier(run: Path, dataset: str, n: int, seed: int = 3, accuracy: float = 0.5) -> None:
     """The predictions of a classifier that gets every second of `n` instances right."""
     cfg, _ = _known()
-    config = dataset_config(cfg, dataset)
-    folder = run / dataset / "classifiers" / f"seed={seed}-{n}"
-    table = pd.DataFrame({"instance_id": ids(n), "label": 1, "predicted": [k % 2 for k in range(n)]})
-    write_parquet(folder / "classifier.parquet", table.assign(attributed=True))
-    shared = {key: cfg.finetune[key] for key in ("weight_decay", "warmup", "schedule", "save_every")}
-    labels = plain(config.labels)
-    recipe = {
-        "seed": seed,
-        "model": {"name": "bge_small"},
-        "train_name": config.train_name,
-        "settings": plain(config.finetune) | shared,
-        "precision": "fp32",
-        "labels": labels,
-        "max_length": config.max_length,
-        "n_train": config.n_train or 100,
-    }
-    known = {"weights": f"{dataset}-{seed}", "n_layers": 12, "sample_seed": 3, "precision": "fp32"}
-    settings = known | {"n": n, "recipe": recipe, "max_length": config.max_length}
+    labels = plain(dataset_config(cfg, dataset).labels)
+    predictions = pd.DataFrame({"instance_id": ids(n), "label": 1, "predicted": [k % 2 for k in range(n)]})
     shares = {label: float(label == labels[1]) for label in labels}
-    measured = {"accuracy": accuracy, "n_accuracy": n, "truncated_share": 0.25, "label_distribution": shares}
-    write_json(
-        folder / "classifier.json", {"settings": settings, "provenance": measured | {"labels": labels}}
+    synthetic.write_classifier(
+        cfg, run, dataset, predictions, seed, accuracy=accuracy, label_distribution=shares
     )
+
+
+def classifier(run: Path, dataset: str, seed: int = 3) -> dict[str, Any]:
+    """The record of what `write_classifier` wrote."""
+    (path,) = (run / dataset / "classifiers").glob(f"seed={seed}-*/classifier.json")
+    record: dict[str, Any] = read_json(path)
+    return record
+
+
+def tuned(run: Path, cell: Cell, seed: int) -> Cell:
+    """The cell with the settings of its best try: that of β = 1, where there is one."""
+    betas = [settings.get("beta") for settings in candidates(cell.settings)]
+    record = classifier(run, cell.view.dataset, seed)
+    return synthetic.write_tries(run, cell, record, betas.index(1.0) if 1.0 in betas else 0)
 
 
 def cell_place(
     run: Path, dataset: str, protocol: str, method: str, study: str | None, value: Value | None, seed: int = 3
 ) -> tuple[Path, dict[str, Any], Cell]:
     """Where the cell lies, its key, and what asks for it."""
-    cell = _known()[1][study, value, protocol, dataset, method]
-    (record,) = (run / dataset / "classifiers").glob(f"seed={seed}-*/classifier.json")
-    key = cell.key(Classified.of(read_json(record)), {"digest": "rows"}, {"precision": "fp32"})
+    cell = tuned(run, _known()[1][study, value, protocol, dataset, method], seed)
+    key = synthetic.key_of(cell, classifier(run, dataset, seed))
     return cell_folder(run / dataset, method, key), key, cell
 
 
@@ -122,34 +119,24 @@ def write_cell(
     **provenance: Any,
 ) -> Path:
     """One cell with the same curves in both orders; ERASER's shares interpolate them. Its folder."""
-    folder, key, cell = cell_place(run, dataset, protocol, method, study, value, seed)
-    names = names or ids(len(curves))
-    told = columns(cell.degradation)
-    removed = [1 - f if (grid, order) == ("eraser", "least") else f for order, _, grid, _, f in told]
+    cell = tuned(run, _known()[1][study, value, protocol, dataset, method], seed)
+    removed = [
+        1 - fraction if (grid, order) == ("eraser", "least") else fraction
+        for order, _, grid, _, fraction in columns(cell.degradation)
+    ]
     values = curves @ np.array([np.interp(removed, FRACTIONS, e) for e in np.eye(10)])
-    wide = {column(*each[:4]): values[:, i] for i, each in enumerate(told)}
-    path = degradation_path(folder, cell.degradation)
-    write_parquet(path, pd.DataFrame({"instance_id": names, "target": 1} | wide))
-    write_json(path.with_suffix(".json"), {"settings": cell.degradation})
-    calibrated = (
-        {"learned": {"beta": 1.0, "beta_grid": [0.1, 1.0]}} if "calibrated" in cell.settings.values() else {}
-    )
-    made = {"seconds_per_instance": seconds, "device": "test"} | calibrated | provenance
-    rows = f"rows-{len(names)}.parquet"
-    write_json(folder / CELL, {"key": key, "method": cell.settings, "rows": rows, "provenance": made})
-    write_scores(folder, names)
-    return folder
+    made: dict[str, Any] = {"seconds_per_instance": seconds, "device": "test"}
+    rows = scored(names or ids(len(curves)))
+    return synthetic.write_cell(run, cell, classifier(run, dataset, seed), rows, values, **made | provenance)
 
 
-def write_scores(folder: Path, names: list[str], scores: list[float] | None = None, **more: Any) -> None:
-    """Token scores of every instance, or none."""
-    special = [token.startswith("[") for token in TOKENS]
-    order = None if scores is None else removal_order(scores, special, "most")
-    n = len(names)
+def scored(
+    names: list[str], scores: list[float] | None = None, tokens: list[str] = TOKENS, **more: Any
+) -> pd.DataFrame:
+    """The same token scores of every instance, or none."""
+    order, n = None if scores is None else removal_order(scores, special_of(tokens), "most"), len(names)
     table = {"instance_id": names, "target": 1, "order": [order] * n, "scores": [scores] * n}
-    write_parquet(
-        folder / SCORES, pd.DataFrame(table | {name: [values] * n for name, values in more.items()})
-    )
+    return pd.DataFrame(table | {name: [values] * n for name, values in more.items()})
 
 
 def write_attributions(
@@ -158,7 +145,8 @@ def write_attributions(
     """Token scores that put the evidence word (`good`) first for every method but `random`."""
     folder, _, _ = cell_place(run, dataset, protocol, method, None, None)
     first = [0.0, 0.1, 0.4, 0.9, 0.3, -0.2, 0.0]
-    write_scores(folder, ids(n), first if method != "random" else [0.0, 0.9, 0.1, 0.2, 0.3, 0.4, 0.0])
+    scores = first if method != "random" else [0.0, 0.9, 0.1, 0.2, 0.3, 0.4, 0.0]
+    write_parquet(folder / SCORES, scored(ids(n), scores))
     write_rows(run / dataset, n, TOKENS, "good" if planted else None)
     if method == "iba":
         write_numbers(folder, n, prob_bottleneck=0.9, bits_per_token=10.0, bits_per_token_start=100.0)
@@ -166,15 +154,13 @@ def write_attributions(
 
 def write_rows(folder: Path, n: int, tokens: list[str], evidence: str | None = None) -> None:
     """What cells on the same instances share."""
-    table = {
-        "instance_id": ids(n),
-        "label": 1,
-        "n_tokens": len(tokens),
-        "special": [[t.startswith("[") for t in tokens]] * n,
-        "evidence": [[t == evidence for t in tokens] if evidence else None] * n,
-        "tokens": [tokens] * n,
-    }
-    write_parquet(folder / f"rows-{n}.parquet", pd.DataFrame(table))
+    found = [[token == evidence for token in tokens] if evidence else None] * n
+    synthetic.write_rows(folder, ids(n), [special_of(tokens)] * n, evidence=found, tokens=[tokens] * n)
+
+
+def special_of(tokens: list[str]) -> list[bool]:
+    """Which tokens no method may remove."""
+    return [token.startswith("[") for token in tokens]
 
 
 def write_numbers(folder: Path, n: int, **numbers: Any) -> None:
@@ -205,10 +191,8 @@ def write_study_scores(
     for value, per_token in bits.items():
         folder, _, _ = cell_place(run, "imdb", protocol, "iba", study, value)
         tokens = ["[CLS]", *(f"w{i}" for i in range(1, len(per_token) - 1)), "[SEP]"]
-        scores = [b / 2 for b in per_token]
-        order = removal_order(scores, [t.startswith("[") for t in tokens], "most")
-        rows = {"instance_id": ids(n), "target": 1, "order": [order] * n, "scores": [scores] * n}
-        write_parquet(folder / SCORES, pd.DataFrame(rows | {"bits": [per_token] * n}))
+        rows = scored(ids(n), [b / 2 for b in per_token], tokens, bits=per_token)
+        write_parquet(folder / SCORES, rows)
         write_rows(run / "imdb", n, tokens)
         write_numbers(folder, n, bits_per_token=float(np.mean(per_token)), **numbers)
 

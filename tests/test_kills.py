@@ -106,7 +106,9 @@ def test_a_run_killed_after_every_file_that_it_writes_is_the_same(whole: DictCon
     for stage in (finetune, attribute, degrade):
         while is_killed(stage, fewer, known=known):
             swept(cfg)
-    assert len(known) == 2 + 5 + 4, "weights and predictions; what is learned, parts, tables"
+    assert len(known) == 2 + 5 + 3, (
+        "weights and predictions; what is learned, parts, rows and scores; parts, curves"
+    )
     swept(cfg)
     run_all(cfg)
     assert_same(stored(whole), stored(cfg))

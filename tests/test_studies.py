@@ -21,8 +21,9 @@ from iba.models.classifier import Classifier
 from iba.models.postnorm import PostNorm
 from iba.pipeline import attribute, degrade, finetune, study
 from iba.pipeline.bench import Bench
-from iba.pipeline.experiment import Cell, Point
-from iba.pipeline.studies import study_bench, study_cells
+from iba.pipeline.experiment import Value, View
+from iba.pipeline.studies import study_cells, study_rows
+from iba.pipeline.views import StoredCell, stored_cells
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = ("layers", "betas", "classifiers", "targets", "token_layers", "operators")
@@ -46,16 +47,34 @@ def configured(folder: Path, *overrides: str, only: str | None = None) -> DictCo
     return cfg
 
 
-def run_folder(cfg: DictConfig) -> Path:
-    return Path(cfg.paths.results) / cfg.run
+def point(
+    cfg: DictConfig, study: str | None, method: str, value: Value | None = None, **other: str
+) -> StoredCell:
+    """The cell that a study's point (or, without a study, Table 1) is a name for."""
+    view = View(3, study, value, other.get("protocol", "described"), "planted", method)
+    (found,) = [cell for cell in stored_cells(cfg) if cell.view == view]
+    return found
 
 
-def rows(cfg: DictConfig, *parts: str, table: str = "degradation") -> pd.DataFrame:
-    return pd.read_parquet(run_folder(cfg).joinpath(*parts) / f"{table}.parquet")
+def rows(
+    cfg: DictConfig, study: str | None, method: str, value: Value | None = None, **other: str
+) -> pd.DataFrame:
+    return point(cfg, study, method, value, **other).degradation()
+
+
+def scores(cfg: DictConfig, study: str | None, method: str, value: Value | None = None) -> pd.DataFrame:
+    found = point(cfg, study, method, value).scores()
+    assert found is not None
+    return found
+
+
+def folder(cfg: DictConfig) -> Path:
+    return Path(cfg.paths.results).parent
 
 
 def attributed_ids(cfg: DictConfig) -> list[str]:
-    predicted = pd.read_parquet(run_folder(cfg) / "planted" / "classifier.parquet")
+    (path,) = Path(cfg.paths.results).rglob("classifier.parquet")
+    predicted = pd.read_parquet(path)
     return list(predicted.instance_id[predicted.attributed])
 
 
@@ -72,10 +91,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
 def copied(cfg: DictConfig, folder: Path) -> Path:
     """A folder with the run's classifier and predictions, but no attributions."""
     shutil.copytree(Path(cfg.paths.cache), folder / "cache")
-    for path in run_folder(cfg).glob("planted/classifier.*"):
-        target = folder / "results" / cfg.run / "planted"
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+    part = Path(cfg.run, "planted", "classifiers")
+    shutil.copytree(Path(cfg.paths.results) / part, folder / "results" / part)
     return folder
 
 
@@ -83,9 +100,8 @@ def test_a_point_is_the_cell_that_it_stands_for(finished: DictConfig, tmp_path: 
     alone = configured(copied(finished, tmp_path), "method=iba", "method.iba.settings.layer=2")
     attribute.run(alone)
     degrade.run(alone)
-    point = rows(finished, "studies", "layers", "planted", "described", "iba", "layer=2")
-    assert (point.pop("layer") == 2).all()
-    expected = rows(alone, "planted", "described", "iba")
+    point = rows(finished, "layers", "iba", 2)
+    expected = rows(alone, None, "iba")
     # The study does not walk the curve least-first; the rows that both have are equal.
     keys = ["instance_id", "order", "grid", "step"]
     both = point.merge(expected, on=keys, suffixes=("", "_alone"))
@@ -94,24 +110,26 @@ def test_a_point_is_the_cell_that_it_stands_for(finished: DictConfig, tmp_path: 
 
 
 def test_every_layer_and_the_references_are_there(finished: DictConfig) -> None:
-    folder = run_folder(finished) / "studies" / "layers" / "planted" / "described"
-    assert sorted(p.name for p in (folder / "iba").iterdir()) == [f"layer={n}" for n in (1, 2, 3, 4)]
+    found = [c.view for c in stored_cells(finished) if c.view.study == "layers"]
+    assert {v.value for v in found if v.method == "iba"} == {1, 2, 3, 4}
+    assert [v.value for v in found if v.method == "random"] == [None]
+
+
+def test_a_point_that_is_the_cell_of_table_1_is_that_cell(finished: DictConfig) -> None:
+    tuned = point(finished, "classifiers", "ig", "fine-tuned")
     assert (
-        rows(finished, "studies", "layers", "planted", "described", "random", "reference").layer.isna().all()
+        tuned.folder == point(finished, None, "ig").folder == point(finished, "targets", "ig", "gold").folder
     )
-
-
-def test_a_point_that_is_the_cell_of_table_1_is_taken_over(finished: DictConfig) -> None:
-    folder = run_folder(finished)
-    point = folder / "studies" / "classifiers" / "planted" / "described" / "ig" / "weights=fine-tuned"
-    assert '"same_as": "planted/described/ig"' in (point / "attributions.json").read_text()
+    assert tuned.curves != point(finished, None, "ig").curves, "degraded in one order alone"
+    assert point(finished, "classifiers", "ig", "random").folder != tuned.folder
 
 
 def test_what_is_alike_under_two_protocols_is_computed_once(
     finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """IG explains the gold class and another one; its settings are the same under both protocols."""
-    two = ["protocol=[described,corrected]", "study.targets.protocols=[described,corrected]"]
+    two = ["protocol=[described,corrected]", "study.targets.protocols=[described,corrected]",
+           "protocol.corrected.methods.ig.tries=null"]  # fmt: skip
     cfg = configured(copied(finished, tmp_path), *two, only="targets")
     explained: list[int] = []
     attribute_alone = IntegratedGradients.attribute
@@ -124,10 +142,8 @@ def test_what_is_alike_under_two_protocols_is_computed_once(
     study.run(cfg)
     assert sum(explained) == 2 * len(attributed_ids(cfg))
     for target in ("gold", "other"):
-        point = ("ig", f"target={target}")
-        first = rows(cfg, "studies", "targets", "planted", "described", *point)
-        second = rows(cfg, "studies", "targets", "planted", "corrected", *point)
-        pd.testing.assert_frame_equal(first.assign(protocol="corrected"), second)
+        first, second = (point(cfg, "targets", "ig", target, protocol=p) for p in ("described", "corrected"))
+        assert first.cell == second.cell
 
 
 def test_hidden_states_are_computed_once_for_all_layers(
@@ -177,47 +193,32 @@ def test_killed_half_way_a_study_goes_on(
         with pytest.raises(KeyboardInterrupt):
             study.run(cfg)
     study.run(cfg)
-    for value in ("beta=0.01", "beta=1"):
-        parts = ("studies", "betas", "planted", "described", "iba", value)
-        pd.testing.assert_frame_equal(rows(cfg, *parts), rows(finished, *parts))
+    for value in (0.01, 1.0):
+        one, other = (rows(each, "betas", "iba", value) for each in (cfg, finished))
+        pd.testing.assert_frame_equal(one, other)
 
 
 def test_an_untrained_classifier_is_explained_but_the_trained_one_is_asked(finished: DictConfig) -> None:
-    parts = ("studies", "classifiers", "planted", "described", "ig")
-    tuned, random = (rows(finished, *parts, f"weights={w}") for w in ("fine-tuned", "random"))
+    tuned, random = (rows(finished, "classifiers", "ig", w) for w in ("fine-tuned", "random"))
     start = {
         name: table[(table.grid == "curve") & (table.step == 0)].set_index("instance_id").prob_target
         for name, table in (("tuned", tuned), ("random", random))
     }
     pd.testing.assert_series_equal(start["tuned"], start["random"])
-    scores = [
-        rows(finished, *parts, f"weights={w}", table="attributions").scores.map(tuple)
-        for w in ("fine-tuned", "random")
-    ]
-    assert not scores[0].equals(scores[1])
+    found = [scores(finished, "classifiers", "ig", w).scores.map(tuple) for w in ("fine-tuned", "random")]
+    assert not found[0].equals(found[1])
 
 
 def test_another_class_is_explained_but_the_gold_one_is_measured(finished: DictConfig) -> None:
-    parts = ("studies", "targets", "planted", "described", "ig")
-    gold, other = (rows(finished, *parts, f"target={t}") for t in ("gold", "other"))
-    assert (rows(finished, *parts, "target=other", table="attributions").eval("target != label")).all()
+    gold, other = (rows(finished, "targets", "ig", t) for t in ("gold", "other"))
+    assert scores(finished, "targets", "ig", "other").eval("target != label").all()
     start = [t[(t.grid == "curve") & (t.step == 0)].prob_target.to_numpy() for t in (gold, other)]
     np.testing.assert_array_equal(*start)
     assert (gold.target.to_numpy() == other.target.to_numpy()).all()
-    assert [set(table.explained) for table in (gold, other)] == [{"gold"}, {"other"}]
-
-
-def test_rows_taken_over_from_table_1_keep_the_class_that_is_measured() -> None:
-    point = Point("targets", "target", "gold")
-    taken_over = pd.DataFrame({"target": [1]}).assign(
-        **Cell("rte", "corrected", "ig", {}, point=point).columns
-    )
-    assert taken_over.target.tolist() == [1]
-    assert taken_over.explained.tolist() == ["gold"]
 
 
 def test_all_operators_and_orders_on_the_stored_scores(finished: DictConfig) -> None:
-    table = rows(finished, "studies", "operators", "planted", "described", "ig", "reference")
+    table = rows(finished, "operators", "ig")
     assert set(table.operator) == {"delete", "mask", "attention"}
     assert set(table.order[table.grid == "curve"]) == {"most", "least"}
 
@@ -231,9 +232,7 @@ def test_chosen_rows_own_texts_and_a_cut(finished: DictConfig, tmp_path: Path) -
         f"+study.token_layers.texts.planted=[{own.replace('negative', label)}]",
         "study.token_layers.max_length=6", only="token_layers")  # fmt: skip
     study.run(cfg)
-    found = rows(
-        cfg, "studies", "token_layers", "planted", "described", "iba", "layer=3", table="attributions"
-    )
+    found = scores(cfg, "token_layers", "iba", 3)
     assert list(found.instance_id) == [chosen, "text:0"]
     assert [len(tokens) for tokens in found.tokens] == [6, 6]
     assert found.label.iloc[1] == 0
@@ -253,44 +252,30 @@ def test_chosen_rows_own_texts_and_a_cut(finished: DictConfig, tmp_path: Path) -
     ],
 )
 def test_a_users_mistakes(finished: DictConfig, override: str, message: str) -> None:
-    cfg = configured(run_folder(finished).parent.parent, "study.token_layers.values=[1]",
+    cfg = configured(folder(finished), "study.token_layers.values=[1]",
                      override, only="token_layers")  # fmt: skip
     with pytest.raises(UserError, match=message):
         study.run(cfg)
 
 
 def test_a_study_may_choose_beta_on_fewer_held_out_rows(finished: DictConfig) -> None:
-    cfg = configured(run_folder(finished).parent.parent, "study.layers.n_calibration=3", only="layers")
+    cfg = configured(folder(finished), "study.layers.n_calibration=3", only="layers")
     bench = Bench.open(cfg, "planted")
-    all_rows, found = bench.samples, study_bench(bench, cfg.study.layers).samples
+    all_rows, found = bench.samples, bench.on(study_rows(cfg, cfg.study.layers, "planted")).samples
     assert len(all_rows.calibration) > 3
     assert found.calibration.ids == all_rows.calibration.ids[:3]
     assert found.test == all_rows.test
 
 
-def test_a_studys_rows_are_not_kept_for_a_classifier_trained_anew(
-    finished: DictConfig, tmp_path: Path
-) -> None:
-    """What the message says is deleted; the studies' rows are of the old classifier and must go as well."""
-    for part in ("cache", "results"):
-        shutil.copytree(run_folder(finished).parent.parent / part, tmp_path / part)
-    cfg = configured(tmp_path)
-    shutil.rmtree(run_folder(cfg) / "planted")
-    with pytest.raises(UserError, match=r"classifier of which no record is left.*studies/layers/planted"):
-        finetune.run(cfg)
-
-
 def test_unknown_weights(finished: DictConfig) -> None:
-    cfg = configured(
-        run_folder(finished).parent.parent, "study.classifiers.values=[tuned]", only="classifiers"
-    )
+    cfg = configured(folder(finished), "study.classifiers.values=[tuned]", only="classifiers")
     with pytest.raises(UserError, match="weights 'tuned' are none of"):
         study.run(cfg)
 
 
 def test_unknown_target(finished: DictConfig) -> None:
     """Any other word would be explained as the predicted class."""
-    cfg = configured(run_folder(finished).parent.parent, "study.targets.values=[othr]", only="targets")
+    cfg = configured(folder(finished), "study.targets.values=[othr]", only="targets")
     with pytest.raises(UserError, match="target 'othr' is none of gold, predicted"):
         study.run(cfg)
 
@@ -305,7 +290,7 @@ def test_unknown_target(finished: DictConfig) -> None:
 def test_a_mistake_in_the_last_study_is_named_before_the_first_is_computed(
     finished: DictConfig, monkeypatch: pytest.MonkeyPatch, change: str, expected: str
 ) -> None:
-    cfg = configured(run_folder(finished).parent.parent, change)
+    cfg = configured(folder(finished), change)
     monkeypatch.setattr(study, "run_study", lambda *_: pytest.fail("a study was computed"))
     assert next(iter(cfg.study)) != "targets"
     with pytest.raises(UserError, match=expected):
@@ -313,24 +298,28 @@ def test_a_mistake_in_the_last_study_is_named_before_the_first_is_computed(
 
 
 def test_a_study_of_other_data_sets_says_so(finished: DictConfig, capsys: pytest.CaptureFixture[str]) -> None:
-    cfg = configured(run_folder(finished).parent.parent, "study.layers.datasets=[imdb]", only="layers")
+    cfg = configured(folder(finished), "study.layers.datasets=[imdb]", only="layers")
     study.run(cfg)
     assert "study layers: none of its data sets (imdb) is selected" in capsys.readouterr().out
 
 
 def test_a_bench_explains_other_weights_of_the_same_shape(finished: DictConfig) -> None:
     bench = Bench.open(finished, "planted")
-    models = [bench.explaining(w).classifier.model for w in ("fine-tuned", "pretrained", "random")]
+    models = [bench.explaining(w).model for w in ("fine-tuned", "pretrained", "random")]
     shapes = [{name: p.shape for name, p in m.named_parameters()} for m in models]
     assert shapes[0] == shapes[1] == shapes[2]
-    assert bench.explaining("fine-tuned") is bench
+    assert bench.explaining("fine-tuned") is bench.classifier
 
 
 def test_a_study_has_settings_protocols_and_a_sample_of_its_own(finished: DictConfig) -> None:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("config", ["preset=cpu", "study=[token_classifiers,betas]", f"paths.root={ROOT}"])
     assert {c.settings["layer"] for c in study_cells(cfg, cfg.study.token_classifiers, "imdb", 12)} == {0.5}
-    assert {c.protocol for c in study_cells(cfg, cfg.study.betas, "imdb", 12)} == {"described", "released"}
-    few = configured(run_folder(finished).parent.parent, "+study.layers.n_test.planted=4", only="layers")
+    assert {c.view.protocol for c in study_cells(cfg, cfg.study.betas, "imdb", 12)} == {
+        "described",
+        "released",
+    }
+    few = configured(folder(finished), "+study.layers.n_test.planted=4", only="layers")
     bench = Bench.open(few, "planted")
-    assert study_bench(bench, few.study.layers).samples.drawn == bench.samples.drawn[:4]
+    sample = bench.on(study_rows(few, few.study.layers, "planted")).samples
+    assert sample.drawn == bench.samples.drawn[:4]

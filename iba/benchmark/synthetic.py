@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from omegaconf import DictConfig
 
 from iba.pipeline.attribute import CELL, SCORES
 from iba.pipeline.degrade import column, columns, degradation_path
-from iba.pipeline.experiment import Cell, Classified, cell_folder, dataset_config
+from iba.pipeline.experiment import Cell, Classified, candidates, cell_folder, dataset_config
 from iba.pipeline.store import write_json, write_parquet
+from iba.pipeline.tuning import tuning_path
 from iba.settings import plain
 
 
@@ -46,6 +48,19 @@ def key_of(cell: Cell, classifier: Mapping[str, Any]) -> dict[str, Any]:
     return cell.key(Classified.of(classifier), {"digest": "rows"}, {"precision": "fp32"})
 
 
+def write_tries(run: Path, cell: Cell, classifier: Mapping[str, Any], chosen: int) -> Cell:
+    """The cell with the settings of one of its tries, stored as the best; as it is where it has none."""
+    options = candidates(cell.settings)
+    if len(options) > 1:
+        rows = {"digest": "held out", "n": 16}
+        key = cell.tuning_key(Classified.of(classifier), rows, {"precision": "fp32"})
+        train_name = classifier["settings"]["recipe"]["train_name"]
+        path = tuning_path(run, train_name, cell.view.method, key).with_suffix(".json")
+        drops = [float(number == chosen) for number in range(len(options))]
+        write_json(path, {"key": key, "settings": options, "drop_11": drops, "chosen": chosen})
+    return replace(cell, settings=options[chosen])
+
+
 def write_cell(
     run: Path,
     cell: Cell,
@@ -54,8 +69,8 @@ def write_cell(
     probabilities: np.ndarray,
     **provenance: Any,
 ) -> Path:
-    """A cell whose table of curves is `probabilities` (instances × `columns`); `rows`: instance_id, target, order
-    and scores. Its folder."""
+    """A cell whose table of curves is `probabilities` (instances × `columns`); `rows`: instance_id, target,
+    order and scores. Its folder."""
     key = key_of(cell, classifier)
     folder = cell_folder(run / cell.view.dataset, cell.view.method, key)
     names = [column(*each[:4]) for each in columns(cell.degradation)]
@@ -76,6 +91,8 @@ def rows_name(rows: pd.DataFrame) -> str:
 
 def write_rows(folder: Path, ids: Sequence[str], special: Sequence[Any], **more: Any) -> None:
     """What cells on the same instances share."""
-    table = {"instance_id": ids, "label": 1, "n_tokens": [len(s) for s in special], "special": list(special)}
+    n_tokens, n_special = np.array([len(s) for s in special]), np.array([sum(s) for s in special])
+    table: dict[str, Any] = {"instance_id": ids, "label": 1, "n_tokens": n_tokens, "special": list(special)}
+    table["n_removable"] = n_tokens - n_special
     whole = pd.DataFrame(table | {"evidence": None, "tokens": None} | more)
     write_parquet(folder / rows_name(whole), whole)

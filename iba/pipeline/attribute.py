@@ -148,11 +148,15 @@ def shown(bench: Bench) -> set[int]:
     return {int(i) for i in np.linspace(0, n - 1, int(bench.cfg.report.n_examples)).round()}
 
 
+def rows_path(bench: Bench, digest: str, max_length: int) -> Path:
+    """Where rows of that digest and cut lie, tokenised for the model."""
+    key = {"model": str(bench.cfg.model.name), "digest": digest, "max_length": max_length}
+    return bench.folder / f"{hashed('rows', key)}.parquet"
+
+
 def stored_rows(bench: Bench) -> Path:
     """The file of what all cells on these rows share; `tokens` are those of rows that the report may show."""
-    model, digest = str(bench.cfg.model.name), bench.samples.test.digest
-    key = {"model": model, "digest": digest, "max_length": bench.rows.max_length}
-    path = bench.folder / f"{hashed('rows', key)}.parquet"
+    path = rows_path(bench, bench.samples.test.digest, bench.rows.max_length)
     if not path.is_file():
         name, whole = bench.classifier.tokenizer.convert_ids_to_tokens, shown(bench)
         rows = [
@@ -160,6 +164,7 @@ def stored_rows(bench: Bench) -> Path:
                 "instance_id": one.id,
                 "label": np.int16(one.example.label),
                 "n_tokens": np.int32(len(one)),
+                "n_removable": np.int32(len(one) - sum(one.special)),
                 "special": list(one.special),
                 "evidence": one.evidence(),
                 "tokens": name(list(one.input_ids)) if i in whole else None,

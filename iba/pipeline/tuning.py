@@ -51,7 +51,7 @@ def tries(bench: Bench, cell: Cell) -> dict[str, Any]:
     rows = {"digest": held_out.calibration.digest, "n": len(held_out.calibration)}
     key = cell.tuning_key(Classified.of(classifier_record(bench)), rows, bench.running)
     path = tuning_path(run_folder(bench.cfg), bench.dataset.train_name, cell.view.method, key)
-    work = Work(path, partial(_try, bench, cell), partial(_store, bench, path, key))
+    work = Work(path, partial(_try, bench, cell), partial(_store, bench, cell, path, key))
     if not work.is_finished:
         lock = Path(bench.cfg.paths.cache) / "tuning" / f"{path.stem}.lock"
         with alone(lock, f"{path.stem}: another process tries the settings"):
@@ -70,9 +70,11 @@ def _try(bench: Bench, cell: Cell, group: Sequence[int]) -> pd.DataFrame:
     return pd.DataFrame({"position": number, "trial": number, "instance_id": ids, "drop_11": drops})
 
 
-def _store(bench: Bench, path: Path, key: Mapping[str, Any], table: pd.DataFrame, seconds: float) -> None:
+def _store(
+    bench: Bench, cell: Cell, path: Path, key: Mapping[str, Any], table: pd.DataFrame, seconds: float
+) -> None:
     means = table.groupby("trial")["drop_11"].mean()
-    found = {"drop_11": means.tolist(), "chosen": int(means.idxmax())}
+    found = {"settings": candidates(cell.settings), "drop_11": means.tolist(), "chosen": int(means.idxmax())}
     about = provenance(bench.classifier.device, seconds=round(seconds, 2))
     write_json(path.with_suffix(".json"), {"key": key, **found, "provenance": about})
     write_parquet(path, table)

@@ -59,10 +59,9 @@ class StoredCell:
 
     def degradation(self) -> pd.DataFrame:
         """instance_id, target, order, operator, grid, step, fraction, n_tokens, n_removed, prob_target."""
-        wide, rows = read_parquet(self.curves), self._rows(["n_tokens", "special"])
-        removable = rows["n_tokens"] - rows["special"].map(np.sum)
+        wide, rows = read_parquet(self.curves), self._rows(["n_tokens", "n_removable"])
         settings = read_json(self.curves.with_suffix(".json"))["settings"]
-        return long_form(wide, settings, rows["n_tokens"].to_numpy(), removable.to_numpy())
+        return long_form(wide, settings, rows["n_tokens"].to_numpy(), rows["n_removable"].to_numpy())
 
     def probabilities(self) -> tuple[pd.DataFrame, Curves]:
         """instance_id and target; and the target's probability by operator, order and grid."""
@@ -258,13 +257,24 @@ def _only(found: Sequence[_Stored], rank: Callable[[_Stored], float]) -> _Stored
 
 
 def _named(stored: _Stored, cell: Cell, chosen: dict[str, Any]) -> StoredCell:
-    key, record = stored.record["key"], stored.record
+    key, record, about = stored.record["key"], stored.record, dict(stored.record["provenance"])
+    if tuning := chosen.get("tuning"):
+        about["learned"] = about.get("learned", {}) | _chosen_beta(tuning)
     layer = {name: value for name, value in key["method"].items() if name == "layer"}
     settings = key | {"method": record["method"] | layer, "n": key["rows"]["n"]}
     return StoredCell(
         cell.view,
-        record | chosen | {"settings": settings, "n": key["rows"]["n"]},
+        record | chosen | {"settings": settings, "n": key["rows"]["n"], "provenance": about},
         str(Path(*stored.folder.parts[-3:])),
         stored.folder,
         degradation_path(stored.folder, cell.degradation),
     )
+
+
+def _chosen_beta(tuning: Mapping[str, Any]) -> dict[str, Any]:
+    """The β that was chosen, of which ones, on how many rows; nothing where β was not what was tried."""
+    betas = [each.get("beta") for each in tuning["settings"]]
+    if len(set(betas)) == 1:
+        return {}
+    rows = tuning["key"]["rows"]["n"]
+    return {"beta": betas[tuning["chosen"]], "beta_grid": betas, "n_calibration": rows}

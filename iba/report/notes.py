@@ -19,7 +19,7 @@ def dataset_notes(stored: Stored, records: Records) -> list[str]:
         record = stored.classifiers[dataset]
         settings, measured = record["settings"], record["provenance"]
         line = (
-            f"{stored.label(dataset)}: {settings['n']} instances attributed; classifier trained on "
+            f"{stored.say('dataset', dataset)}: {settings['n']} instances attributed; classifier trained on "
             f"{settings['recipe']['n_train']} rows, accuracy {share(measured['accuracy'])} on "
             f"{measured['n_accuracy']} rows; {share(measured['truncated_share'])} of those texts cut at "
             f"{settings['max_length']} tokens."
@@ -43,7 +43,7 @@ def chosen_betas(stored: Stored, records: Records) -> list[str]:
         if "beta_grid" in learned:
             grid = learned["beta_grid"]
             mark = "*" if learned["beta"] in (min(grid), max(grid)) else ""
-            value = f"{stored.label(dataset)} {learned['beta']:g}{mark}"
+            value = f"{stored.say('dataset', dataset)} {learned['beta']:g}{mark}"
             chosen.setdefault((protocol, method), []).append(value)
     if not chosen:
         return []
@@ -83,7 +83,7 @@ def _numerics(stored: Stored, records: Records) -> list[str]:
     for (protocol, dataset, method), version in versions.items():
         if version != newest:
             what = f"{stored.known[method].label} (`{protocol}`)"
-            older.setdefault(what, []).append(stored.label(dataset))
+            older.setdefault(what, []).append(stored.say("dataset", dataset))
     if not older:
         return []
     cells = "; ".join(f"{what}: {', '.join(where)}" for what, where in older.items())
@@ -101,6 +101,6 @@ def _shared_cells(stored: Stored, records: Records) -> list[str]:
         other = first.setdefault(cell, protocol)
         if other != protocol:
             what = f"{stored.known[method].label} under `{protocol}` and `{other}`"
-            shared.setdefault(what, []).append(stored.label(dataset))
+            shared.setdefault(what, []).append(stored.say("dataset", dataset))
     lines = [f"{what} ({', '.join(where)})" for what, where in sorted(shared.items())]
     return [f"Same settings, hence the same scores: {'; '.join(lines)}."] if lines else []

@@ -93,7 +93,10 @@ def _with_more_steps(stored: Stored, protocol: str, dataset: str, better: str, w
     """IBA's lead over IG, or IG's over IBA, where IG takes more steps than in Table 1; decides nothing."""
     if {better, worse} != {"iba", "ig"}:
         return ""
-    rows = family(sanity.of_study(stored, STEPS), protocol, dataset)
+    rows = sanity.of_study(stored, STEPS)
+    if "over_rival" not in rows:
+        return ""
+    rows = family(rows, protocol, dataset)
     rows = rows[(rows["method"] == "ig") & (rows["point"] != sanity.STUDIES[STEPS].base)]
     text = ""
     for row in rows.dropna(subset="over_rival").itertuples():
@@ -143,8 +146,7 @@ def small_beta(stored: Stored, tests: pd.DataFrame, protocol: str) -> Verdict:
     """C5: β ≤ 1e-6 gives the same degradation curve as X alone."""
     rows = _on_imdb(stored, "betas", protocol)
     if rows is None:
-        settings = stored.record(protocol, "imdb", "iba").get("settings", {}).get("method", {})
-        if settings.get("beta") == "calibrated":
+        if "tuning" in stored.record(protocol, "imdb", "iba"):
             return Verdict(protocol, "does not apply", "β is chosen on training rows there")
         return conclude(protocol, [])
     small = [beta for beta in rows.values if float(beta) <= 1.0000001e-6]
