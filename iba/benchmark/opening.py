@@ -67,24 +67,35 @@ def compare(folder: Path, n: int) -> pd.DataFrame:
         digests.add(fingerprint([[e.id, e.text, e.text_pair, e.label] for e in train]))
         return train
 
-    one = _two_stages(ours, lambda train: Tokenised.of(train, tokenizer, _MAX_LENGTH, folder))
-    other = _two_stages(objects, lambda train: tokenise(train, tokenizer, _MAX_LENGTH))
+    one = _stages(ours, lambda train: Tokenised.of(train, tokenizer, _MAX_LENGTH, folder))
+    other = _stages(objects, lambda train: tokenise(train, tokenizer, _MAX_LENGTH))
     assert len(digests) == 1, "the very same rows in the same order"
     table = pd.DataFrame({"ours": one, "objects": other})
     return table.assign(ratio=table["objects"] / table["ours"])
 
 
-def _two_stages(
+def _stages(
     read_rows: Callable[[], Any], tokenised: Callable[[Any], Sequence[Instance]]
-) -> dict[Any, float]:
+) -> dict[tuple[str, str, str], float]:
     """What a process's first stage takes, and the next one on the same rows."""
-    found: dict[Any, float] = {}
-    for stage in ("first stage", "next stage"):
-        train, *costs = _measured(read_rows)
-        _, *more = _measured(partial(tokenised, train))
-        for step, values in (("read, draw, digest", costs), ("tokenise", more)):
-            found |= {(stage, step, unit): value for unit, value in zip(("s", "MB"), values, strict=True)}
-    return found
+    return {
+        (stage, *place): value
+        for stage in ("first stage", "next stage")
+        for place, value in _stage(read_rows, tokenised).items()
+    }
+
+
+def _stage(
+    read_rows: Callable[[], Any], tokenised: Callable[[Any], Sequence[Instance]]
+) -> dict[tuple[str, str], float]:
+    train, *reading = _measured(read_rows)
+    _, *tokenising = _measured(partial(tokenised, train))
+    steps = {"read, draw, digest": reading, "tokenise": tokenising}
+    return {
+        (step, unit): value
+        for step, values in steps.items()
+        for unit, value in zip(("s", "MB"), values, strict=True)
+    }
 
 
 def _measured(work: Callable[[], Any]) -> tuple[Any, float, float]:

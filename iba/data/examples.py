@@ -75,9 +75,9 @@ class Examples(Rows[Example]):
     def digest(self) -> str:
         """Twelve hexadecimal digits that change with any row, its texts or its label."""
         sha = hashlib.sha256(b"[")
-        for start, batch in enumerate(self.table.iter(1000)):
+        for number, batch in enumerate(self.table.iter(1000)):
             rows = zip(batch["id"], batch["text"], batch["text_pair"], batch["label"], strict=True)
-            sha.update((", " if start else "").encode() + json.dumps(list(rows))[1:-1].encode())
+            sha.update((", " * bool(number) + json.dumps(list(rows))[1:-1]).encode())
         sha.update(b"]")
         return sha.hexdigest()[:12]
 
@@ -117,7 +117,7 @@ def read_split(dataset: DictConfig, split: str) -> Examples:
     source = _table(dataset, split)
     text_columns = [c for c in (dataset.text, dataset.text_pair) if c is not None]
     _check_columns(source, dataset, split, text_columns)
-    settings = (*text_columns, dataset.label, *dataset.labels, dataset.drop_unlabelled)
+    settings = (tuple(text_columns), dataset.label, tuple(dataset.labels), dataset.drop_unlabelled)
     key = (source._fingerprint, split, *settings)  # changes with the source's file
     if key not in _READ:
         _READ[key] = _examples(source, dataset, split, text_columns)

@@ -160,7 +160,7 @@ _LISTS = {
 
 @lru_cache(maxsize=8)
 def _rules(tokenizer: PreTrainedTokenizerFast) -> str:
-    """What a tokenizer makes of texts depends on; not how the last ones were cut and padded."""
+    """What a text's tokens depend on, but for how the texts before it were cut and padded."""
     rules = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
     return fingerprint(
         [rules, tokenizer.model_input_names, tokenizer.truncation_side, tokenizers.__version__]

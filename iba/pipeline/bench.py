@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from iba.attributor import FitData
 from iba.data.examples import Example, Examples, Samples, draw_samples
-from iba.data.tokens import Tokenised
+from iba.data.tokens import Instance, Tokenised, tokenise
 from iba.errors import UserError
 from iba.models.classifier import Classifier
 from iba.models.devices import resolve_device, resolve_precision
@@ -182,9 +182,9 @@ class Bench:
         return FitData(self.tokenised(self.samples.train))
 
     @cached_property
-    def calibration(self) -> Tokenised:
+    def calibration(self) -> list[Instance]:
         """The tokenised training rows, held out from fine-tuning, on which a method's settings are chosen."""
-        return self.tokenised(self.samples.calibration)
+        return tokenise(self.samples.calibration, self.classifier.tokenizer, self.rows.max_length)
 
     @property
     def shard(self) -> Shard:
