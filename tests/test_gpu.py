@@ -104,7 +104,12 @@ def test_a_session_goes_on_where_the_last_one_was_cut_off(
     assert [name for name, _ in called] == ["a", "b", "c"], "what is asked for otherwise is left"
     assert again.left(other) == []
     called.clear()
-    Session(tmp_path, 0.0).work("attribute", PARTS, 20.0)
+    third = Session(tmp_path, 60.0)
+    third.record["seconds"]["attribute"] = 15.0
+    third.work("attribute", PARTS, 20.0)
+    assert called == [("c", 5)], "its turn is that of all calls together"
+    called.clear()
+    Session(tmp_path, 0.0).work("finetune", PARTS, 20.0)
     assert not called, "no time"
 
 

@@ -122,8 +122,9 @@ class Session:
         return [f"{name} (failed)" if name in self.failed else name for name in unfinished]
 
     def work(self, name: str, parts: dict[str, Arguments], most: float) -> None:
-        """Call a part, if it is left, for at most `most` seconds; say what is done and what is left."""
-        seconds = min(most, self.remaining)
+        """Call a part, if it is left, for at most `most` seconds of all calls; say what is done and left."""
+        before = self.record["seconds"].get(name, 0)
+        seconds = min(most - before, self.remaining)
         if name not in self.left(parts) or not parts[name] or seconds <= 0:
             return
         print(f"── {name}", flush=True)
@@ -134,7 +135,7 @@ class Session:
             self.record["finished"][name] = list(parts[name])
         elif status is not None:
             self.failed.add(name)
-        self.record["seconds"][name] = spent + self.record["seconds"].get(name, 0)
+        self.record["seconds"][name] = before + spent
         write_json(self.path, self.record)
         failed = f"failed with exit status {status} (python {' '.join(parts[name])})"
         how, left = {0: "done", None: "time is up"}.get(status, failed), self.left(parts)
@@ -151,9 +152,8 @@ class Session:
         own = self._tokens(rationed)
         of_a_text = (seconds["attribute"] + seconds["degrade"]) / others * own.mean()
         texts = min(len(own), int(_RATION * self.remaining / of_a_text))
-        if texts >= min(
-            int(cfg.gpu.least_texts), len(own)
-        ):  # else the next call, which has more time, decides
+        # Where that is too few, a later call decides, which has more time.
+        if texts >= min(int(cfg.gpu.least_texts), len(own)):
             self.record["texts"] = texts
             write_json(self.path, self.record)
 

@@ -29,6 +29,9 @@ from iba.store import provenance
 FORWARD, BACKWARD = "forward", "forward and backward"
 #: A pass holds one in so many of the token budget's tokens, since activations are kept for the way back.
 _SHARE = 4
+#: Tokens at a time while operations are counted: few, so that hardly any padding is counted. Among the many
+#: texts of a run there is little.
+_COUNTED = 512
 
 
 def run(cfg: DictConfig) -> None:
@@ -54,6 +57,7 @@ def run(cfg: DictConfig) -> None:
                 for work in (FORWARD, BACKWARD):
                     key = {"work": work, "tokens": tokens}
                     passes.measure(key, partial(_pass, subject, work, tokens, peak))
+        with subject.running(precision, _COUNTED):
             for operation in subject.operations.values():
                 key = {"operation": operation.name, "dataset": dataset}
                 counts.measure(key, partial(_count, subject, operation))
