@@ -156,6 +156,10 @@ def test_what_is_left_is_told_and_ends_the_command_with_an_error(
     monkeypatch.setattr(gpu, "call", lambda arguments, seconds: 0 if arguments[0] == "-m" else 2)
     with pytest.raises(UserError, match=r"not finished: projection \(failed\), .*attribute imdb, .*goes on"):
         gpu.run(cfg)
+    cfg.device = "cuda"
+    monkeypatch.setattr(gpu, "call", lambda *_: pytest.fail("without a GPU nothing is begun"))
+    with pytest.raises(UserError, match="no CUDA device"):
+        gpu.run(cfg)
 
 
 def test_a_part_is_killed_when_its_time_is_up() -> None:

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from iba.cli import CONFIGS
+from iba.devices import resolve_device
 from iba.errors import UserError
 from iba.experiment import datasets, run_folder, selected
 from iba.stages.checks import check_settings
@@ -41,6 +43,8 @@ Arguments = tuple[str, ...]
 def run(cfg: DictConfig) -> None:
     """Spend `gpu.limit_minutes` on what is not finished yet; `UserError` if something is left."""
     check_settings(cfg)
+    if not torch.cuda.is_available():  # where there is one, the parts alone use it
+        resolve_device(cfg.device)
     hydra = HydraConfig.get()
     planned = partial(plan, cfg, list(hydra.overrides.task), str(hydra.runtime.choices["preset"]))
     session = Session(run_folder(cfg), 60 * float(cfg.gpu.limit_minutes))
