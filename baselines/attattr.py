@@ -25,7 +25,7 @@ from torch import Tensor
 
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import Inputs, TokenBatch
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 from iba.models.runner import Hidden, Maps
 from iba.settings import Count
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from baselines.attention_maps import head_means, with_residual
 from iba.attributor import Attribution, Unfitted, pad_scores
 from iba.data.tokens import TokenBatch
-from iba.encoder import Classifier
 from iba.errors import UserError
+from iba.models.classifier import Classifier
 from iba.settings import Count
 
 

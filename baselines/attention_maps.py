@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from iba.block import Block, Hidden
 from iba.data.tokens import TokenBatch
-from iba.encoder import Classifier
+from iba.models.block import Block, Hidden
+from iba.models.classifier import Classifier
 
 Edges = Float[Tensor, "batch tokens tokens"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from baselines.attention_maps import head_means, read_row, rollout, with_residual
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 
 
 class AttentionRollout(Unfitted):

@@ -31,11 +31,11 @@ from torch import Tensor
 
 from baselines.attention_maps import layer_attentions
 from iba.attributor import Attribution, FitData, State, learned, pad_scores
-from iba.block import Block
 from iba.bottleneck import noise_bank
-from iba.calibration import pooled, select_beta
 from iba.data.tokens import Inputs, TokenBatch
-from iba.encoder import Classifier
+from iba.models.block import Block
+from iba.models.classifier import Classifier
+from iba.pipeline.calibration import pooled, select_beta
 from iba.settings import Calibrated, Count, Grid, LearningRate, NotNegative, Seed
 
 LOG_2 = math.log(2)

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from iba.data.tokens import Inputs
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 
 #: The share of the layers that is float32.
 _EXACT = 2 / 3

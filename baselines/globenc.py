@@ -31,7 +31,7 @@ from baselines.attention_maps import (
 )
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 
 
 class GlobEnc(Unfitted):

@@ -17,9 +17,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from iba.attributor import Attribution, FitData, State
-from iba.calibration import feature_statistics
 from iba.data.tokens import TokenBatch
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
+from iba.pipeline.calibration import feature_statistics
 from iba.settings import Count, Layer
 
 

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from iba.attributor import Attribution, FitData, State, learned
 from iba.bottleneck import Noise, kl_nats, restrict
-from iba.calibration import feature_statistics, select_beta
 from iba.data.tokens import Instance, TokenBatch, buckets
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
+from iba.pipeline.calibration import feature_statistics, select_beta
 from iba.progress import progress
 from iba.settings import Calibrated, Count, Depths, Grid, Layer, LearningRate, NotNegative, Seed
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from baselines.attention_maps import LayerAttention, layer_attentions, read_row, rollout
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 
 
 class InformationFlowRoutes(Unfitted):

@@ -19,7 +19,7 @@ from torch import Tensor
 from baselines.embedding_forward import probabilities_from_words
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 from iba.settings import Count
 
 #: A pass on a GPU takes one in so many of the steps of its texts: a cautious guess of what fits.

@@ -12,7 +12,7 @@ from torch import Tensor
 from baselines.embedding_forward import probabilities_from_hidden
 from baselines.integrated_gradients import IntegratedGradients, IntegrationPath
 from iba.data.tokens import Inputs, TokenBatch
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 
 
 class IntegratedGradientsReleased(IntegratedGradients):

@@ -17,7 +17,7 @@ from torch import Tensor
 from baselines.presence import Predict, removable_positions, spread, target_probability
 from iba.attributor import Attribution, Unfitted, instance_seed, pad_scores
 from iba.data.tokens import Instance, TokenBatch
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 from iba.settings import Count, Seed
 
 

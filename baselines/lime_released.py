@@ -20,9 +20,9 @@ from torch import Tensor
 
 from iba.attributor import Attribution, Unfitted, instance_seed, pad_scores
 from iba.data.tokens import Instance, TokenBatch
-from iba.encoder import Classifier
+from iba.evaluation.variants import Variant, class_probabilities
+from iba.models.classifier import Classifier
 from iba.settings import Count, Seed
-from iba.variants import Variant, class_probabilities
 
 
 class LimeReleased(Unfitted):

@@ -13,8 +13,8 @@ from torch import Tensor
 from baselines.presence import Presence, explain_together
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import Instance, TokenBatch
-from iba.encoder import Classifier
-from iba.frozen import exact_forward
+from iba.models.classifier import Classifier
+from iba.models.frozen import exact_forward
 
 
 class Occlusion(Unfitted):

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from iba.attributor import Attribution, pad_scores
 from iba.data.tokens import Instance, TokenBatch
-from iba.encoder import Classifier
-from iba.variants import Variant, class_probabilities
+from iba.evaluation.variants import Variant, class_probabilities
+from iba.models.classifier import Classifier
 
 Predict = Callable[[Tensor], Tensor]
 #: One row a variant of the text, one column a removable token: whether it is there.

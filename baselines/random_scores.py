@@ -9,7 +9,7 @@ from torch import Tensor
 
 from iba.attributor import Attribution, Unfitted, instance_seed, pad_scores
 from iba.data.tokens import TokenBatch
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 from iba.settings import Seed
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from baselines.embedding_forward import probabilities_from_words
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 
 
 class Saliency(Unfitted):

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
+from iba.attribution import InformationBottleneck
 from iba.bottleneck import Bottleneck, Restriction
-from iba.method import InformationBottleneck
 
 
 class TokenBottleneck(Bottleneck):
@@ -28,6 +28,6 @@ class TokenBottleneck(Bottleneck):
 
 
 class TokenGate(InformationBottleneck):
-    """`iba.method.InformationBottleneck`, and its settings, with one gate per token."""
+    """`iba.attribution.InformationBottleneck`, and its settings, with one gate per token."""
 
     gates = TokenBottleneck

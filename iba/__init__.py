@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "explain": "iba.explanation",
-    "explain_many": "iba.explanation",
-    "Explanation": "iba.explanation",
-    "save": "iba.report.own_text",
-    "show": "iba.report.own_text",
+    "explain": "iba.own_text.explanation",
+    "explain_many": "iba.own_text.explanation",
+    "Explanation": "iba.own_text.explanation",
+    "save": "iba.own_text.files",
+    "show": "iba.own_text.show",
 }
 
 

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from iba.data.tokens import Instance, TokenBatch
-from iba.encoder import Classifier
 from iba.errors import UserError
+from iba.models.classifier import Classifier
 from iba.parallel import grouped
 
 State = dict[str, Tensor]

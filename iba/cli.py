@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import io
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 
 import hydra
 from hydra.errors import HydraException
@@ -17,45 +17,47 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from iba.errors import UserError
-from iba.store import sweep
+from iba.pipeline.store import sweep
+from iba.progress import forgive_encoding
+from iba.settings import CONFIGS
 
-# Before torch is loaded, which reads it once: threads that wait sleep, so that a second busy process costs
-# its share of the cores and not many times that.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-_PACKAGE = Path(__file__).resolve().parent
-#: The checkout's configurations, or those that were installed with the package.
-CONFIGS = next(found for found in (_PACKAGE.parent / "configs", _PACKAGE / "configs") if found.is_dir())
 #: How the one line begins.
 _ERROR = "error: "
 
 
-def main(job: Callable[[DictConfig], None], config_name: str = "config") -> None:
-    """Run `job` with the composed configuration; a user's mistake ends it with one line and exit status 2."""
+def main(
+    job: str | Callable[[DictConfig], None], config_name: str = "config", arguments: str | None = None
+) -> None:
+    """Run `job` with the composed configuration; a user's mistake ends it with one line and exit status 2.
+
+    `job` and what prepares the `arguments` for Hydra may be given as "module:function", so that what they
+    load finds the environment that is set here.
+    """
     forgive_encoding(sys.stdout)
+    # torch reads it once, when it is loaded: threads that wait sleep, so that a second busy process costs its
+    # share of the cores and not many times that.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("IBA_ROOT", str(CONFIGS.parent))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the line below instead of Hydra's own report
 
+    if arguments:
+        sys.argv[1:] = resolve_name(arguments)(sys.argv[1:])
+
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)
     def composed(cfg: DictConfig) -> None:
         # Here and not above: a launcher such as submitit's calls this function in a process of its own.
+        run = resolve_name(job) if isinstance(job, str) else job
         _quiet()
         _keep_freed_memory()
         OmegaConf.set_struct(cfg, True)
         with _one_line():  # inside Hydra's call, which would print its own report first
             cache = Path(cfg.paths.cache)
             sweep(Path(cfg.paths.results), cache / "classifiers", cache / "fitted")
-            job(cfg)
+            run(cfg)
 
     with _one_line():
         composed()
-
-
-def forgive_encoding(stream: object) -> None:
-    """Write out what the stream's encoding lacks (β in a Windows console's cp1252) instead of failing."""
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

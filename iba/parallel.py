@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 
 from iba.data.tokens import buckets
-from iba.frozen import onednn_products
+from iba.models.frozen import onednn_products
 
 Found = TypeVar("Found")
 Work = Callable[[list[int]], Found]

@@ -5,13 +5,17 @@ Methods declare them in their constructors' signatures, the configuration's sect
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import groupby
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+from omegaconf import OmegaConf
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -24,6 +28,10 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from iba.errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parent
+#: The checkout's configurations, or those that were installed with the package.
+CONFIGS = next(found for found in (_PACKAGE.parent / "configs", _PACKAGE / "configs") if found.is_dir())
 
 Count = Annotated[int, Field(ge=1)]
 #: numpy's generators take no larger seed.
@@ -134,3 +142,14 @@ def _line(place: str, given: Any, same: list[tuple[tuple[str | int, ...], ErrorD
     shown = "" if isinstance(value, Mapping) else f"={value}"
     wanted = dict.fromkeys(_WORDS.get(each["type"]) or _SHOULD.sub("", each["msg"]) for _, each in same)
     return f"{setting}{shown} must {' or '.join(wanted)}."
+
+
+def plain(settings: Any) -> Any:
+    """Resolved settings as plain JSON types."""
+    resolved = OmegaConf.to_container(settings, resolve=True) if OmegaConf.is_config(settings) else settings
+    return json.loads(json.dumps(resolved, sort_keys=True, default=str))
+
+
+def fingerprint(settings: Any) -> str:
+    """Twelve hexadecimal digits that change whenever a setting changes."""
+    return hashlib.sha256(json.dumps(plain(settings), sort_keys=True).encode()).hexdigest()[:12]

@@ -1,7 +1,6 @@
 """Attribute the test instances: `scripts/attribute.py dataset=rte method=[iba,ig] protocol=corrected`."""
 
 from iba.cli import main
-from iba.stages import attribute
 
 if __name__ == "__main__":
-    main(attribute.run)
+    main("iba.pipeline.attribute:run")

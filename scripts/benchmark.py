@@ -1,7 +1,6 @@
 """Time ours beside the straightforward reference: `scripts/benchmark.py preset=cpu dataset=[rte,imdb]`."""
 
-from iba.benchmark import run
 from iba.cli import main
 
 if __name__ == "__main__":
-    main(run.run, "benchmark")
+    main("iba.benchmark.run:run", "benchmark")

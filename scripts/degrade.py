@@ -1,7 +1,6 @@
 """Run the degradation test on stored attributions: `scripts/degrade.py dataset=rte`."""
 
 from iba.cli import main
-from iba.stages import degrade
 
 if __name__ == "__main__":
-    main(degrade.run)
+    main("iba.pipeline.degrade:run")

@@ -1,7 +1,6 @@
 """Fine-tune a classifier for every selected data set: `scripts/finetune.py dataset=rte`."""
 
 from iba.cli import main
-from iba.stages import finetune
 
 if __name__ == "__main__":
-    main(finetune.run)
+    main("iba.pipeline.finetune:run")

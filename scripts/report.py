@@ -1,7 +1,6 @@
 """Redraw tables, figures, verdicts and the HTML page from stored results: `scripts/report.py preset=cpu`."""
 
 from iba.cli import main
-from iba.stages import report
 
 if __name__ == "__main__":
-    main(report.run)
+    main("iba.pipeline.report:run")

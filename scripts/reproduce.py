@@ -1,7 +1,6 @@
 """The whole experiment in one go: `scripts/reproduce.py preset=paper`; finished work is skipped."""
 
 from iba.cli import main
-from iba.stages import reproduce
 
 if __name__ == "__main__":
-    main(reproduce.run)
+    main("iba.pipeline.reproduce:run")

@@ -19,16 +19,16 @@ from transformers import (
 )
 
 from iba.attributor import Attributor, FitData, refuse_lacking
-from iba.cli import CONFIGS
 from iba.data import planted
 from iba.data.examples import Example
 from iba.data.tokens import tokenise
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.experiment import method_settings
+from iba.models.classifier import Classifier
 from iba.models.postnorm import PostNorm
-from iba.stages.checks import build
-from iba.tiny import tiny_tokenizer
+from iba.models.tiny import tiny_tokenizer
+from iba.pipeline.checks import build
+from iba.pipeline.experiment import method_settings
+from iba.settings import CONFIGS
 
 N_LAYERS = 4
 _COMMON: dict[str, Any] = {
@@ -62,7 +62,7 @@ _BART = {
     "decoder_start_token_id": 3,
     "forced_eos_token_id": 3,
 }
-#: By model type: the configuration of a tiny one. Ids as `iba.tiny`'s tokenizer: 0 [PAD], 2 [CLS], 3 [SEP].
+#: By model type: the configuration of a tiny one. Ids as of `iba.models.tiny`: 0 [PAD], 2 [CLS], 3 [SEP].
 SHAPES: dict[str, dict[str, Any]] = {
     "bert": _COMMON,
     "roberta": _COMMON | {"type_vocab_size": 1},

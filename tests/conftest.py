@@ -37,8 +37,8 @@ from hypothesis import HealthCheck, settings
 from iba.attributor import FitData
 from iba.data.examples import Example
 from iba.data.tokens import Instance, TokenBatch, tokenise
-from iba.encoder import Classifier
-from iba.tiny import tiny_bert, tiny_tokenizer
+from iba.models.classifier import Classifier
+from iba.models.tiny import tiny_bert, tiny_tokenizer
 
 torch.set_num_threads(1)
 # The same examples every time, however slow the machine is, and nothing kept of a failure.

@@ -18,18 +18,18 @@ from baselines.attention_rollout import AttentionRollout
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.lime_tokens import LimeTokens
 from baselines.occlusion import Occlusion
+from iba.attribution import InformationBottleneck
 from iba.attributor import Attributor, FitData
-from iba.block import FAMILIES
 from iba.data.examples import Example
 from iba.data.tokens import Instance, tokenise
-from iba.degradation import Ranked, curve
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.explanation import explain
-from iba.method import InformationBottleneck
+from iba.evaluation.degradation import Ranked, curve
 from iba.models.adapter import Adapter
+from iba.models.block import FAMILIES
+from iba.models.classifier import Classifier
 from iba.models.postnorm import PostNorm
-from iba.tiny import tiny_tokenizer
+from iba.models.tiny import tiny_tokenizer
+from iba.own_text.explanation import explain
 
 TEXTS = (
     "Anna walked from the station to the harbour on Monday. It felt awful.",

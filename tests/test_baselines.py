@@ -23,7 +23,7 @@ from baselines.random_scores import RandomScores
 from iba.attributor import Attributor, instance_seed
 from iba.data.examples import Example
 from iba.data.tokens import Inputs, Instance, collate, tokenise
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 from iba.models.postnorm import PostNorm
 
 CLS, SEP = 2, 3

@@ -16,20 +16,20 @@ from omegaconf import OmegaConf
 from toys import instance
 from transformers import BertConfig
 
+from iba.attribution import InformationBottleneck
 from iba.attributor import Attribution
 from iba.benchmark import measure, plots, run
 from iba.benchmark.ledger import Ledger
 from iba.benchmark.show import table_1_seconds
 from iba.benchmark.subject import Subject
 from iba.data.tokens import TokenBatch
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.method import InformationBottleneck
+from iba.evaluation.stats import Resampling
+from iba.models.classifier import Classifier
 from iba.models.postnorm import PostNorm
-from iba.pretrained import encoder_identity, new_classifier
-from iba.stats import Resampling
-from iba.store import read_json
-from iba.tiny import tiny_bert, tiny_tokenizer
+from iba.models.pretrained import encoder_identity, new_classifier
+from iba.models.tiny import tiny_bert, tiny_tokenizer
+from iba.pipeline.store import read_json
 
 
 def test_flops_of_a_linear_map_forward_and_backward() -> None:

@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 
 from iba.bottleneck import Bottleneck, Noise, NoiseBank, Restriction, kl_nats, restrict
 from iba.data.tokens import Instance, TokenBatch
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 
 TARGET = torch.tensor([0, 1, 2, 0, 1])
 

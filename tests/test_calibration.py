@@ -14,13 +14,13 @@ from baselines.kernel_shap import KernelShap
 from baselines.lime_tokens import LimeTokens
 from baselines.occlusion import Occlusion
 from baselines.token_gate import TokenGate
+from iba.attribution import InformationBottleneck
 from iba.attributor import Attribution, Attributor, FitData
-from iba.calibration import attribute_rows, feature_statistics, select_beta
 from iba.data.tokens import Instance, TokenBatch
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.method import InformationBottleneck
-from iba.ranking import FIRST_STEP
+from iba.evaluation.ranking import FIRST_STEP
+from iba.models.classifier import Classifier
+from iba.pipeline.calibration import attribute_rows, feature_statistics, select_beta
 
 CLS, SEP = 2, 3
 

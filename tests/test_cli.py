@@ -21,12 +21,12 @@ from submitit.core.utils import UncompletedJobError
 from iba.benchmark import run as benchmark
 from iba.cli import _one_line, main
 from iba.data.examples import Example, Samples
-from iba.experiment import cells, datasets, method_settings, run_folder, selected
+from iba.pipeline import attribute, finetune, reproduce
+from iba.pipeline.bench import Bench
+from iba.pipeline.experiment import cells, datasets, method_settings, run_folder, selected
+from iba.pipeline.studies import refuse_unknown_points, study_bench, study_datasets
 from iba.report import figure2, figure3, figure4, figure5
 from iba.report.paper import Paper
-from iba.stages import attribute, finetune, reproduce
-from iba.stages.bench import Bench
-from iba.studies import refuse_unknown_points, study_bench, study_datasets
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = sorted(p.stem for p in (ROOT / "configs/preset").glob("*.yaml"))
@@ -101,7 +101,7 @@ def test_unknown_choice_is_named_with_what_there_is(said: Said, group: str) -> N
 def test_mistakes_are_one_line(
     said: Said, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
 ) -> None:
-    monkeypatch.setattr("iba.stages.finetune.train", lambda _: pytest.fail("trained"))
+    monkeypatch.setattr("iba.pipeline.finetune.train", lambda _: pytest.fail("trained"))
     assert re.search(expected, said(*arguments))
 
 
@@ -168,7 +168,7 @@ def test_damaged_parquet_is_one_line(said: Said, tmp_path: Path, spoil: object, 
 def test_mistakes_of_later_stages_are_named_before_data_are_read(
     said: Said, monkeypatch: pytest.MonkeyPatch, change: str, expected: str
 ) -> None:
-    monkeypatch.setattr("iba.stages.bench.draw_samples", lambda *_: pytest.fail("data were read"))
+    monkeypatch.setattr("iba.pipeline.bench.draw_samples", lambda *_: pytest.fail("data were read"))
     chosen = ("study.betas.datasets=[planted]", change)
     assert re.search(expected, said(*chosen, job=reproduce.run))
 
@@ -176,7 +176,7 @@ def test_mistakes_of_later_stages_are_named_before_data_are_read(
 def test_a_study_without_its_method_is_named_before_data_are_read(
     said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iba.stages.bench.draw_samples", lambda *_: pytest.fail("data were read"))
+    monkeypatch.setattr("iba.pipeline.bench.draw_samples", lambda *_: pytest.fail("data were read"))
     chosen = ("dataset=planted", "method=random", "study=betas", "study.betas.datasets=[planted]")
     line = said(*chosen, job=reproduce.run)
     assert "study betas needs method iba, which is not selected: add it, or leave the study out" in line

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import ToyClassifier
 
-from iba.degradation import Ranked, curve, n_removed
-from iba.ranking import Order, removal_order
-from iba.stages.degrade import removed_count
-from iba.variants import Variant, class_probabilities
+from iba.evaluation.degradation import Ranked, curve, n_removed
+from iba.evaluation.ranking import Order, removal_order
+from iba.evaluation.variants import Variant, class_probabilities
+from iba.pipeline.degrade import removed_count
 
 CLS, SEP, MASK = 2, 3, 4
 TENTHS = [float(f) for f in np.linspace(0, 1, 10)]
@@ -69,8 +69,9 @@ def test_what_sufficiency_keeps_is_what_comprehensiveness_removes(share: float) 
     ids = [CLS, *range(10, 29), SEP]
     scores = [0.0, *[float(i % 3) for i in range(19)], 0.0]
     most, least = (ranked(scores, ids, order) for order in ("most", "least"))
-    removed = set(most.removal[: removed_count("eraser", "most", share, most)])
-    kept = set(least.removal) - set(least.removal[: removed_count("eraser", "least", share, least)])
+    counts = {order: removed_count("eraser", order, share, 21, 19) for order in ("most", "least")}
+    removed = set(most.removal[: counts["most"]])
+    kept = set(least.removal) - set(least.removal[: counts["least"]])
     assert kept == removed
     assert len(kept) == round(share * 21)
 

@@ -21,14 +21,14 @@ from baselines.integrated_gradients import IntegratedGradients
 from baselines.lime_tokens import LimeTokens
 from baselines.saliency import Saliency
 from baselines.token_gate import TokenGate
-from iba import frozen
+from iba.attribution import InformationBottleneck
 from iba.attributor import Attributor, FitData, State
 from iba.benchmark.operations import Attribute, Degrade
 from iba.benchmark.reference import ReferenceModel
 from iba.data.tokens import Instance
-from iba.encoder import Classifier
-from iba.frozen import FrozenLinear, Products, attend
-from iba.method import InformationBottleneck
+from iba.models import frozen
+from iba.models.classifier import Classifier
+from iba.models.frozen import FrozenLinear, Products, attend
 from iba.models.postnorm import PostNorm
 from iba.parallel import grouped
 
@@ -87,7 +87,7 @@ def test_bfloat16_ranks_tokens_as_float32_does(
 ) -> None:
     operation = fitted(name, there, instances)
     exact = operation.ours(there, instances)
-    there.precision = "bf16"
+    there = there.in_precision("bf16")
     low = operation.ours(there, instances)
     correlations = [spearmanr(a, b).statistic for a, b in zip(exact, low, strict=True)]
     assert np.median(correlations) > 0.98
@@ -172,7 +172,9 @@ def test_everything_happens_on_the_classifiers_device(
 def without_numbers(classifier: Classifier, precision: str) -> Classifier:
     """The same on "meta"; the fast path is not tried there, since nothing can be compared."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("iba.encoder.runner_of", lambda model, _, products, *__: PostNorm(model, products))
+        patch.setattr(
+            "iba.models.classifier.runner_of", lambda model, _, products, *__: PostNorm(model, products)
+        )
         return Classifier(classifier.model, classifier.tokenizer, "meta", precision)
 
 

@@ -25,13 +25,13 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from iba.block import Block
 from iba.data.tokens import Inputs, Instance, TokenBatch, collate, tokenise
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.pretrained import n_positions
-from iba.stages.bench import refuse_long_texts
-from iba.tiny import tiny_tokenizer
+from iba.models.block import Block
+from iba.models.classifier import Classifier
+from iba.models.pretrained import n_positions
+from iba.models.tiny import tiny_tokenizer
+from iba.pipeline.bench import refuse_long_texts
 
 N_LAYERS = 4
 SHAPE: dict[str, Any] = {
@@ -130,7 +130,7 @@ def test_one_product_for_queries_keys_and_values_changes_nothing(
     adapted: Classifier, padded: TokenBatch, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU, forward and backward, here on the CPU."""
-    adapted.precision = precision
+    adapted = adapted.in_precision(precision)
     hidden = adapted.hidden_states(padded, [1])[1].requires_grad_()
 
     def logits_and_gradient() -> tuple[torch.Tensor, torch.Tensor]:

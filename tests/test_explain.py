@@ -31,18 +31,19 @@ from transformers import (
 )
 
 import iba
-from iba import explanation, reference
+from iba.attribution import InformationBottleneck
 from iba.attributor import FitData, State
+from iba.data import reference
 from iba.data.texts import OwnText, read_texts
 from iba.data.tokens import Instance
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.explanation import Explanation, explain, explain_many
-from iba.method import InformationBottleneck
-from iba.report import own_text
-from iba.scores import MethodScores, remarks
-from iba.tiny import tiny_bert, tiny_tokenizer
-from iba.variants import Variant
+from iba.evaluation.variants import Variant
+from iba.models.classifier import Classifier
+from iba.models.tiny import tiny_bert, tiny_tokenizer
+from iba.own_text import command, explanation, files
+from iba.own_text.explanation import Explanation, explain, explain_many
+from iba.own_text.scores import MethodScores, remarks
+from iba.own_text.show import visible
 
 TEXT = "Anna called the concert <wonderful>, on Monday."
 PAIR = ("Anna has a red coat.", "The coat of Anna is blue.")
@@ -62,6 +63,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def found(folder: Path) -> Explanation:
     return explain(TEXT, folder, methods=["iba", "ig"], overrides=LIGHT)
+
+
+def test_the_calls_keep_their_names_beside_the_rooms() -> None:
+    """A room of the package would hide a call of its name as soon as it is imported."""
+    for _ in range(2):
+        assert (iba.explain, iba.explain_many) == (explain, explain_many)
+        assert callable(iba.show)
+        assert callable(iba.save)
 
 
 def test_predicted_class_is_explained_by_default(found: Explanation) -> None:
@@ -545,7 +554,7 @@ def test_pairs_keep_their_separator_and_what_was_cut_is_an_ellipsis() -> None:
         sequence=(None, 0, None, None, 1, None),
         methods=(MethodScores("ig", "IG", "", (9.0, 1.0, 9.0, 9.0, -1.0, 9.0), {}, 0.1),),
     )
-    shown = own_text._shown(found, found.methods[0], "words")
+    shown = visible(found, found.methods[0], "words")
     assert "".join(one.before + one.text for one in shown).strip() == "Good … </s> </s> Bad"
     assert [one.score for one in shown if one.score is not None] == [1.0, -1.0]
 
@@ -556,10 +565,10 @@ def test_page_and_picture_say_what_the_colours_mean() -> None:
         (SHOWN, f"orange: for good blue: against it {note}"),
         (UNSIGNED, f"orange: how much {note}"),
     ):
-        texts = [text.get_text() for text in own_text.picture(found).texts]
+        texts = [text.get_text() for text in files.picture(found).texts]
         assert " ".join(texts[1:]).startswith(legend)
         assert texts.count("$") == 2 * len(found.methods)
-        page = own_text.page(found)
+        page = files.page(found)
         (key,) = re.findall('<p class="hl key">(.*?)\n', page)
         assert " ".join(re.sub("<[^>]+>", "", key).split()) == legend
         assert "title" not in key
@@ -633,14 +642,14 @@ def test_the_readmes_example_runs_as_printed(
 @example("it's, {a} \"test\": $5 = \\ [x](y) ${seed} \\${seed} \\' \\")
 @example("null and void, true")
 def test_any_text_passes_through_the_command_line(text: str) -> None:
-    [argument] = own_text.literal_arguments([f"text={text}"])
+    [argument] = command.literal_arguments([f"text={text}"])
     value = OverridesParser.create().parse_override(argument).value()
     assert OmegaConf.create({"text": str(value)}).text == text
 
 
 def test_model_and_a_list_of_methods_may_be_given_as_one_says_them() -> None:
     given = ["model=some/folder", "method=iba,ig", "method=[lime]", "seed=4"]
-    assert own_text.literal_arguments(given) == [
+    assert command.literal_arguments(given) == [
         "model_dir='some/folder'",
         "method=[iba,ig]",
         "method=[lime]",

@@ -12,12 +12,13 @@ from filelock import FileLock
 
 from iba.data.examples import Example
 from iba.data.tokens import Instance, tokenise
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.finetune import Recipe, _rows, arguments_on, finetune
-from iba.pretrained import WEIGHTS_FILE, load_classifier
-from iba.store import TRAINED, plain, write_json
-from iba.tiny import tiny_bert, tiny_tokenizer
+from iba.models.classifier import Classifier
+from iba.models.pretrained import WEIGHTS_FILE, load_classifier
+from iba.models.tiny import tiny_bert, tiny_tokenizer
+from iba.pipeline.store import TRAINED, write_json
+from iba.pipeline.training import Recipe, _rows, arguments_on, finetune
+from iba.settings import plain
 
 SETTINGS = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-4, "weight_decay": 0.01, "warmup": 0.06}
 RECIPE = Recipe(
@@ -77,7 +78,7 @@ def test_a_batch_that_does_not_fit_names_its_size(tmp_path: Path, monkeypatch: p
     def too_much(*_: object, **__: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("iba.finetune.Trainer.train", too_much)
+    monkeypatch.setattr("iba.pipeline.training.Trainer.train", too_much)
     tokenizer = tiny_tokenizer()
     model = tiny_bert(len(tokenizer), ["neg", "pos"], num_hidden_layers=1)
     with pytest.raises(UserError, match=r"a batch of 8 texts does not fit .*finetune\.batch_size"):
@@ -89,7 +90,7 @@ def test_of_two_processes_at_one_checkpoint_the_second_waits_and_takes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As where both MNLI sets are fine-tuned at once, whose classifier is one."""
-    monkeypatch.setattr("iba.finetune.Trainer", lambda **_: pytest.fail("trained twice"))
+    monkeypatch.setattr("iba.pipeline.training.Trainer", lambda **_: pytest.fail("trained twice"))
     tokenizer = tiny_tokenizer()
     model = tiny_bert(len(tokenizer), ["neg", "pos"], num_hidden_layers=1)
     with ThreadPoolExecutor(1) as pool:

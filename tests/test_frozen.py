@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from baselines.integrated_gradients import IntegratedGradients
-from iba import frozen
 from iba.data.tokens import Instance
-from iba.encoder import Classifier
-from iba.frozen import FrozenLinear, Products, attend, exact_forward
+from iba.models import frozen
+from iba.models.classifier import Classifier
+from iba.models.frozen import FrozenLinear, Products, attend, exact_forward
 
 BF16 = torch.bfloat16
 
@@ -171,7 +171,7 @@ def test_hidden_states_are_float32_whatever_the_precision(
 ) -> None:
     batch, layers = classifier.batch(instances), list(range(classifier.n_layers + 1))
     exact = classifier.hidden_states(batch, layers)
-    classifier.precision = "bf16"
+    classifier = classifier.in_precision("bf16")
     ours = classifier.hidden_states(batch, layers)
     assert all(torch.equal(ours[layer], exact[layer]) for layer in layers)
     attends = classifier.post_norm.attends(batch.key_mask, ours[0].shape[1])
@@ -184,6 +184,7 @@ def test_gradient_methods_compute_the_first_two_thirds_in_float32(
     classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of four layers three; going back, all of them are bfloat16."""
+    classifier = classifier.in_precision("bf16")
     number = {
         id(part): depth
         for depth, block in enumerate(classifier.blocks, start=1)
@@ -202,7 +203,6 @@ def test_gradient_methods_compute_the_first_two_thirds_in_float32(
 
     monkeypatch.setattr(FrozenLinear, "multiply", watched)
     monkeypatch.setattr(FrozenLinear, "multiply_back", watched_back)
-    classifier.precision = "bf16"
     IntegratedGradients().attribute(
         classifier, classifier.batch(instances), torch.zeros(len(instances), dtype=torch.long)
     )
@@ -218,7 +218,7 @@ def test_gradient_methods_in_bfloat16_are_close_to_float32(
     target = torch.zeros(len(instances), dtype=torch.long)
     method = IntegratedGradients()
     exact = method.attribute(classifier, batch, target)
-    classifier.precision = "bf16"
+    classifier = classifier.in_precision("bf16")
     ours = method.attribute(classifier, batch, target)
     assert not torch.equal(ours.scores, exact.scores)
     torch.testing.assert_close(
@@ -227,6 +227,6 @@ def test_gradient_methods_in_bfloat16_are_close_to_float32(
     with exact_forward():
         accurate = classifier.probabilities(batch)
     rough = classifier.probabilities(batch)
-    classifier.precision = "fp32"
+    classifier = classifier.in_precision("fp32")
     assert torch.equal(accurate, classifier.probabilities(batch))
     assert not torch.equal(rough, accurate)

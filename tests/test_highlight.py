@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from iba.report.highlight import AGAINST, CSS, FOR, Unit, html_spans, printable, strengths, units
+from iba.display.highlight import AGAINST, CSS, FOR, Unit, html_spans, printable, strengths, units
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,12 @@ def test_marks_of_stored_tokens_become_spaces(tokens: list[str]) -> None:
     shown = units(tokens, [True, *[False] * 5, True])
     assert "".join(one.before + one.text for one in shown[1:-1]) == " a unbelievable film"
     assert [one.joined for one in shown] == [False, False, False, True, True, False, False]
+
+
+def test_pieces_of_bytes_become_letters() -> None:
+    shown = units(["<s>", "caf", "Ã©", "Ġnoir", "ĠðŁĺ", "Ģ"], [True, *[False] * 5])
+    assert "".join(one.before + one.text for one in shown[1:4]) == " café noir"
+    assert [one.text for one in shown[4:]] == ["�", "�"]
 
 
 def test_strengths_are_shares_of_the_largest_score() -> None:

@@ -20,9 +20,9 @@ from hub import Hub
 from huggingface_hub.utils import httpx
 
 from iba.errors import UserError
-from iba.hub import cached_first
-from iba.pretrained import load_classifier
-from iba.tiny import tiny_bert, tiny_tokenizer
+from iba.models.hub import cached_first
+from iba.models.pretrained import load_classifier
+from iba.models.tiny import tiny_bert, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "owner/tiny"

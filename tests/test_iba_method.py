@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from iba.attribution import RELEASED_STD, InformationBottleneck, min_max
 from iba.attributor import Attribution, FitData, attribute_grouped
 from iba.bottleneck import Noise, NoiseBank
 from iba.data.tokens import Instance
-from iba.encoder import Classifier
-from iba.method import RELEASED_STD, InformationBottleneck, min_max
+from iba.models.classifier import Classifier
 from iba.models.postnorm import PostNorm
 
 PROTOCOLS: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ from baselines.globenc import GlobEnc, contributions
 from baselines.information_flow_routes import InformationFlowRoutes, edge_importance, proximity
 from iba.attributor import Attributor
 from iba.data.tokens import Instance, TokenBatch
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 
 TARGET = torch.tensor([0, 1, 2, 0, 1])
 

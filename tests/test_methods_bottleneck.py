@@ -23,13 +23,13 @@ from baselines.attention_write_bottleneck import (
 from baselines.hidden_norm import HiddenNorm
 from baselines.iba_readout import ReadoutBottleneck, readout_loss
 from baselines.token_gate import TokenBottleneck, TokenGate
+from iba.attribution import InformationBottleneck
 from iba.attributor import Attribution, Attributor, FitData, Unfitted, pad_scores
 from iba.bottleneck import Bottleneck, Noise, NoiseBank, kl_nats, restrict
-from iba.calibration import attribute_rows, first_step_drops, select_beta
 from iba.data.tokens import Instance, TokenBatch, buckets
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.method import InformationBottleneck
+from iba.models.classifier import Classifier
+from iba.pipeline.calibration import attribute_rows, first_step_drops, select_beta
 
 TARGET = torch.tensor([0, 1, 2, 0, 1])
 

@@ -14,7 +14,7 @@ from baselines.grad_x_input import GradientTimesInput
 from baselines.saliency import Saliency
 from iba.attributor import Attributor
 from iba.data.tokens import TokenBatch
-from iba.encoder import Classifier
+from iba.models.classifier import Classifier
 
 TARGET = torch.tensor([0, 1, 2, 0, 1])
 

@@ -28,9 +28,9 @@ from baselines.saliency import Saliency
 from baselines.token_gate import TokenGate
 from iba.attributor import Attributor, FitData
 from iba.data.tokens import Instance, TokenBatch
-from iba.encoder import Classifier
-from iba.experiment import cells, datasets
-from iba.stages.checks import build
+from iba.models.classifier import Classifier
+from iba.pipeline.checks import build
+from iba.pipeline.experiment import cells, datasets
 
 TARGET = torch.tensor([0, 1, 2, 0, 1])
 

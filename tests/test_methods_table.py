@@ -21,12 +21,12 @@ from fake_results import (
 )
 from hydra import compose, initialize_config_dir
 
-from iba.experiment import selected
+from iba.evaluation.stats import Resampling
+from iba.pipeline import report
+from iba.pipeline.experiment import selected
+from iba.pipeline.store import read_parquet, write_json, write_parquet
 from iba.report import methods, methods_figure
 from iba.report.methods import Compared, Traits
-from iba.stages import report
-from iba.stats import Resampling
-from iba.store import read_parquet, write_json, write_parquet
 
 SETS = ("imdb", "planted")
 ASKED = ("dataset=[imdb,planted]", "protocol=[described,corrected]")

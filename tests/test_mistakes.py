@@ -12,10 +12,10 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from iba.errors import UserError
-from iba.experiment import selected
+from iba.pipeline.checks import check_explaining, check_settings
+from iba.pipeline.experiment import selected
+from iba.pipeline.studies import refuse_unknown_points
 from iba.settings import check_arguments
-from iba.stages.checks import check_explaining, check_settings
-from iba.studies import refuse_unknown_points
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = sorted({p.stem for p in (ROOT / "configs/study").glob("*.yaml")} - {"base"})

@@ -26,13 +26,13 @@ from transformers import (
 
 from iba.data.examples import Example
 from iba.data.tokens import tokenise
-from iba.degradation import Ranked, curve
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.explanation import Explanation, explain
-from iba.heads import MULTI_LABEL
-from iba.pretrained import encoder_source, load_classifier, new_classifier
-from iba.tiny import tiny_bert, tiny_tokenizer
+from iba.evaluation.degradation import Ranked, curve
+from iba.models.classifier import Classifier
+from iba.models.heads import MULTI_LABEL
+from iba.models.pretrained import encoder_source, load_classifier, new_classifier
+from iba.models.tiny import tiny_bert, tiny_tokenizer
+from iba.own_text.explanation import Explanation, explain
 
 TEXT = "Anna called the concert wonderful, on Monday."
 PAIR = ("Anna has a red coat.", "The coat of Anna is blue.")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from iba.tiny import tiny_bert, tiny_tokenizer
+from iba.models.tiny import tiny_bert, tiny_tokenizer
 
 _ASK = """
 import sys

@@ -11,11 +11,11 @@ from fontTools.ttLib.tables._g_l_y_f import Glyph
 from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
 
-from iba.report import fonts
-from iba.report.fonts import fonts_for
-from iba.report.highlight import Unit
-from iba.report.paragraph import paragraph
-from iba.report.words import cut
+from iba.display.highlight import Unit
+from iba.display.paragraph import paragraph
+from iba.own_text import fonts
+from iba.own_text.fonts import fonts_for
+from iba.own_text.words import cut
 
 WIDE = 7.0
 

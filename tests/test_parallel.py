@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.occlusion import Occlusion
-from iba import frozen
+from iba.attribution import InformationBottleneck
 from iba.attributor import Attributor, FitData
 from iba.benchmark.operations import Attribute
 from iba.data.tokens import Instance, buckets
-from iba.encoder import Classifier
-from iba.frozen import exact_forward, onednn_products
-from iba.method import InformationBottleneck
+from iba.models import frozen
+from iba.models.classifier import Classifier
+from iba.models.frozen import exact_forward, onednn_products
 from iba.models.postnorm import PostNorm
 from iba.parallel import grouped, usable_workers
 

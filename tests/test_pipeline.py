@@ -26,18 +26,19 @@ from transformers import (
 from iba.attributor import Attribution, FitData, State, Unfitted
 from iba.data.examples import Example
 from iba.data.tokens import TokenBatch, tokenise
-from iba.degradation import Ranked, after_removing
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.experiment import cells
+from iba.evaluation.degradation import Ranked, after_removing
 from iba.models.adapter import Adapter
-from iba.parts import Shard, StageTable, Work, compute_in_parts
-from iba.stages import attribute, degrade, finetune, study
-from iba.stages.attribute import attributions
-from iba.stages.bench import Bench
-from iba.stages.degrade import degradations
-from iba.store import read_json
-from iba.tiny import tiny_tokenizer
+from iba.models.classifier import Classifier
+from iba.models.tiny import tiny_tokenizer
+from iba.pipeline import attribute, degrade, finetune
+from iba.pipeline.attribute import SCORES, folder_of
+from iba.pipeline.bench import Bench
+from iba.pipeline.experiment import Cell, cells
+from iba.pipeline.finetune import classifier_folder, classify
+from iba.pipeline.parts import Shard, Work, compute_in_parts
+from iba.pipeline.store import read_parquet, write_parquet
+from iba.pipeline.views import StoredCell, classifiers, predictions, stored_cells
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -70,6 +71,21 @@ def assert_same(
         pd.testing.assert_frame_equal(table, right[name], rtol=0, atol=tolerance, check_exact=tolerance == 0)
 
 
+def by_name(cfg: DictConfig) -> dict[tuple[str, str], StoredCell]:
+    """Table 1's cells by protocol and method."""
+    return {(c.view.protocol, c.view.method): c for c in stored_cells(cfg) if c.view.study is None}
+
+
+def scores(cell: StoredCell) -> pd.DataFrame:
+    found = cell.scores()
+    assert found is not None
+    return found
+
+
+def asked(cfg: DictConfig, protocol: str, method: str) -> Cell:
+    return next(c for c in cells(cfg, "planted") if (c.view.protocol, c.view.method) == (protocol, method))
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
     """A smoke run carried to the end without interruption."""
@@ -79,11 +95,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
 
 
 def test_tables_hold_what_the_schema_promises(finished: DictConfig) -> None:
-    tables = stored(finished)
-    assert len([name for name in tables if name.endswith("degradation.parquet")]) == 3 * 4
-    rows = tables["planted/corrected/iba/degradation.parquet"]
-    wanted = {"protocol", "dataset", "method", "instance_id", "step", "fraction", "n_removed", "prob_target"}
-    assert wanted <= set(rows.columns)
+    found = by_name(finished)
+    assert len(found) == 3 * 4
+    rows = found["corrected", "iba"].degradation()
     curve = rows[(rows.grid == "curve") & (rows.order == "most")]
     assert (curve.groupby("instance_id").size() == 10).all()
     shares = rows[rows.grid == "eraser"].pivot(
@@ -92,12 +106,13 @@ def test_tables_hold_what_the_schema_promises(finished: DictConfig) -> None:
     emptied = curve[curve.step == 9].set_index("instance_id").n_removed
     np.testing.assert_array_equal(shares.sum(axis=1), emptied[shares.index.get_level_values(0)])
     starts = curve[curve.step == 0].set_index("instance_id").prob_target
-    predictions = tables["planted/classifier.parquet"].set_index("instance_id").prob_gold
-    np.testing.assert_allclose(starts, predictions[starts.index], atol=1e-6)
+    (trained,) = Path(finished.paths.results).rglob("classifier.parquet")
+    gold = pd.read_parquet(trained).set_index("instance_id").prob_gold
+    np.testing.assert_allclose(starts, gold[starts.index], atol=1e-6)
 
 
 def test_every_method_ends_at_the_same_emptied_text(finished: DictConfig) -> None:
-    tables = [t for name, t in stored(finished).items() if name.endswith("degradation.parquet")]
+    tables = [cell.degradation() for cell in by_name(finished).values()]
     last = [
         t[(t.grid == "curve") & (t.step == 9)].set_index(["instance_id", "order"]).prob_target for t in tables
     ]
@@ -112,17 +127,13 @@ def test_a_finished_run_is_not_touched_again(finished: DictConfig) -> None:
     assert before == {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()}
 
 
-def test_methods_that_a_protocol_does_not_change_are_computed_once(finished: DictConfig) -> None:
-    tables = stored(finished)
+def test_what_a_protocol_does_not_change_is_one_cell(finished: DictConfig) -> None:
+    found = {name: cell.cell for name, cell in by_name(finished).items()}
     for method in ("ig", "lime", "random"):
-        pd.testing.assert_frame_equal(
-            tables[f"planted/described/{method}/attributions.parquet"],
-            tables[f"planted/corrected/{method}/attributions.parquet"],
-        )
-    iba = [
-        tables[f"planted/{p}/iba/attributions.parquet"].scores.map(tuple) for p in ("described", "corrected")
-    ]
-    assert not iba[0].equals(iba[1])
+        assert found["described", method] == found["corrected", method] != found["released", "iba"]
+    assert found["released", "random"] == found["described", "random"]
+    assert len(set(found.values())) == 8
+    assert len(list(Path(finished.paths.results).rglob(SCORES))) == 8
 
 
 @pytest.mark.parametrize(
@@ -145,25 +156,44 @@ def test_shards_together_equal_one_process(finished: DictConfig, tmp_path: Path)
     for stage in (finetune, attribute, degrade):
         stage.run(configured(tmp_path, "shard=1/2"))
         # LIME's settings are the same as described and corrected: two processes compute it once as well.
-        working = {path.parts[-4] for path in tmp_path.rglob("lime/parts/*")}
-        assert working == (set() if stage is finetune else {"described", "released"})
+        working = {path.parts[-3] for path in tmp_path.rglob("lime/*/parts/*")}
+        assert len(working) == (0 if stage is finetune else 2)
         stage.run(configured(tmp_path, "shard=0/2"))
     assert_same(stored(finished), stored(configured(tmp_path)))
 
 
-def test_other_settings_are_refused(finished: DictConfig) -> None:
-    folder = Path(finished.paths.results).parent
-    with pytest.raises(UserError, match=r"other settings \(method.n_copies: 10 → 3\).*run=NAME"):
-        attribute.run(configured(folder, "method.iba.settings.n_copies=3"))
+def copied(finished: DictConfig, folder: Path) -> None:
+    for part in ("cache", "results"):
+        shutil.copytree(Path(finished.paths.results).parent / part, folder / part)
+
+
+def test_other_settings_are_another_cell(finished: DictConfig, tmp_path: Path) -> None:
+    copied(finished, tmp_path)
+    few = ["method=random", "protocol=described"]
+    usual, other = configured(tmp_path, *few), configured(tmp_path, *few, "method.random.settings.seed=7")
+    assert ("described", "random") not in by_name(other)
+    run_all(other)
+    first, second = (by_name(cfg)["described", "random"] for cfg in (usual, other))
+    assert first.cell != second.cell
+    left, right = stored(finished), stored(usual)
+    assert_same(left, {name: right[name] for name in left})
+
+
+def test_a_setting_at_its_own_value_is_not_told(finished: DictConfig) -> None:
+    """What a class learns to do later leaves older cells as they are."""
+    cell = asked(finished, "described", "iba")
+    assert {"class", "layer", "beta"} <= cell.method.keys()
+    assert not {"n_steps", "noise", "_target_"} & cell.method.keys()
+    assert replace(cell, settings=cell.settings | {"noise": "layer_input"}).method["noise"] == "layer_input"
 
 
 def test_a_path_through_the_model_is_recorded_only_where_it_is_forced(finished: DictConfig) -> None:
     folder = Path(finished.paths.results).parent
-    usual = Bench.open(finished, "planted").inputs
+    usual = Bench.open(finished, "planted").running
     assert not {"fast", "layers"} & set(usual)
     for change in ({"fast": False}, {"layers": "bert.encoder.layer"}):
         forced = Bench.open(configured(folder, *(f"{k}={v}" for k, v in change.items())), "planted")
-        assert forced.inputs == usual | change
+        assert forced.running == usual | change
         assert isinstance(forced.classifier.runner, Adapter)
 
 
@@ -173,55 +203,49 @@ def edited(examples: list[Example]) -> list[Example]:
     return [*others, replace(last, text=last.text.rsplit(" ", 1)[0] + " else")]
 
 
-def test_other_texts_under_the_same_ids_are_refused(finished: DictConfig) -> None:
+def with_rows(bench: Bench, **rows: list[Example]) -> Bench:
+    return replace(bench, samples=replace(bench.samples, **rows), kept={})
+
+
+def test_other_texts_under_the_same_ids_are_other_cells(finished: DictConfig) -> None:
     bench = Bench.open(finished, "planted")
-    cell = next(c for c in cells(finished, "planted") if c.protocol == "described")
-    assert attributions(bench, cell).is_finished()
-    other = replace(bench, samples=replace(bench.samples, test=edited(bench.samples.test)))
-    with pytest.raises(UserError, match="test_digest"):
-        attributions(other, cell).is_finished()
-    trained = replace(bench, samples=replace(bench.samples, train=edited(bench.samples.train)))
+    cell = asked(finished, "described", "iba")
+    assert (folder_of(bench, cell) / SCORES).is_file()
+    other = with_rows(bench, test=edited(bench.samples.test))
+    assert classifier_folder(other) != classifier_folder(bench)
+    assert other.on(cell.rows).samples.digests["test"] != bench.on(cell.rows).samples.digests["test"]
+    trained = with_rows(bench, train=edited(bench.samples.train))
     assert trained.checkpoint != bench.checkpoint
 
 
 def test_what_is_calibrated_depends_on_the_held_out_rows_and_nothing_else_does(finished: DictConfig) -> None:
     bench = Bench.open(finished, "planted")
-    fewer = replace(bench, samples=replace(bench.samples, calibration=bench.samples.calibration[:-1]))
-    iba = {c.protocol: c for c in cells(finished, "planted") if c.method == "iba"}
-    assert attributions(fewer, iba["described"]).is_finished()
-    with pytest.raises(UserError, match="calibration_digest"):
-        attributions(fewer, iba["corrected"]).is_finished()
+    fewer = with_rows(bench, calibration=bench.samples.calibration[:-1])
+    described, corrected = (asked(finished, protocol, "iba") for protocol in ("described", "corrected"))
+    assert folder_of(fewer, described) == folder_of(bench, described)
+    assert folder_of(fewer, corrected) != folder_of(bench, corrected)
 
 
 @pytest.mark.parametrize(("before", "after"), [(15, 16), (16, 15)])
 def test_parts_of_another_size_are_not_mistaken_for_these(tmp_path: Path, before: int, after: int) -> None:
     """A hundred rows make seven parts of 15 and seven of 16."""
-    table = StageTable(tmp_path, "rows", {})
 
     def split(size: int) -> list[list[int]]:
         return [list(range(100))[start : start + size] for start in range(0, 100, size)]
 
     def compute(group: Sequence[int]) -> pd.DataFrame:
-        if len(list(table.parts.glob("*.parquet"))) == 3 and not resumed:
+        if len(list(work.parts.glob("*.parquet"))) == 3 and not resumed:
             raise KeyboardInterrupt
         return pd.DataFrame({"position": group, "row": group})
 
-    work, resumed = Work(table, compute, lambda seconds: {}), False
+    path = tmp_path / "rows.parquet"
+    work, resumed = Work(path, compute, lambda rows, seconds: write_parquet(path, rows)), False
     with pytest.raises(KeyboardInterrupt):
         compute_in_parts([work], split(before), Shard(0, 1), "")
     resumed = True
     compute_in_parts([work], split(after), Shard(0, 1), "")
-    assert table.read()["row"].tolist() == list(range(100))
-    assert not table.parts.exists()
-
-
-def test_other_settings_are_refused_before_training(
-    finished: DictConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("iba.stages.finetune.train", lambda _: pytest.fail("trained"))
-    folder = Path(finished.paths.results).parent
-    with pytest.raises(UserError, match=r"classifier made with other settings.*run=NAME"):
-        finetune.run(configured(folder, "finetune.seed=4"))
+    assert read_parquet(path)["row"].tolist() == list(range(100))
+    assert not work.parts.exists()
 
 
 def trained_anew(cache: Path) -> tuple[Path, State]:
@@ -232,55 +256,41 @@ def trained_anew(cache: Path) -> tuple[Path, State]:
     return weights, kept
 
 
-def test_other_weights_of_the_same_recipe_are_refused(finished: DictConfig, tmp_path: Path) -> None:
-    """As trained again on another machine: no rows of theirs may stand beside the stored ones."""
-    for part in ("cache", "results"):
-        shutil.copytree(Path(finished.paths.results).parent / part, tmp_path / part)
-    cfg = configured(tmp_path, "study=layers", "study.layers.datasets=[planted]")
-    weights, kept = trained_anew(tmp_path / "cache")
-    shutil.rmtree(tmp_path / "results/smoke/planted/corrected")
-    for stage in (finetune, attribute, degrade, study):
-        with pytest.raises(UserError, match=r"made with other fine-tuned weights .* run=NAME"):
-            stage.run(cfg)
-    save_file(kept, weights, {"format": "pt"})
+def test_other_weights_of_the_same_recipe_make_other_cells(finished: DictConfig, tmp_path: Path) -> None:
+    """As trained again on another machine: their rows stand apart, and the report asks which are meant."""
+    copied(finished, tmp_path)
+    cfg = configured(tmp_path, "method=random", "protocol=described")
+    weights, _ = trained_anew(tmp_path / "cache")
     run_all(cfg)
-    assert_same(stored(finished), stored(cfg), 2e-3)
-
-
-def test_what_was_degraded_goes_when_it_is_attributed_anew(finished: DictConfig, tmp_path: Path) -> None:
-    """As by a later version of the code, whose scores the old curves are not of."""
-    for part in ("cache", "results"):
-        shutil.copytree(Path(finished.paths.results).parent / part, tmp_path / part)
-    cfg = configured(tmp_path)
-    cell = tmp_path / "results/smoke/planted/corrected/iba"
-    other = cell.with_name("ig") / "degradation.parquet"
-    before = other.stat().st_mtime_ns
-    (cell / "attributions.parquet").unlink()
-    attribute.run(cfg)
-    assert not list(cell.glob("degradation.*"))
-    degrade.run(cfg)
-    assert_same(stored(finished), stored(cfg), 2e-3)
-    assert other.stat().st_mtime_ns == before
+    left, right = stored(finished), stored(cfg)
+    assert_same(left, {name: right[name] for name in left})
+    assert len([name for name in right if "random/" in name and name.endswith(SCORES)]) == 2
+    with pytest.raises(UserError, match=r"answer to one name \(weights: .*delete one"):
+        stored_cells(cfg)
+    weights.unlink()
+    with pytest.raises(UserError, match=r"no fine-tuned classifier"):
+        Bench.open(cfg, "planted").weights_digest  # noqa: B018
+    shutil.rmtree(next(path for path in tmp_path.rglob("classifiers/seed=*") if path.name not in str(left)))
+    assert by_name(cfg)
 
 
 def test_results_that_came_without_their_classifier_ask_for_it(finished: DictConfig, tmp_path: Path) -> None:
     """A fresh clone holds the stored tables and no checkpoint."""
     shutil.copytree(Path(finished.paths.results), tmp_path / "results")
     cfg = configured(tmp_path)
-    for stage, table in ((degrade, "degradation"), (attribute, "attributions")):
+    for stage, table in ((degrade, "degradation-*.parquet"), (attribute, SCORES)):
         stage.run(cfg)  # nothing is missing, so that no classifier is needed
-        (tmp_path / f"results/smoke/planted/described/iba/{table}.parquet").unlink()
+        next((tmp_path / "results/smoke/planted/iba").rglob(table)).unlink()
         with pytest.raises(UserError, match=r"no fine-tuned classifier in .*; run scripts/finetune.py first"):
             stage.run(cfg)
 
 
 def test_a_checkpoint_without_its_weights_is_trained_again(finished: DictConfig, tmp_path: Path) -> None:
-    for part in ("cache", "results"):
-        shutil.copytree(Path(finished.paths.results).parent / part, tmp_path / part)
+    copied(finished, tmp_path)
     cfg = configured(tmp_path)
     (weights,) = (tmp_path / "cache").rglob("model.safetensors")
     weights.unlink()
-    (tmp_path / "results/smoke/planted/described/iba/attributions.parquet").unlink()
+    next(tmp_path.rglob(f"iba/*/{SCORES}")).unlink()
     with pytest.raises(UserError, match=r"run scripts/finetune.py first"):
         attribute.run(cfg)
     finetune.run(cfg)
@@ -306,8 +316,8 @@ def test_a_checkpoint_without_its_weights_is_trained_again(finished: DictConfig,
 def test_a_model_that_cannot_be_run_is_refused_before_training(
     model: Any, change: str, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("iba.stages.finetune.new_classifier", lambda *_: (model, tiny_tokenizer()))
-    monkeypatch.setattr("iba.stages.finetune.tokenise", lambda *_: pytest.fail("went on"))
+    monkeypatch.setattr("iba.pipeline.finetune.new_classifier", lambda *_: (model, tiny_tokenizer()))
+    monkeypatch.setattr("iba.pipeline.finetune.tokenise", lambda *_: pytest.fail("went on"))
     with pytest.raises(UserError, match=expected):
         finetune.run(configured(tmp_path, change))
 
@@ -316,28 +326,6 @@ def test_texts_longer_than_the_encoder_reads_are_refused_before_training(tmp_pat
     with pytest.raises(UserError, match="max_length=513: this encoder has 512 positions"):
         finetune.run(configured(tmp_path, "dataset.planted.max_length=513"))
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
-
-
-def test_a_table_counts_as_finished_only_with_its_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed between the two files that a stage ends with, it has to be run again."""
-    rows = pd.DataFrame({"row": [1]})
-    for killed in ("json", "parquet"):
-        table = StageTable(tmp_path / killed, "rows", {"a": 1})
-        table.claim()
-        with monkeypatch.context() as patched:
-            patched.setattr(f"iba.parts.write_{killed}", raise_interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                table.finish(rows, {"seconds": 2})
-        assert not table.is_finished()
-        table.finish(rows, {"seconds": 2})
-        assert table.is_finished()
-        assert read_json(table.record)["provenance"] == {"seconds": 2}
-
-
-def raise_interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def test_a_weak_classifier_is_refused_until_the_floor_is_lowered(
@@ -350,7 +338,7 @@ def test_a_weak_classifier_is_refused_until_the_floor_is_lowered(
         attribute.run(cfg)
     cfg.dataset.planted.accuracy_floor = 0.0
     attribute.run(cfg)
-    assert "planted/described/random/attributions.parquet" in stored(cfg)
+    assert list(tmp_path.rglob(f"random/*/{SCORES}"))
 
 
 def test_predicted_class_as_target(finished: DictConfig, tmp_path: Path) -> None:
@@ -358,12 +346,9 @@ def test_predicted_class_as_target(finished: DictConfig, tmp_path: Path) -> None
     cfg = configured(tmp_path, "target=predicted", "method=random", "protocol=described")
     finetune.run(cfg)
     attribute.run(cfg)
-    bench = Bench.open(cfg, "planted")
-    (cell,) = cells(cfg, "planted")
-    predicted = (
-        pd.read_parquet(bench.run / "planted" / "classifier.parquet").set_index("instance_id").predicted
-    )
-    rows = attributions(bench, cell).read(["instance_id", "target"])
+    degrade.run(cfg)
+    predicted = predictions(cfg)["planted", 3].set_index("instance_id").predicted
+    rows = scores(by_name(cfg)["described", "random"])
     assert (rows.target.to_numpy() == predicted[rows.instance_id].to_numpy()).all()
 
 
@@ -371,15 +356,15 @@ def test_a_slow_method_may_take_the_first_instances(finished: DictConfig, tmp_pa
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
     cfg = configured(tmp_path, "method=[ig,random]", "protocol=described", "+method.ig.n_test.planted=4")
     run_all(cfg)
-    whole, run = stored(finished), stored(cfg)
-    for table in ("attributions", "degradation"):
-        few, all_ = (rows[f"planted/described/ig/{table}.parquet"] for rows in (run, whole))
-        first = Bench.open(cfg, "planted").first(4).samples.drawn
+    whole, run = by_name(finished), by_name(cfg)
+    first = Bench.open(cfg, "planted").samples.first(4).drawn
+    for table in (scores, StoredCell.degradation):
+        few, all_ = (table(found["described", "ig"]) for found in (run, whole))
         assert set(few.instance_id) == set(first)
         numbers = few.select_dtypes("number").columns
         kept = all_[all_.instance_id.isin(first)]
         np.testing.assert_allclose(few[numbers], kept[numbers], atol=2e-3)
-    assert len(run["planted/described/random/attributions.parquet"]) == 6
+    assert len(scores(run["described", "random"])) == 6
 
 
 def test_training_rows_are_tokenised_when_a_method_asks_for_them(
@@ -393,7 +378,7 @@ def test_training_rows_are_tokenised_when_a_method_asks_for_them(
         seen.extend(e.id for e in examples)
         return tokenise(examples, tokenizer, max_length)
 
-    for user in ("iba.stages.bench", "iba.stages.finetune", "iba.data.tokens"):
+    for user in ("iba.pipeline.bench", "iba.pipeline.finetune", "iba.data.tokens"):
         monkeypatch.setattr(f"{user}.tokenise", counted)
     few = ["protocol=described", "method=[iba,random]", "method.iba.settings.n_statistics=5"]
     cfg = configured(tmp_path, *few)
@@ -410,9 +395,7 @@ def test_all_operators_and_orders(finished: DictConfig, tmp_path: Path) -> None:
         tmp_path, "degradation.operators=[delete,mask,attention]", "method=random", "protocol=described"
     )
     run_all(cfg)
-    bench = Bench.open(cfg, "planted")
-    (cell,) = cells(cfg, "planted")
-    rows = degradations(bench, cell).read()
+    rows = by_name(cfg)["described", "random"].degradation()
     assert set(rows.operator) == {"delete", "mask", "attention"}
     untouched = rows[(rows.step == 0) & (rows.grid == "curve")].groupby("instance_id").prob_target
     assert (untouched.max() - untouched.min()).max() < 1e-6
@@ -441,17 +424,17 @@ def test_full_disk_is_one_line_and_loses_nothing(
     assert [p.is_file() for p in written] == [True]
     assert not list(tmp_path.rglob(".writing-*")), "temporary files are cleared away"
     attribute.run(cfg)
-    assert "planted/described/random/attributions.parquet" in stored(cfg)
+    assert list(tmp_path.rglob(f"random/*/{SCORES}"))
 
 
 def test_damaged_files_are_named(finished: DictConfig, tmp_path: Path) -> None:
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
     shutil.copytree(Path(finished.paths.results), tmp_path / "results")
     cfg = configured(tmp_path)
-    scores = tmp_path / "results/smoke/planted/described/iba/attributions.parquet"
-    scores.write_bytes(scores.read_bytes()[:100])
-    (tmp_path / "results/smoke/planted/described/iba/degradation.parquet").unlink()
-    with pytest.raises(UserError, match=r"attributions.parquet is damaged: delete it"):
+    damaged = next(tmp_path.rglob(f"iba/*/{SCORES}"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    next(damaged.parent.glob("degradation-*.parquet")).unlink()
+    with pytest.raises(UserError, match=r"scores.parquet is damaged: delete it"):
         degrade.run(cfg)
     (weights,) = (tmp_path / "cache").rglob("model.safetensors")
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -461,12 +444,12 @@ def test_damaged_files_are_named(finished: DictConfig, tmp_path: Path) -> None:
 
 def test_curves_follow_the_stored_scores_in_both_orders(finished: DictConfig) -> None:
     bench = Bench.open(finished, "planted")
-    cell = next(c for c in cells(finished, "planted") if (c.protocol, c.method) == ("corrected", "iba"))
-    scores = attributions(bench, cell).read().set_index("instance_id").scores
-    rows = degradations(bench, cell).read()
+    cell = by_name(finished)["corrected", "iba"]
+    ranked_by = scores(cell).set_index("instance_id").scores
+    rows = cell.degradation()
     for one in bench.test:
         free = [i for i, special in enumerate(one.special) if not special]
-        best = sorted(free, key=lambda i: (-scores[one.id][i], i))
+        best = sorted(free, key=lambda i: (-ranked_by[one.id][i], i))
         for order, removal in (("most", best), ("least", best[::-1])):
             mine = rows[(rows.instance_id == one.id) & (rows.order == order)]
             ranked = Ranked(one.input_ids, one.token_type_ids, removal, one.example.label)
@@ -477,8 +460,8 @@ def test_curves_follow_the_stored_scores_in_both_orders(finished: DictConfig) ->
 
 def test_predictions_and_accuracy_are_the_plain_models(finished: DictConfig) -> None:
     bench = Bench.open(finished, "planted")
-    rows = stored(finished)["planted/classifier.parquet"].set_index("instance_id")
-    record = read_json(bench.run / "planted" / "classifier.json")["provenance"]
+    rows = predictions(finished)["planted", 3].set_index("instance_id")
+    record = classifiers(finished)["planted", 3]["provenance"]
     with torch.no_grad():
         said = {
             i.id: int(bench.classifier.model(torch.tensor([i.input_ids])).logits.argmax())
@@ -509,22 +492,26 @@ class Learner(Unfitted):
 
 def test_what_was_learned_elsewhere_is_learned_again(finished: DictConfig, tmp_path: Path) -> None:
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache", ignore=lambda *_: ["fitted"])
+    shutil.copytree(Path(finished.paths.results), tmp_path / "results")
     bench = Bench.open(configured(tmp_path), "planted")
-    cell = next(c for c in cells(bench.cfg, "planted") if (c.protocol, c.method) == ("corrected", "iba"))
-    other_rows = replace(bench.samples, calibration=edited(bench.samples.calibration))
+    cell = asked(bench.cfg, "corrected", "iba")
+    other_rows = with_rows(bench, calibration=edited(bench.samples.calibration))
+    low = Bench.open(configured(tmp_path, "precision=bf16"), "planted")
+    classify(low)
     others = [
-        (replace(bench, cut=8), cell),
-        (replace(bench, weights="random"), cell),
-        (replace(bench, samples=other_rows), cell),
-        (replace(bench, cfg=configured(tmp_path, "precision=bf16")), cell),
+        (bench, replace(cell, rows=replace(cell.rows, max_length=8))),
+        (bench, replace(cell, weights="random")),
+        (other_rows, cell),
+        (low, cell),
         (bench, replace(cell, settings=cell.settings | {"seed": 4})),
     ]
     learner = Learner()
-    for asked, (where, what) in enumerate([(bench, cell), *others], start=1):
+    for times, (where, what) in enumerate([(bench, cell), *others], start=1):
         for _ in range(2):
             attribute._fit(where, what, learner)
-        assert learner.asked == asked
+        assert learner.asked == times
     trained_anew(tmp_path / "cache")
+    classify(bench)
     for _ in range(2):
         attribute._fit(bench, cell, learner)
     assert learner.asked == len(others) + 2, "the same recipe may give other weights"

@@ -14,15 +14,15 @@ from torch import Tensor
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.lime_tokens import LimeTokens
 from baselines.random_scores import RandomScores
+from iba.attribution import InformationBottleneck
 from iba.attributor import Attribution, Attributor, FitData
 from iba.data import planted
 from iba.data.examples import Example
 from iba.data.tokens import Instance, TokenBatch, tokenise
-from iba.degradation import Ranked, curve
-from iba.encoder import Classifier
-from iba.method import InformationBottleneck
-from iba.ranking import removal_order
-from iba.tiny import tiny_bert, tiny_tokenizer
+from iba.evaluation.degradation import Ranked, curve
+from iba.evaluation.ranking import removal_order
+from iba.models.classifier import Classifier
+from iba.models.tiny import tiny_bert, tiny_tokenizer
 
 LABELS = ["negative", "positive"]
 

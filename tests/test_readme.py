@@ -1,4 +1,4 @@
-"""What the README shows as code is run as it is printed; its tables are those of stored runs."""
+"""What README and docs show as code is run as it is printed; their tables are those of stored runs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 import baselines
+from iba.attribution import InformationBottleneck
 from iba.data.examples import Example
 from iba.data.tokens import tokenise
-from iba.encoder import Classifier
-from iba.experiment import selected
-from iba.method import InformationBottleneck
-from iba.pretrained import load_classifier
-from iba.stages import attribute, degrade, finetune, report
-from iba.tiny import tiny_tokenizer
+from iba.models.classifier import Classifier
+from iba.models.pretrained import load_classifier
+from iba.models.tiny import tiny_tokenizer
+from iba.pipeline import attribute, degrade, finetune, report
+from iba.pipeline.experiment import selected
 
 ROOT = Path(__file__).resolve().parent.parent
 #: A code block whose first line is a comment with the file's name.
@@ -29,17 +29,38 @@ BLOCK = re.compile(r"^```(?:python|yaml)\n# (?P<path>\S+)\n(?P<text>.*?)^```$", 
 NAMES = {"IMDB": "imdb", "MNLI matched": "mnli_matched"}
 
 
+#: Everything that a reader may follow a link from.
+PAGES = [
+    "README.md",
+    "REPRODUCTION.md",
+    "results/README.md",
+    *(f"docs/{path.name}" for path in (ROOT / "docs").iterdir()),
+]
+#: How the README's table of claims says a verdict.
+MARKS = {
+    "reproduced": "✓",
+    "not reproduced": "✗",
+    "undecided": "?",
+    "not enough data": "?",
+    "does not apply": "–",
+}
+
+
+def page(name: str) -> str:
+    """One of the docs."""
+    return (ROOT / "docs" / f"{name}.md").read_text()
+
+
 def section() -> str:
     """The README's section on adding things."""
-    text = (ROOT / "README.md").read_text()
-    return text[text.index("### Adding a data set, a model, a method") :].split("\n## ")[0]
+    return (ROOT / "README.md").read_text().split("\n## Adding things")[1].split("\n## ")[0]
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     """A folder with the files of the example."""
     files = {found["path"]: found["text"] for found in BLOCK.finditer(section())}
-    assert set(files) == {"baselines/length.py", "configs/method/length.yaml"}
+    assert set(files) == {"baselines/first.py", "configs/method/first.yaml"}
     assert sum(text.count("\n") + 1 for text in files.values()) <= 20
     for path, text in files.items():
         (tmp_path / path).parent.mkdir(parents=True)
@@ -59,23 +80,22 @@ def test_the_method_of_the_readme_runs_as_printed(written: Path, monkeypatch: py
     (asked,) = re.findall(r"`(method=\S+)` runs it", section())
     monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(written / "baselines")])
     cfg = configured(written, asked, "protocol=corrected")
-    assert list(selected(cfg.method)) == ["iba", "length"]
+    assert list(selected(cfg.method)) == ["iba", "first"]
     for stage in (finetune, attribute, degrade, report):
         stage.run(cfg)
     run = written / "results" / "smoke"
-    rows = pd.read_parquet(run / "planted" / "corrected" / "length" / "degradation.parquet")
-    assert set(rows["method"]) == {"length"}
+    rows = pd.read_parquet(run / "planted" / "corrected" / "first" / "degradation.parquet")
+    assert set(rows["method"]) == {"first"}
     assert rows["instance_id"].nunique() == cfg.dataset.planted.n_test
     assert rows["prob_target"].between(0, 1).all()
-    scored = pd.read_parquet(run / "planted" / "corrected" / "length" / "attributions.parquet")
-    for tokens, special, scores in zip(scored["tokens"], scored["special"], scored["scores"], strict=True):
-        lengths = [0 if s else len(t.removeprefix("##")) for t, s in zip(tokens, special, strict=True)]
-        assert list(scores) == lengths
-    assert "| Length | other |" in (run / "methods.md").read_text()
+    scored = pd.read_parquet(run / "planted" / "corrected" / "first" / "attributions.parquet")
+    for scores in scored["scores"]:
+        assert list(scores) == [-position for position in range(1, len(scores) + 1)]
+    assert "| First | other |" in (run / "methods.md").read_text()
 
 
 def test_the_bottleneck_alone_gives_the_methods_bits(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(import torch\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(import torch\n.*?)```", page("own_text"), re.DOTALL)
     tiny_model("electra").save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     exec(code.replace("FOLDER_OR_HUB_ID", str(tmp_path)), found := {})
@@ -90,10 +110,14 @@ def test_the_bottleneck_alone_gives_the_methods_bits(tmp_path: Path) -> None:
     assert expected.std() > 0
 
 
-def test_every_relative_link_leads_somewhere() -> None:
-    text = (ROOT / "README.md").read_text()
-    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("path", PAGES)
+def test_every_relative_link_leads_somewhere(path: str) -> None:
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / path).read_text()):
+        assert (ROOT / path).parent.joinpath(target).exists(), target
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 900
 
 
 def test_conda_installs_what_the_makefile_does() -> None:
@@ -112,20 +136,26 @@ def rows(text: str, heads: str) -> list[list[str]]:
 def test_the_results_are_the_stored_ones() -> None:
     heads = "| data set | method | paper |"
     stored = (ROOT / "results" / "bge_small" / "table1.md").read_text()
-    assert rows((ROOT / "README.md").read_text(), heads) == rows(stored, heads)
+    assert rows(page("results"), heads) == rows(stored, heads)
+    corrected = {(r[0], r[1]): r[5] for r in rows(stored, heads)}
+    for dataset, *values in rows((ROOT / "README.md").read_text(), "| data set | IBA |"):
+        assert values == [corrected[dataset, method] for method in ("IBA", "IG", "LIME", "Random")]
 
 
 def test_the_verdicts_are_the_stored_ones() -> None:
     stored = (ROOT / "results" / "bge_small" / "REPRODUCTION.md").read_text()
     assert (ROOT / "REPRODUCTION.md").read_text() == stored
     shown = rows((ROOT / "README.md").read_text(), "| claim | `described` |")
-    assert shown == [[claim, *verdicts] for claim, _, *verdicts in rows(stored, "| claim | over all")]
+    judged = [
+        [claim[:3], *map(MARKS.get, verdicts)] for claim, _, *verdicts in rows(stored, "| claim | over all")
+    ]
+    assert [[claim[:3], *verdicts] for claim, *verdicts in shown] == judged
 
 
 def test_the_speed_is_the_stored_one() -> None:
     stored = pd.read_csv(ROOT / "results" / "benchmark" / "amd_epyc_2_threads.csv")
     table = stored.set_index(["operation", "dataset", "precision"])
-    shown = rows((ROOT / "README.md").read_text(), "| operation | data set | reference, ms |")
+    shown = rows(page("speed"), "| operation | data set | reference, ms |")
     assert len(shown) == 8
     for operation, dataset, *numbers in shown:
         fp32, bf16 = (table.loc[operation.lower(), NAMES[dataset], kind] for kind in ("fp32", "bf16"))
@@ -141,7 +171,7 @@ def test_the_agreement_of_bf16_is_the_stored_one() -> None:
         difference = f"{r.mean_drop_difference:.4f} [{r.difference_low:.4f}, {r.difference_high:.4f}]"
         signed = difference.replace("-0.0000", "0.0000").replace("-", "−")
         known.add((r.method, r.dataset, str(r.n), f"{r.rank_correlation_median:.4f}", signed))
-    shown = rows((ROOT / "README.md").read_text(), "| method | data set | n | median rank correlation")
+    shown = rows(page("speed"), "| method | data set | n | median rank correlation")
     assert len(shown) == 8
     for method, dataset, *numbers in shown:
         assert (method.split(",")[0].lower(), NAMES[dataset], *numbers) in known

@@ -10,15 +10,15 @@ import torch
 
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.lime_tokens import LimeTokens
+from iba.attribution import InformationBottleneck
 from iba.attributor import Attributor, FitData
 from iba.benchmark.operations import Attribute, Degrade
 from iba.benchmark.reference import ReferenceModel
 from iba.bottleneck import noise_bank
 from iba.data.examples import Example
 from iba.data.tokens import Instance, tokenise
-from iba.encoder import Classifier
-from iba.method import InformationBottleneck
-from iba.tiny import tiny_bert, tiny_tokenizer
+from iba.models.classifier import Classifier
+from iba.models.tiny import tiny_bert, tiny_tokenizer
 
 TEXTS = (
     ("the meeting was wonderful", None),

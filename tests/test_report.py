@@ -27,6 +27,9 @@ from matplotlib.figure import Figure
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.integrated_gradients_released import IntegratedGradientsReleased
 from iba.errors import UserError
+from iba.evaluation.stats import Resampling
+from iba.pipeline import report, reproduce
+from iba.pipeline.store import read_parquet, write_json, write_parquet
 from iba.report import (
     claims,
     collect,
@@ -59,9 +62,6 @@ from iba.report.claims.verdict import (
 )
 from iba.report.rows import CELL, Stored, load, per_instance
 from iba.report.timed import _methods, read_timed
-from iba.stages import report, reproduce
-from iba.stats import Resampling
-from iba.store import read_parquet, write_json, write_parquet
 
 SMALL = ("dataset=[imdb,agnews]", "protocol=[released,corrected]")
 HOW = Resampling(0.95, 300, 3)
@@ -864,7 +864,7 @@ def test_reproducing_a_part_of_a_run_ends_with_one_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for stage in ("finetune", "attribute", "degrade", "study"):
-        monkeypatch.setattr(f"iba.stages.reproduce.{stage}.run", lambda _: None)
+        monkeypatch.setattr(f"iba.pipeline.reproduce.{stage}.run", lambda _: None)
     reproduce.run(configured(folder, *SMALL, "dataset=imdb"))
     assert "also holds agnews: nothing is redrawn" in capsys.readouterr().out
 

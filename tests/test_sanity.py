@@ -18,12 +18,12 @@ from fake_results import (
     write_study_scores,
 )
 
+from iba.evaluation.stats import Resampling
+from iba.pipeline.store import read_parquet, write_parquet
 from iba.report import agreement, sanity, sanity_rows
 from iba.report.claims.order import larger
 from iba.report.comparisons import all_pairs
 from iba.report.rows import load
-from iba.stats import Resampling
-from iba.store import read_parquet, write_parquet
 
 
 @pytest.fixture(scope="module")

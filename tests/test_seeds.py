@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from fake_results import configured, falling, write_cell, write_run
 
+from iba.evaluation.stats import Resampling, mean_interval
+from iba.pipeline.store import write_json
 from iba.report import seeds
 from iba.report.rows import load
-from iba.stats import Resampling, mean_interval
-from iba.store import write_json
 
 
 def with_seed(run: Path, seed: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from iba.stats import (
+from iba.evaluation.stats import (
     Resampling,
     areas,
     crossed_interval,

@@ -13,16 +13,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from baselines.integrated_gradients import IntegratedGradients
+from iba.attribution import InformationBottleneck
 from iba.attributor import Attribution
 from iba.data.tokens import TokenBatch
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.experiment import Cell, Point
-from iba.method import InformationBottleneck
+from iba.models.classifier import Classifier
 from iba.models.postnorm import PostNorm
-from iba.stages import attribute, degrade, finetune, study
-from iba.stages.bench import Bench
-from iba.studies import study_bench, study_cells
+from iba.pipeline import attribute, degrade, finetune, study
+from iba.pipeline.bench import Bench
+from iba.pipeline.experiment import Cell, Point
+from iba.pipeline.studies import study_bench, study_cells
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = ("layers", "betas", "classifiers", "targets", "token_layers", "operators")

@@ -24,6 +24,8 @@ from fake_results import (
 from matplotlib.colors import LogNorm
 
 from iba.errors import UserError
+from iba.evaluation.stats import Resampling
+from iba.pipeline.store import read_parquet, write_parquet
 from iba.report import (
     captions,
     drawing,
@@ -42,8 +44,6 @@ from iba.report import (
 from iba.report.claims.studies import best_layers, conclude_study, small_beta
 from iba.report.claims.verdict import Verdict
 from iba.report.rows import Stored, load
-from iba.stats import Resampling
-from iba.store import read_parquet, write_parquet
 
 PROTOCOLS = ("described", "released")
 CONFIG = ("dataset=imdb", "protocol=[described,released]", "stats.n_resamples=100")

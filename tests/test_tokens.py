@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from iba.data import planted
 from iba.data.examples import Example
 from iba.data.tokens import Instance, Tokenised, buckets, collate, tokenise
-from iba.tiny import tiny_tokenizer
+from iba.models.tiny import tiny_tokenizer
 
 
 @pytest.fixture(scope="module")

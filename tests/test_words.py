@@ -15,7 +15,7 @@ from tokenizers import (
     trainers,
 )
 
-from iba.report.words import cut
+from iba.own_text.words import cut
 
 SENTENCE = "It isn't state-of-the-art: 3.5 stars, café 😀 — unbelievable!"
 WORDS = ["It", "isn't", "state-of-the-art", ":", "3.5", "stars", ",", "café", "😀", "—", "unbelievable", "!"]

@@ -10,11 +10,11 @@ import torch
 from architectures import tiny_model
 from torch import Tensor, nn
 
-from iba.encoder import Classifier
-from iba.explanation import Explanation, explain
 from iba.models.adapter import Adapter
+from iba.models.classifier import Classifier
 from iba.models.postnorm import PostNorm
-from iba.tiny import tiny_tokenizer
+from iba.models.tiny import tiny_tokenizer
+from iba.own_text.explanation import Explanation, explain
 
 METHODS = ("iba", "ig", "lime", "occlusion")
 FEW = ("method.iba.settings.n_steps=2", "method.iba.settings.n_copies=2", "method.lime.settings.n_samples=20")

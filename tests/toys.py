@@ -11,9 +11,9 @@ from torch import Tensor
 from iba.attributor import Attributor, FitData
 from iba.data.examples import Example
 from iba.data.tokens import Inputs, Instance
-from iba.encoder import Classifier
-from iba.frozen import Products
-from iba.tiny import tiny_tokenizer
+from iba.models.classifier import Classifier
+from iba.models.frozen import Products
+from iba.models.tiny import tiny_tokenizer
 
 Answer = Callable[[tuple[int, ...], tuple[int, ...]], float]
 

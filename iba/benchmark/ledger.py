@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from iba.errors import UserError
-from iba.store import atomic, differences, plain, read_json, write_json
+from iba.pipeline.store import atomic, differences, read_json, write_json
+from iba.settings import plain
 
 Row = dict[str, Any]
 

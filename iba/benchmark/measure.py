@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from iba.frozen import FrozenLinear, Products
-from iba.store import peak_memory_mb
+from iba.models.frozen import FrozenLinear, Products
+from iba.pipeline.store import peak_memory_mb
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

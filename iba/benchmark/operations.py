@@ -12,16 +12,16 @@ import numpy as np
 
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.lime_tokens import LimeTokens
+from iba.attribution import InformationBottleneck
 from iba.attributor import Attributor, State
 from iba.benchmark import reference
 from iba.benchmark.reference import ReferenceModel
-from iba.calibration import Attributed, attribute_rows
 from iba.data.tokens import Instance
-from iba.degradation import Ranked, curve
-from iba.encoder import Classifier
 from iba.errors import UserError
-from iba.method import InformationBottleneck
-from iba.ranking import removal_order
+from iba.evaluation.degradation import Ranked, curve
+from iba.evaluation.ranking import removal_order
+from iba.models.classifier import Classifier
+from iba.pipeline.calibration import Attributed, attribute_rows
 
 Scores = list[np.ndarray]
 

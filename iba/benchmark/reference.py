@@ -29,12 +29,12 @@ from lime.lime_text import LimeTextExplainer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from iba.attribution import RELEASED_STD, InformationBottleneck
 from iba.attributor import State, instance_seed
 from iba.bottleneck import Noise, noise_bank
 from iba.data.tokens import Instance
-from iba.degradation import Ranked, n_removed
-from iba.encoder import Classifier
-from iba.method import RELEASED_STD, InformationBottleneck
+from iba.evaluation.degradation import Ranked, n_removed
+from iba.models.classifier import Classifier
 
 
 class ReferenceModel:

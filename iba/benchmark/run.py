@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,15 +27,16 @@ from iba.benchmark.ledger import Ledger, Row
 from iba.benchmark.operations import Attribute, Operation, Scores
 from iba.benchmark.reference import ReferenceModel
 from iba.benchmark.subject import PROTOCOL, Subject
-from iba.calibration import first_step_drops
 from iba.data.tokens import Instance
-from iba.devices import resolve_device, resolve_precision
-from iba.encoder import Classifier
-from iba.experiment import datasets, method_settings, selected
+from iba.evaluation.stats import Resampling, mean_interval, resampling
+from iba.models.classifier import Classifier
+from iba.models.devices import resolve_device, resolve_precision
 from iba.models.postnorm import PostNorm
-from iba.stages.checks import check_settings
-from iba.stats import Resampling, mean_interval, resampling
-from iba.store import device_name, plain, provenance
+from iba.pipeline.calibration import first_step_drops
+from iba.pipeline.checks import check_settings
+from iba.pipeline.experiment import datasets, method_settings, selected
+from iba.pipeline.store import device_name, provenance
+from iba.settings import plain
 
 #: Groups of instances that a point of the batch sweep is timed on at most: one by one, few tell enough.
 _MOST_GROUPS = 16
@@ -140,14 +141,13 @@ def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) ->
     settings, device = subject.bench.cfg.benchmark, subject.classifier.device
     instances = subject.instances(settings.n)
     many = instances * settings.repeats
-    ours: Callable[[], Scores] = partial(operation.ours, subject.classifier, many)
+    ours = {precision: partial(operation.ours, subject.ready[precision], many) for precision in peaks}
     # Asked first: so every shape and precision is warm when the clock runs.
     scores, about = {}, {}
-    for precision in peaks:
-        with subject.running(precision) as classifier:
-            scores[precision] = operation.ours(classifier, instances)
-            count = measure.flops(ours) // len(many)
-            about[precision] = {"peak_memory_mb": measure.peak_memory(ours, device), "flops": count}
+    for precision, call in ours.items():
+        scores[precision] = operation.ours(subject.ready[precision], instances)
+        count = measure.flops(call) // len(many)
+        about[precision] = {"peak_memory_mb": measure.peak_memory(call, device), "flops": count}
     reference = ReferenceModel(subject.classifier)
     for instance in warm_up(instances, device):
         operation.theirs(reference, instance)
@@ -156,7 +156,7 @@ def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) ->
     def one_by_one() -> None:
         theirs[:] = [operation.theirs(reference, instance) for instance in instances]
 
-    seconds = _in_turns(subject, one_by_one, ours, list(peaks))
+    seconds = _in_turns(subject, one_by_one, ours)
     shared = _measured(subject, operation, instances)
     slow = seconds["reference"] / len(instances)
     rows = []
@@ -182,13 +182,13 @@ def _by_adapter(subject: Subject, operation: Operation) -> list[Row]:
     """The same model by its own forward, through the adapter, beside our blocks; both in float32."""
     fast, instances = subject.classifier, subject.instances(subject.bench.cfg.benchmark.n)
     slow = Classifier(fast.model, fast.tokenizer, fast.device, "fp32", fast.token_budget, fast=False)
-    with subject.running("fp32"):  # warms both up
-        theirs, own = (operation.ours(classifier, instances) for classifier in (slow, fast))
+    # Warms both up.
+    theirs, own = (operation.ours(classifier, instances) for classifier in (slow, fast))
     many = instances * subject.bench.cfg.benchmark.repeats
     adapter, blocks = (partial(operation.ours, classifier, many) for classifier in (slow, fast))
     times = {
         name: 1e3 * seconds / len(many)
-        for name, seconds in _in_turns(subject, adapter, blocks, ["fp32"]).items()
+        for name, seconds in _in_turns(subject, adapter, {"fp32": blocks}).items()
     }
     return [
         _measured(subject, operation, instances)
@@ -215,20 +215,19 @@ def warm_up(instances: Sequence[Instance], device: torch.device) -> list[Instanc
 
 
 def _in_turns(
-    subject: Subject, theirs: Callable[[], Any], ours: Callable[[], Any], precisions: Sequence[str]
+    subject: Subject, theirs: Callable[[], Any], ours: Mapping[str, Callable[[], Any]]
 ) -> dict[str, float]:
     """Median seconds of a call of the reference, and of ours in every precision, timed in turns.
 
     So a machine that slows down meanwhile slows both sides; a long reference is timed less often.
     """
     settings, device = subject.bench.cfg.benchmark, subject.classifier.device
-    found: dict[str, list[float]] = {name: [] for name in ("reference", *precisions)}
+    found: dict[str, list[float]] = {name: [] for name in ("reference", *ours)}
     for _ in range(settings.timed_calls):
         if sum(found["reference"]) < settings.reference_seconds:
             found["reference"].append(measure.seconds(theirs, device))
-        for precision in precisions:
-            with subject.running(precision):
-                found[precision].append(measure.seconds(ours, device))
+        for precision, call in ours.items():
+            found[precision].append(measure.seconds(call, device))
     return {name: statistics.median(times) for name, times in found.items()}
 
 
@@ -255,10 +254,9 @@ def _precision(subject: Subject, operation: Attribute) -> list[Row]:
     instances = subject.instances(min(wanted, len(subject.bench.samples.test)))
     scores, drops = {}, {}
     for precision in ("fp32", "bf16"):
-        with subject.running(precision) as classifier:
-            attributed = operation.attributed(classifier, instances)
-            scores[precision] = [found.scores.numpy() for found in attributed]
-            drops[precision] = first_step_drops(attributed, classifier, instances)
+        attributed = operation.attributed(subject.ready[precision], instances)
+        scores[precision] = [found.scores.numpy() for found in attributed]
+        drops[precision] = first_step_drops(attributed, subject.ready[precision], instances)
     correlations = _correlations(scores["fp32"], scores["bf16"], instances, operation)
     return [
         {
@@ -326,10 +324,10 @@ def _point(
     def work() -> list[Row]:
         instances = subject.of_length(tokens, n)
         timed = moved() if moved else operation
-        with subject.running(precision, budget) as classifier:
-            call: Callable[[], Scores] = partial(timed.ours, classifier, instances)
-            call()  # warm-up
-            seconds = measure.seconds(call, classifier.device)
+        classifier = subject.ready[precision].with_budget(budget)
+        call: Callable[[], Scores] = partial(timed.ours, classifier, instances)
+        call()  # warm-up
+        seconds = measure.seconds(call, classifier.device)
         return [
             {
                 "tokens": tokens,

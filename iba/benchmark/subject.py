@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,11 +13,11 @@ from iba.attributor import FitData
 from iba.benchmark.operations import Attribute, Degrade, Operation
 from iba.data.examples import Example
 from iba.data.tokens import Instance, tokenise
-from iba.devices import resolve_device
-from iba.encoder import Classifier
-from iba.experiment import method_settings, selected
-from iba.pretrained import new_classifier
-from iba.stages.bench import Bench
+from iba.models.classifier import Classifier
+from iba.models.devices import resolve_device
+from iba.models.pretrained import new_classifier
+from iba.pipeline.bench import Bench
+from iba.pipeline.experiment import method_settings, selected
 
 PROTOCOL = "benchmark"
 
@@ -73,16 +71,10 @@ class Subject:
         examples = [Example(f"made:{i}", text, None, 0) for i, text in enumerate(texts)]
         return tokenise(examples, self.classifier.tokenizer, tokens)
 
-    @contextmanager
-    def running(self, precision: str, token_budget: int | None = None) -> Iterator[Classifier]:
-        """The classifier in another precision, or with another token budget, for a while."""
-        before = self.classifier.precision, self.classifier.token_budget
-        self.classifier.precision = precision
-        self.classifier.token_budget = token_budget or before[1]
-        try:
-            yield self.classifier
-        finally:
-            self.classifier.precision, self.classifier.token_budget = before
+    @cached_property
+    def ready(self) -> dict[str, Classifier]:
+        """The classifier in either precision."""
+        return {"fp32": self.classifier, "bf16": self.classifier.in_precision("bf16")}
 
 
 def _classifier(bench: Bench) -> Classifier:

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from iba.errors import UserError
-from iba.store import fingerprint
+from iba.settings import fingerprint
 
 Span = tuple[int, int]
 

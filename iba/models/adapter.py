@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from iba.data.tokens import Inputs
 from iba.errors import UserError
-from iba.frozen import Products, exact_forward
+from iba.models.frozen import Products, exact_forward
 from iba.models.maps import attending, given_maps
 from iba.models.runner import Hidden, Logits, Maps, head_output, same, wrong_layer
 from iba.models.swaps import padding_named, patched, words_for_ids

@@ -1,7 +1,7 @@
 """The fast path: encoders that are a stack of post-norm blocks, computed with their own parameters.
 
-Parameters are read by name (iba/block.py); no hook is installed and no module changed. The head reads the
-first position alone, so the last block is computed there alone. `adapter.py` runs every other model.
+Parameters are read by name (`block.py`); no hook is installed and no module changed. The head reads the first
+position alone, so the last block is computed there alone. `adapter.py` runs every other model.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from iba.block import FAMILIES, Block
 from iba.data.tokens import Inputs
-from iba.frozen import Products, exact_forward
+from iba.models.block import FAMILIES, Block
+from iba.models.frozen import Products, exact_forward
 from iba.models.runner import Hidden, Logits, Maps, head_output
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iba.data.tokens import Inputs
 from iba.errors import UserError
-from iba.frozen import exact_forward
+from iba.models.frozen import exact_forward
 
 Hidden = Float[Tensor, "batch tokens hidden"]
 Logits = Float[Tensor, "batch outputs"]
@@ -55,6 +55,24 @@ class Runner(Protocol):
 
     def logits_given_maps(self, maps: Maps, hidden: Hidden, inputs: Inputs, layer: int) -> Logits:
         """The head's output when `layer`, entered by `hidden`, attends by `maps`, which have gradients."""
+
+
+def layer_number(layer: int | float, n_layers: int) -> int:
+    """A 1-based layer from a number or a fraction of depth (0.75 of 12 layers is layer 9).
+
+    A fraction never means the last layer: of its output the head reads the first token alone.
+    """
+    resolved = layer
+    if 0 < layer < 1:
+        if n_layers == 1:
+            raise UserError(
+                f"layer={layer}: the only layer of this encoder is its last, of which the head reads "
+                "[CLS] alone: choose a method without a layer (ig, lime, occlusion), or give layer=1."
+            )
+        resolved = min(round(layer * n_layers), n_layers - 1)
+    if resolved not in range(1, n_layers + 1):
+        raise UserError(f"layer {layer} is out of range: this encoder has layers 1 to {n_layers}.")
+    return int(resolved)
 
 
 def wrong_layer(runner: Runner, example: Inputs, logits: Logits, half: bool = False) -> int | None:

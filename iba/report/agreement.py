@@ -1,119 +1,111 @@
 """Rank agreement: Kendall's τ-b between two rankings of the same tokens, per instance, then averaged.
 
 Between methods (the cells of Table 1), and between neighbouring points of a study (layers, seeds, …). Special
-tokens, which no method may remove, do not count. Needs the token scores, so it is computed where they are
-and kept in `agreement.csv`.
+tokens, which no method may remove, do not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import combinations, pairwise
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from itertools import combinations, pairwise, product
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from jaxtyping import Float
 
-from iba.report.rows import Stored
-from iba.report.study_rows import METHOD, value_of
-from iba.report.text import Grid, Table, interval, number
-from iba.stats import mean_interval
-from iba.store import read_parquet
+from iba.evaluation.stats import mean_intervals
+from iba.pipeline.views import View
+from iba.report.frame import estimates
+from iba.report.stored import Stored
+from iba.report.studies import METHOD
+from iba.report.tables import kept
+from iba.report.text import Grid, Table, estimate, spread
 
-#: Studies whose neighbouring points are compared.
-STUDIES = ("layers", "betas", "noise_seeds")
+#: Studies whose neighbouring points are compared, and how a point of theirs is named.
+STUDIES = {"layers": "layer", "betas": "beta", "noise_seeds": "seed"}
 _KEY = ["kind", "dataset", "protocol", "first", "second"]
 
 
-def kendall(first: np.ndarray, second: np.ndarray, special: np.ndarray) -> float:
-    """τ-b over the tokens that may be removed; NaN where one of the rankings is constant."""
-    removable = ~special
-    return float(stats.kendalltau(first[removable], second[removable]).statistic)
+def kendall(scores: Float[np.ndarray, "rankings tokens"]) -> Float[np.ndarray, "rankings rankings"]:
+    """τ-b of every two rankings of the same tokens; NaN where one of them is constant."""
+    size = len(scores), -1
+    above, below = (
+        np.packbits(of(scores[:, :, None], scores[:, None]).reshape(size), axis=1)
+        for of in (np.greater, np.less)
+    )
+    concordant, discordant = (
+        np.bitwise_count(above[:, None] & other).sum(-1, dtype=np.int64) for other in (above, below)
+    )
+    untied = np.sqrt(np.diag(concordant))
+    with np.errstate(invalid="ignore"):
+        return np.asarray((concordant - discordant) / np.outer(untied, untied))
 
 
-def agree(first: pd.DataFrame, second: pd.DataFrame) -> np.ndarray:
-    """τ of every instance that both tables of attributions hold and both rank."""
-    both = first.merge(second, on="instance_id", suffixes=("", "_second"))
-    found = [kendall(r.scores, r.scores_second, r.special) for r in both.itertuples()]
-    return np.array([value for value in found if not np.isnan(value)])
+def taus(rankings: Mapping[str, pd.DataFrame]) -> Float[np.ndarray, "n rankings rankings"]:
+    """τ-b of every instance that all the tables of token scores hold, over the tokens that may be removed."""
+    tables = [table.set_index("instance_id") for table in rankings.values()]
+    shared = pd.concat([tables[0]["special"], *(t["scores"] for t in tables)], axis=1, join="inner")
+    return np.array([kendall(np.stack(row[1:])[:, ~row[0]]) for row in shared.to_numpy()])
 
 
-def table(stored: Stored) -> pd.DataFrame:
-    """One row per pair: kind (`methods` or a study), who, n, mean τ, interval.
-
-    A stored row is kept where its scores are gone, and its place in any case.
-    """
-    path = stored.folder / "agreement.csv"
-    new = pd.DataFrame([*_between_methods(stored), *_between_points(stored)])
-    if not path.is_file():
-        return new
-    old = pd.read_csv(path)
-    rows = pd.concat([new, old]).drop_duplicates(_KEY)
-    places = pd.concat([old, new])[_KEY].drop_duplicates()
-    return places.merge(rows, on=_KEY)
+def agreement_rows(stored: Stored) -> pd.DataFrame:
+    """One row per pair: kind (`methods` or a study), who, n, mean τ, interval."""
+    pairs = [*_between_methods(stored), *_between_points(stored)]
+    means = mean_intervals([values[~np.isnan(values)] for _, values in pairs], stored.how)
+    keys = pd.DataFrame([key for key, _ in pairs], columns=_KEY)
+    numbers = estimates(means)
+    rows = keys.join(numbers).rename(columns={"estimate": "tau"})
+    return kept(stored.folder / "agreement.csv", rows, _KEY)
 
 
-def _between_methods(stored: Stored) -> Iterator[dict[str, object]]:
-    for dataset in stored.datasets:
-        for protocol in stored.protocols:
-            found = {
-                method: _scores(stored.folder / dataset / protocol / method) for method in stored.methods
-            }
-            there = {method: rows for method, rows in found.items() if rows is not None}
-            for first, second in combinations(there, 2):
-                yield _row(
-                    "methods", dataset, protocol, first, second, agree(there[first], there[second]), stored
-                )
+def _between_methods(stored: Stored) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    for dataset, protocol in product(stored.datasets, stored.protocols):
+        views = {m: View(stored.seed, None, None, protocol, dataset, m) for m in stored.methods}
+        yield from _pairs(stored, ("methods", dataset, protocol), views, combinations)
 
 
-def _between_points(stored: Stored) -> Iterator[dict[str, object]]:
-    for study in STUDIES:
-        for folder in sorted((stored.folder / "studies" / study).glob(f"*/*/{METHOD}")):
-            dataset, protocol = folder.parts[-3:-1]
-            points = sorted((p for p in folder.glob("*=*")), key=lambda p: value_of(p.name))
-            there = {p.name: rows for p in points if (rows := _scores(p)) is not None}
-            for first, second in pairwise(there):
-                yield _row(
-                    study, dataset, protocol, first, second, agree(there[first], there[second]), stored
-                )
-
-
-def _scores(folder: Path) -> pd.DataFrame | None:
-    path = folder / "attributions.parquet"
-    return read_parquet(path, ["instance_id", "special", "scores"]) if path.is_file() else None
-
-
-def _row(
-    kind: str, dataset: str, protocol: str, first: str, second: str, taus: np.ndarray, stored: Stored
-) -> dict[str, object]:
-    found = mean_interval(taus, stored.how)
-    who = dict(zip(_KEY, (kind, dataset, protocol, first, second), strict=True))
-    return {**who, "n": found.n, "tau": found.estimate, "ci_low": found.low, "ci_high": found.high}
-
-
-def grid(stored: Stored, rows: pd.DataFrame) -> Grid:
-    """Pairs against protocols."""
-    lines = []
-    for (kind, dataset, first, second), cells in rows.groupby(
-        ["kind", "dataset", "first", "second"], sort=False
-    ):
-        by_protocol = {row.protocol: row for row in cells.itertuples()}
-        pair = f"{_title(stored, first)} – {_title(stored, second)}"
-        values = [
-            f"{number(by_protocol[p].tau, 2)} {interval(by_protocol[p].ci_low, by_protocol[p].ci_high, 2)}"
-            if p in by_protocol
-            else "–"
-            for p in stored.protocols
-        ]
-        lines.append(
-            [str(kind), stored.names.datasets.get(dataset, dataset), pair, str(cells["n"].max()), *values]
+def _between_points(stored: Stored) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    for study, dataset, protocol in product(STUDIES, stored.names.datasets, stored.names.protocols):
+        rows = stored.frame.of(
+            study=study, dataset=dataset, protocol=protocol, method=METHOD, seed=stored.seed
         )
-    heads = ["between", "data set", "pair", "n", *(stored.names.protocols[p] for p in stored.protocols)]
-    notes = [
-        "Kendall's τ-b of the token scores, mean over instances: 1 same order, 0 unrelated, −1 reversed."
+        views = {
+            f"{STUDIES[study]}={value:g}": View(stored.seed, study, value, protocol, dataset, METHOD)
+            for value in rows.present("value")
+        }
+        yield from _pairs(stored, (study, dataset, protocol), views, lambda names, _: pairwise(names))
+
+
+def _pairs(
+    stored: Stored, key: tuple[str, ...], views: Mapping[str, View], which: Any
+) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    """The pairs of what has stored its token scores."""
+    scores = {name: found for name, view in views.items() if (found := stored.scores(view)) is not None}
+    places = {name: place for place, name in enumerate(scores)}
+    found = taus(scores) if len(scores) > 1 else np.empty(0)
+    for first, second in which(scores, 2):
+        yield (*key, first, second), found[:, places[first], places[second]]
+
+
+def _grid(stored: Stored, rows: pd.DataFrame) -> Grid:
+    """Pairs against protocols."""
+    keys = ["kind", "dataset", "first", "second"]
+    rows = rows.rename(columns={"tau": "estimate"}).assign(n=rows.groupby(keys)["n"].transform("max"))
+    cells = spread(rows, [*keys, "n"], "protocol", stored.protocols, lambda row: estimate(row, 2))
+    lines = [
+        [
+            kind,
+            stored.names.datasets.get(dataset, dataset),
+            f"{_title(stored, first)} – {_title(stored, second)}",
+            str(n),
+            *found,
+        ]
+        for (kind, dataset, first, second, n), found in cells.items()
     ]
-    return Grid("Rank agreement", heads, lines, notes)
+    heads = ["between", "data set", "pair", "n", *(stored.names.protocols[p] for p in stored.protocols)]
+    note = "Kendall's τ-b of the token scores, mean over instances: 1 same order, 0 unrelated, −1 reversed."
+    return Grid("Rank agreement", heads, lines, [note])
 
 
 def _title(stored: Stored, name: str) -> str:
@@ -121,7 +113,7 @@ def _title(stored: Stored, name: str) -> str:
     return stored.names.methods.get(name, name.replace("beta=", "β ").replace("=", " "))
 
 
-def report(stored: Stored) -> Table:
+def agreement(stored: Stored) -> Table:
     """`agreement.*`; nothing where there are no token scores."""
-    rows = table(stored)
-    return Table("agreement", rows, [] if rows.empty else [grid(stored, rows)], "agreement")
+    rows = agreement_rows(stored)
+    return Table("agreement", rows, [] if rows.empty else [_grid(stored, rows)], "agreement")

@@ -1,23 +1,25 @@
-"""What figures share: their look, the marks of the methods, writing PNG and PDF."""
+"""What figures share: their look, marks, axes and legend, and writing PNG and PDF."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from iba.store import atomic
+from iba.pipeline.store import atomic
+from iba.report.stored import Stored
 
 #: Text width of the paper's two-column page, inches.
 PAGE_WIDTH = 6.9
-_LOOK: dict[Any, Any] = {
+#: The look of all figures, to be drawn and saved in `matplotlib.rc_context(LOOK)`.
+LOOK: dict[Any, Any] = {
     "font.size": 7,
     "axes.titlesize": 7.5,
     "axes.labelsize": 7,
@@ -34,7 +36,6 @@ _LOOK: dict[Any, Any] = {
 }
 #: Line style and marker by rank of the method, so that a grey print can still be read.
 _MARKS = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "x"), ((0, (5, 1)), "D"), ((0, (1, 1)), "v"))
-
 #: Height of the line below a figure, inches, and its letters.
 _FOOT, _FOOT_POINTS = 0.13, 5.5
 #: Length of a line in the legend, in units of its font.
@@ -42,19 +43,65 @@ _HANDLE = 3
 
 
 @dataclass(frozen=True)
-class Mark:
-    """How a method is drawn everywhere."""
+class Picture:
+    """A figure, its file's name, and a sentence on what it shows and of how many instances.
 
-    color: str
-    linestyle: str | tuple
-    marker: str
+    No caption: the page does not show it, as it is a part of another one.
+    """
+
+    stem: str
+    figure: Figure
+    caption: str = ""
 
 
-def marks(colours: dict[str, str]) -> dict[str, Mark]:
-    """A mark per method: its configured colour, and a line style and marker of its own."""
+def write(stored: Stored, pictures: Iterable[Picture]) -> list[tuple[Path, str]]:
+    """Store `figures/<stem>.png` and `.pdf` of each; returns the PNG files with their captions."""
+    folder, found = stored.folder / "figures", []
+    with matplotlib.rc_context(LOOK):  # the pictures are drawn as they are asked for
+        for picture in pictures:
+            found.append((save(picture.figure, folder / picture.stem, stored.made_with), picture.caption))
+    return found
+
+
+def save(figure: Figure, stem: Path, foot: str) -> Path:
+    """Write `<stem>.pdf` and `<stem>.png` atomically, the same figure as the same bytes; returns the latter.
+
+    `foot` is printed small below the figure, whose page grows by a line: no layout has to know of it.
+    """
+    across, up = figure.get_size_inches()
+    place = {"x": 1 - 0.05 / across, "y": -0.02 / up, "ha": "right", "va": "top"}
+    figure.text(**place, s=foot, size=_FOOT_POINTS, color="0.45")
+    page = Bbox.from_bounds(0, -_FOOT, across, up + _FOOT)
+    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
+        with atomic(stem.with_suffix(suffix)) as temporary:
+            figure.savefig(temporary, metadata=metadata, bbox_inches=page)
+        figure.set_layout_engine("none")  # the layout is done: the second file takes it over
+    return stem.with_suffix(".png")
+
+
+def marks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Line style and marker of each, as arguments of `plot`."""
     return {
-        name: Mark(colour, *_MARKS[rank % len(_MARKS)]) for rank, (name, colour) in enumerate(colours.items())
+        name: dict(zip(("linestyle", "marker"), _MARKS[rank % len(_MARKS)], strict=True))
+        for rank, name in enumerate(names)
     }
+
+
+def share_axis(axes: Axes) -> None:
+    """The axis of the removed tokens' shares, and a line at 0."""
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xticks([0, 1 / 3, 2 / 3, 1], ["0", "33", "67", "100"])
+    axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
+
+
+def remark(axes: Axes, said: str) -> None:
+    """What must be said of a panel's curves, at its top."""
+    axes.text(0.5, 0.98, said, transform=axes.transAxes, ha="center", va="top", fontsize=6)
+
+
+def lacking(axes: Axes, said: str, **place: Any) -> None:
+    """What an empty panel lacks."""
+    axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", color="0.5", **place)
 
 
 def legend(figure: Figure, order: Sequence[str] = ()) -> None:
@@ -75,37 +122,7 @@ def legend(figure: Figure, order: Sequence[str] = ()) -> None:
     entry = size * (_HANDLE + 3 + 0.56 * max(map(len, labels)))
     most = max(1, min(len(labels), int(figure.get_figwidth() / entry)))
     ncols = math.ceil(len(labels) / math.ceil(len(labels) / most))  # rows of like lengths
+    handles = [found[label] for label in labels]
     figure.legend(
-        [found[label] for label in labels],
-        labels,
-        loc="outside upper center",
-        ncols=ncols,
-        frameon=False,
-        handlelength=_HANDLE,
+        handles, labels, loc="outside upper center", ncols=ncols, frameon=False, handlelength=_HANDLE
     )
-
-
-@contextmanager
-def look() -> Iterator[None]:
-    """The look of all figures, without changing Matplotlib for anyone else."""
-    with matplotlib.rc_context(_LOOK):
-        yield
-
-
-def save(figure: Figure, stem: Path, foot: str) -> list[Path]:
-    """Write `<stem>.png` and `<stem>.pdf` atomically; the same figure gives the same bytes.
-
-    `foot` is printed small below the figure, whose page grows by a line: no layout has to know of it.
-    """
-    paths = []
-    across, up = figure.get_size_inches()
-    place = {"x": 1 - 0.05 / across, "y": -0.02 / up, "ha": "right", "va": "top"}
-    figure.text(**place, s=foot, size=_FOOT_POINTS, color="0.45")
-    page = Bbox.from_bounds(0, -_FOOT, across, up + _FOOT)
-    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
-        path = stem.with_suffix(suffix)
-        with atomic(path) as temporary:
-            figure.savefig(temporary, metadata=metadata, bbox_inches=page)
-        figure.set_layout_engine("none")  # the layout is done: the second file takes it over
-        paths.append(path)
-    return paths

@@ -1,53 +1,36 @@
-"""A few instances with their token scores by every method, prepared for display."""
+"""A few instances with their token scores by every method, prepared for the page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
-from iba.report.highlight import FAINTEST, printable, units
-from iba.report.rows import DELETE, Stored
-from iba.store import read_parquet
-
-
-@dataclass(frozen=True)
-class Token:
-    """One token as shown: its text, a strength in [−1, 1], its rank, whether it is removed at 11 %."""
-
-    text: str
-    spaced: bool
-    strength: float
-    title: str
-    removed: bool
-    special: bool
-
-    @property
-    def side(self) -> str:
-        """For or against the class, or too faint for a colour."""
-        return "" if abs(self.strength) < FAINTEST else "for" if self.strength > 0 else "against"
+from iba.display.highlight import spans, stretched, units
+from iba.evaluation.ranking import removal_order
+from iba.pipeline.views import View
+from iba.report.stored import CELL, Stored
 
 
 @dataclass(frozen=True)
 class Highlighted:
-    """One instance as one method under one protocol saw it."""
+    """One instance as one method under one protocol saw it; `html`: its coloured tokens."""
 
     protocol: str
     method: str
     prob_start: float
     drop_11: float
-    tokens: Sequence[Token]
+    html: Markup
 
 
 @dataclass(frozen=True)
-class Example:
+class ShownInstance:
     """One instance with all its highlights."""
 
     dataset: str
-    instance_id: str
     target: str
     label: str
     preview: str
@@ -58,82 +41,58 @@ class Example:
         return [h for h in self.highlighted if h.protocol == protocol]
 
 
-def display_strength(scores: np.ndarray, special: np.ndarray) -> np.ndarray:
-    """Scores scaled for the eye alone, per instance, special tokens 0.
-
-    Signed scores are divided by their largest size; scores without a negative one are stretched from
-    their smallest (0) to their largest (1), as their order is all that the degradation test uses.
-    """
-    own = scores[~special]
-    if not len(own):
-        return np.zeros_like(scores)
-    low, high = float(own.min()), float(own.max())
-    scaled = scores / max(abs(low), high) if low < 0 else (scores - low) / max(high - low, 1e-12)
-    return np.where(special, 0.0, np.clip(scaled, -1, 1))
-
-
-def load(stored: Stored) -> list[Example]:
-    """The stored examples of the run, by data set; empty where attributions were never collected."""
-    path = stored.folder / "examples.parquet"
-    if not path.is_file():
-        return []
-    rows = read_parquet(path)
-    curves = stored.curves[(stored.curves["operator"] == DELETE) & (stored.curves["order"] == "most")]
-    first = curves[(curves["grid"] == "curve") & (curves["step"] == 1)]
-    removed = first.set_index(["protocol", "dataset", "method", "instance_id"])["n_removed"]
-    scores = stored.paper_scores().set_index(["protocol", "dataset", "method", "instance_id"])
+def load(stored: Stored, n: int) -> list[ShownInstance]:
+    """`n` instances of every data set whose tokens are stored, evenly spread; empty without any."""
     found = []
     for dataset in stored.datasets:
-        of_set = rows[rows["dataset"] == dataset]
-        for instance_id in of_set["instance_id"].unique():
-            found.append(
-                _example(stored, dataset, of_set[of_set["instance_id"] == instance_id], removed, scores)
-            )
-    return [example for example in found if example.highlighted]
+        tables = [_scores(stored, p, dataset, m) for p in stored.protocols for m in stored.methods]
+        rows = pd.concat([table for table in tables if table is not None] or [pd.DataFrame()])
+        if len(rows):
+            chosen = spread(rows["instance_id"].unique(), n)
+            found += [_instance(stored, rows[rows["instance_id"] == one]) for one in chosen]
+    return found
 
 
-def _example(
-    stored: Stored, dataset: str, rows: pd.DataFrame, removed: pd.Series, scores: pd.DataFrame
-) -> Example:
-    labels = stored.classifiers[dataset]["provenance"]["labels"]
-    cells = {(row.protocol, row.method): row for row in rows.itertuples()}
-    highlighted = []
-    for protocol in stored.protocols:
-        for method in stored.methods:
-            row = cells.get((protocol, method))
-            if row is None or (key := (protocol, dataset, method, row.instance_id)) not in scores.index:
-                continue
-            one = scores.loc[key]
-            tokens = _tokens(row, int(removed.loc[key]))
-            highlighted.append(
-                Highlighted(protocol, method, float(one["prob_start"]), float(one["drop_11"]), tokens)
-            )
+def spread(ids: np.ndarray, n: int) -> np.ndarray:
+    """`n` of them at even distances: stored rows may be sorted by class, so the first ones would not do."""
+    return ids[np.unique(np.linspace(0, len(ids) - 1, n).round().astype(int))]
+
+
+def _scores(stored: Stored, protocol: str, dataset: str, method: str) -> pd.DataFrame | None:
+    """The rows of a cell of which the tokens are stored, with the measures that the page names."""
+    cell = stored.cells.get(View(stored.seed, None, None, protocol, dataset, method))
+    scores = cell.scores() if cell else None
+    if scores is None:
+        return None
+    measures = stored.deletion.of(protocol=protocol, dataset=dataset, method=method).rows
+    rows = scores[scores["tokens"].notna()].merge(measures[["instance_id", "prob_start", "drop_11"]])
+    return rows.assign(**dict(zip(CELL, (protocol, dataset, method), strict=True)))
+
+
+def _instance(stored: Stored, rows: pd.DataFrame) -> ShownInstance:
     first = rows.iloc[0]
-    pieces = units(first["tokens"].tolist(), first["special"].tolist())
-    return Example(
-        dataset,
-        str(first["instance_id"]),
+    labels = stored.classifiers[first["dataset"]]["provenance"]["labels"]
+    pieces = units(list(first["tokens"]), list(first["special"]))
+    return ShownInstance(
+        first["dataset"],
         str(labels[int(first["target"])]),
         str(labels[int(first["label"])]),
-        "".join(u.before + u.text for u in pieces if not u.special).strip()[:110],
-        highlighted,
+        "".join(one.before + one.text for one in pieces if not one.special).strip()[:110],
+        [
+            Highlighted(row["protocol"], row["method"], row["prob_start"], row["drop_11"], _html(stored, row))
+            for _, row in rows.iterrows()
+        ],
     )
 
 
-def _tokens(row: Any, n_removed: int) -> list[Token]:
-    scores, special = np.asarray(row.scores, np.float64), np.asarray(row.special, np.bool_)
-    order = np.lexsort((np.arange(len(scores)), -scores))
-    ranked = [int(i) for i in order if not special[i]]
-    rank = {position: number for number, position in enumerate(ranked, 1)}
-    strengths = display_strength(scores, special)
-    return [
-        Token(
-            printable(unit.text),
-            bool(unit.before),
-            float(strengths[i]),
-            f"score {scores[i]:.4g}, rank {rank[i]} of {len(ranked)}" if i in rank else "never removed",
-            rank.get(i, n_removed + 1) <= n_removed,
-            i not in rank,
-        )
-        for i, unit in enumerate(units(row.tokens.tolist(), special.tolist()))
-    ]
+def _html(stored: Stored, row: pd.Series) -> Markup:
+    """The tokens: stronger colour, larger score; a line below what the first step of the test removes."""
+    scores, special = np.asarray(row["scores"], np.float64), np.asarray(row["special"], np.bool_)
+    ranked = removal_order(scores.tolist(), special.tolist(), "most")
+    first_step = int(np.rint(stored.frame.fractions[1] * len(scores)))
+    titles, classes = [""] * len(scores), [""] * len(scores)
+    for rank, place in enumerate(ranked):
+        titles[place] = f"score {scores[place]:.4g}, rank {rank + 1} of {len(ranked)}"
+        classes[place] = "removed" * (rank < first_step)
+    shown = units(list(row["tokens"]), special.tolist())
+    return Markup(spans(shown, stretched(scores, special).tolist(), titles, classes))

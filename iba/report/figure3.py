@@ -1,28 +1,23 @@
-"""Figure 3: one text's tokens before and after fine-tuning, and layers × tokens of single texts."""
+"""Figures 3 and 5: single texts before and after fine-tuning, and layers × tokens; β × tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from iba.report import token_maps
-from iba.report.drawing import PAGE_WIDTH, look, save
-from iba.report.examples import display_strength
+from iba.display.highlight import stretched, units
+from iba.display.paragraph import LINE, SIZE, literal, paragraph
+from iba.report.drawing import PAGE_WIDTH, Picture
 from iba.report.figure2 import power
-from iba.report.highlight import units
-from iba.report.paragraph import LINE, SIZE, literal, paragraph
-from iba.report.rows import Stored
-from iba.report.sheet import Block, sheet
-from iba.report.study_examples import StudyExample, heading, load, texts
-from iba.report.study_rows import value_of
-from iba.report.token_maps import TokenMap, token_map
+from iba.report.stored import Stored
+from iba.report.token_maps import Block, ScoredText, heading, how_many, load, sheet, token_map
 
-CLASSIFIERS, LAYERS = "token_classifiers", "token_layers"
-#: The classifiers of the left part, in the order in which they are drawn.
+CLASSIFIERS, LAYERS, BETAS = "token_classifiers", "token_layers", "token_betas"
+#: The classifiers of Figure 3's first part, in the order in which they are drawn.
 WEIGHTS = {
     "random": "nothing trained",
     "pretrained": "before fine-tuning (head not trained)",
@@ -30,94 +25,108 @@ WEIGHTS = {
 }
 # Inches; letters to a line of `_TEXT` points.
 _LEFT, _TITLE, _LABEL, _TEXT, _LETTERS = 0.12, 0.4, 0.17, 7.5, 105
+_LINE = LINE * _TEXT / SIZE
 
 
-def blocks(stored: Stored, protocols: Sequence[str]) -> Iterator[Block]:
-    """The parts of the figure under some protocols, those of one protocol together."""
-    before_after, layers = load(stored, CLASSIFIERS), load(stored, LAYERS)
-    for protocol in protocols:
-        for example in before_after:
-            if example.protocol == protocol:
-                yield Block(_text_height(example), partial(_draw_texts, stored, example))
-        for example in layers:
-            if example.protocol == protocol:
-                found = token_map(example.rows)
-                yield Block(token_maps.height(found), partial(_draw_map, stored, example, found))
+def pictures(stored: Stored) -> Iterator[Picture]:
+    """`figure3` and, where there are several protocols, one file for each; `figure5`."""
+    classifiers, layers, betas = (load(stored, study) for study in (CLASSIFIERS, LAYERS, BETAS))
+    found = {
+        protocol: [
+            *(_before_after(stored, text) for text in classifiers if text.protocol == protocol),
+            *(_layer_map(stored, text) for text in layers if text.protocol == protocol),
+        ]
+        for protocol in stored.names.protocols
+    }
+    found = {protocol: blocks for protocol, blocks in found.items() if blocks}
+    if found:
+        every = [block for blocks in found.values() for block in blocks]
+        yield Picture("figure3", sheet(every), _caption(classifiers, layers))
+        for protocol, blocks in found.items() if len(found) > 1 else ():
+            yield Picture(f"figure3_{protocol}", sheet(blocks))
+    if betas:
+        yield Picture(
+            "figure5",
+            sheet([_beta_map(stored, text) for text in betas]),
+            f"Figure 5. Information per token of {how_many(betas)} under several β, one map per protocol "
+            "(each with its own colour scale; special tokens dimmed).",
+        )
 
 
-def _draw_map(stored: Stored, example: StudyExample, found: TokenMap, figure: Figure, top: float) -> None:
-    title = f"{literal(heading(stored, example))}, {_beta(example)}"
-    token_maps.draw(figure, found, top, title, "after layer", str)
+def _layer_map(stored: Stored, text: ScoredText) -> Block:
+    title = f"{literal(heading(stored, text))}, {_beta(text)}"
+    return token_map(text.rows, title, "after layer", list(map(str, text.rows.index)))
 
 
-def _beta(example: StudyExample) -> str:
-    betas = sorted(set(example.rows["beta"])) if "beta" in example.rows else []
+def _beta_map(stored: Stored, text: ScoredText) -> Block:
+    where = f", bottleneck after layer {text.layer}" if text.layer else ""
+    names = [power(float(beta)) for beta in text.rows.index]
+    return token_map(text.rows, literal(heading(stored, text)) + where, "β", names)
+
+
+def _beta(text: ScoredText) -> str:
+    betas = sorted(set(text.rows["beta"])) if "beta" in text.rows else []
     return f"β = {', '.join(power(beta) for beta in betas)}" if betas else "IBA"
 
 
-def _text_height(example: StudyExample) -> float:
-    letters = sum(len(token) + 1 for token in example.rows["tokens"].iloc[0])
-    return _TITLE + len(example.rows) * (_LABEL + _line() * (letters // _LETTERS + 1) + 0.06) + 0.06
+@dataclass(frozen=True)
+class BeforeAfter:
+    """One text once per classifier, each with its scores from the smallest to the largest."""
+
+    title: str
+    target: str
+    rows: pd.DataFrame
+
+    @property
+    def height(self) -> float:
+        """Inches that it needs."""
+        letters = sum(len(token) + 1 for token in self.rows["tokens"].iloc[0])
+        each = _LABEL + _LINE * (letters // _LETTERS + 1) + 0.06
+        return _TITLE + len(self.rows) * each + 0.06
+
+    def draw(self, figure: Figure, top: float) -> None:
+        """Draw it below `top`, inches from the figure's lower edge."""
+        _write(figure, top - 0.12, self.title, size=7.5)
+        scale = "orange: from the smallest to the largest score of the text; special tokens in grey"
+        _write(figure, top - 0.27, scale, color="0.35")
+        base = top - _TITLE
+        for weights in (w for w in WEIGHTS if w in self.rows.index):
+            row = self.rows.loc[weights]
+            _write(figure, base - 0.1, literal(self._label(weights, row)), color="0.35")
+            special = np.asarray(row["special"], np.bool_)
+            shown = units(list(row["tokens"]), special.tolist())
+            strengths = stretched(np.asarray(row["scores"], float), special).tolist()
+            start = (_LEFT, base - 0.1 - _LABEL)
+            base = paragraph(figure, shown, strengths, start, PAGE_WIDTH - _LEFT, _TEXT) - 0.1
+
+    def _label(self, weights: str, row: pd.Series) -> str:
+        label = WEIGHTS[weights]
+        if "prob_bottleneck" in row:
+            label += f": p({self.target}) with bottleneck {row['prob_bottleneck']:.2f}"
+        if "bits_per_token" in row:
+            label += f", {row['bits_per_token']:,.4g} bits per token"
+        return label
 
 
-def _line() -> float:
-    return LINE * _TEXT / SIZE
+def _before_after(stored: Stored, text: ScoredText) -> Block:
+    where = f"after layer {text.layer}, " if text.layer else ""
+    title = f"{literal(heading(stored, text))}, bottleneck {where}{_beta(text)}"
+    return BeforeAfter(title, text.target, text.rows)
 
 
-def _draw_texts(stored: Stored, example: StudyExample, figure: Figure, top: float) -> None:
-    """The text once per classifier, each with the strengths of its own smallest to its own largest score."""
+def _write(figure: Figure, y: float, text: str, size: float = 6.5, color: str = "black") -> None:
     across, up = figure.get_size_inches()
-    where = f"after layer {example.layer}, " if example.layer else ""
-    title = f"{literal(heading(stored, example))}, bottleneck {where}{_beta(example)}"
-    figure.text(_LEFT / across, (top - 0.12) / up, title, size=7.5)
-    scale = "orange: from the smallest to the largest score of the text; special tokens in grey"
-    figure.text(_LEFT / across, (top - 0.27) / up, scale, size=6.5, color="0.35")
-    base = top - _TITLE
-    by_weights = {value_of(row.point): row for row in example.rows.itertuples()}
-    for weights, label in WEIGHTS.items():
-        row = by_weights.get(weights)
-        if row is None:
-            continue
-        base -= 0.1
-        if hasattr(row, "prob_bottleneck"):
-            label += f": p({example.target}) with bottleneck {row.prob_bottleneck:.2f}"
-        if (bits := getattr(row, "bits_per_token", None)) is not None:
-            label += f", {bits:,.4g} bits per token"
-        figure.text(_LEFT / across, base / up, literal(label), size=6.5, color="0.35")
-        tokens, special = list(row.tokens), np.asarray(row.special, np.bool_)
-        scores = np.asarray(row.scores, float)
-        shown = units(tokens, special.tolist())
-        start = (_LEFT, base - _LABEL)
-        strengths = display_strength(scores, special).tolist()
-        base = paragraph(figure, shown, strengths, start, PAGE_WIDTH - _LEFT, _TEXT) - 0.1
+    figure.text(_LEFT / across, y / up, text, size=size, color=color)
 
 
-def caption(stored: Stored) -> str:
-    """What the figure shows, and of how many texts."""
-    classifiers, layers = load(stored, CLASSIFIERS), load(stored, LAYERS)
-    parts = []
-    if classifiers:
-        parts.append(
-            f"{texts(classifiers)} before and after fine-tuning (orange: from the smallest to the largest "
-            "score of each)"
-        )
-    if layers:
-        parts.append(
-            f"information per token with the bottleneck after every layer, {texts(layers)} (one colour scale "
-            "per map; special tokens dimmed)"
-        )
+def _caption(classifiers: Sequence[ScoredText], layers: Sequence[ScoredText]) -> str:
+    before_after = (
+        f"{how_many(classifiers)} before and after fine-tuning (orange: from the smallest to the largest "
+        "score of each)"
+    )
+    by_layer = (
+        f"information per token with the bottleneck after every layer, {how_many(layers)} (one colour scale "
+        "per map; special tokens dimmed)"
+    )
+    parts = [before_after] * bool(classifiers) + [by_layer] * bool(layers)
     return f"Figure 3. IBA on single texts: {'; '.join(parts)}."
-
-
-def write(stored: Stored) -> list[Path]:
-    """Store `figures/figure3` and, where there are several protocols, one file for each."""
-    paths, folder = [], stored.folder / "figures"
-    kept = {example.protocol for study in (CLASSIFIERS, LAYERS) for example in load(stored, study)}
-    protocols = [protocol for protocol in stored.names.protocols if protocol in kept]
-    files = {"figure3": protocols} if protocols else {}
-    if len(protocols) > 1:
-        files |= {f"figure3_{protocol}": [protocol] for protocol in protocols}
-    with look():
-        for name, chosen in files.items():
-            paths += save(sheet(list(blocks(stored, chosen))), folder / name, stored.made_with)
-    return paths

@@ -1,69 +1,103 @@
-"""Figure 4: the bottleneck after every layer — normalised drop d̄, drop at 11 %, area over the curve.
+"""Figure 4: the bottleneck after every layer — curves, drop at 11 %, area over the curve.
 
 A row per data set and protocol; o and m of d̄ are shared by the curves of a row. Intervals resample instances.
+Figure 2a is the same with a few layers singled out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
-from iba.report.drawing import PAGE_WIDTH, legend, look, save
-from iba.report.rows import Stored
+from iba.pipeline.views import Value
+from iba.report.curves import DROP, PROBABILITY, Curves, in_words
+from iba.report.drawing import PAGE_WIDTH, Picture, legend
+from iba.report.stored import Stored
+from iba.report.studies import StudyRows, load
 from iba.report.study_panels import (
-    AREA,
     AXIS,
-    DROP,
+    BARE,
     REMOVED,
+    Colours,
     colour_bar,
     colours,
+    curves,
     draw_curves,
     draw_levels,
     draw_track,
-    sample,
+    samples,
     title,
     track,
 )
-from iba.report.study_rows import StudyRows, Value, load
 
 STUDY = "layers"
+#: The layers of Figure 2a, of 12.
+SELECTED, DEPTH = (1, 4, 8, 9, 12), 12
+
+
+def pictures(stored: Stored) -> Iterator[Picture]:
+    """`figure2a` and `figure4`; nothing where the study was not run."""
+    if not (study := load(stored, STUDY)):
+        return
+    found = curves(study, stored.how)
+    some = "selected layers", "", "for every layer (selected ones filled)"
+    yield Picture(
+        "figure2a",
+        draw(stored, study, found, selected_layers(study), ["drop_11"]),
+        f"Figure 2a. {_caption(stored, study, found, *some)}",
+    )
+    each = "every layer", " (one colour per layer)", "and mean area over its curve"
+    every = [layer for rows in study for layer in rows.values]
+    yield Picture(
+        "figure4",
+        draw(stored, study, found, every, list(AXIS)),
+        f"Figure 4. {_caption(stored, study, found, *each)}",
+    )
+
+
+def selected_layers(study: Sequence[StudyRows]) -> list[Value]:
+    """The layers of Figure 2a, scaled where the encoder has another depth."""
+    depth = max(int(layer) for rows in study for layer in rows.values)
+    return sorted({max(1, round(layer * depth / DEPTH)) for layer in SELECTED})
 
 
 def draw(
     stored: Stored,
     study: Sequence[StudyRows],
-    chosen: Sequence[Value] | None = None,
-    scores: Sequence[str] = (DROP, AREA),
+    found: Sequence[Curves],
+    chosen: Collection[Value],
+    measures: Sequence[str],
 ) -> Figure:
-    """Curves of the `chosen` layers (all by default), and `scores` of all layers, the chosen ones filled."""
+    """Curves of the `chosen` layers, and `measures` of all layers, the chosen ones filled."""
     figure = Figure(figsize=(PAGE_WIDTH, 0.5 + 1.75 * len(study)), layout="constrained")
-    widths = [2, *[1.15] * len(scores)]
+    widths = [2, *[1.15] * len(measures)]
     grid = figure.subplots(len(study), len(widths), sharex="col", squeeze=False, width_ratios=widths)
-    every = sorted({layer for rows in study for layer in rows.points})
-    colour = colours([layer for layer in every if chosen is None or layer in chosen])
-    for axes, rows in zip(grid, study, strict=True):
-        draw_curves(axes[0], rows, colour)
+    every = {layer for rows in study for layer in rows.values}
+    colour = colours(every & set(chosen))
+    for axes, rows, shown in zip(grid, study, found, strict=True):
+        draw_curves(axes[0], rows, shown, colour)
         axes[0].set_title(title(stored, rows))
-        axes[0].set_ylabel("normalised drop $\\bar{d}$")
-        for panel, score in zip(axes[1:], scores, strict=True):
-            if (found := track(rows, score, stored.how)) is not None:
-                draw_track(panel, found, colour)
-            draw_levels(panel, rows, score, stored.how)
-            panel.set_ylabel(AXIS[score])
+        axes[0].set_ylabel(PROBABILITY if shown.remark else DROP)
+        for panel, measure in zip(axes[1:], measures, strict=True):
+            _draw_measure(panel, stored, rows, measure, colour)
             panel.xaxis.set_major_locator(MultipleLocator(2 if len(every) <= 12 else 4))
             panel.xaxis.set_minor_locator(MultipleLocator(1))
-    for score_axes in grid[:, 1:].T:
-        _share_y(list(score_axes))
-    grid[-1, 0].set_xlabel(REMOVED)
-    for panel in grid[-1, 1:]:
-        panel.set_xlabel("bottleneck after layer")
+    for column in grid[:, 1:].T:
+        _share_y(list(column))
+    for axes, label in zip(grid[-1], [REMOVED, *["bottleneck after layer"] * len(measures)], strict=True):
+        axes.set_xlabel(label)
     colour_bar(figure, list(grid[:, 0]), colour, [str(layer) for layer in colour], "layer")
     legend(figure)
     return figure
+
+
+def _draw_measure(axes: Axes, stored: Stored, rows: StudyRows, measure: str, colour: Colours) -> None:
+    draw_track(axes, track(rows, measure, stored.how), colour)
+    draw_levels(axes, rows, measure, stored.how)
+    axes.set_ylabel(AXIS[measure])
 
 
 def _share_y(column: Sequence[Axes]) -> None:
@@ -74,15 +108,14 @@ def _share_y(column: Sequence[Axes]) -> None:
         axes.set_ylim(low, high)
 
 
-def caption(stored: Stored) -> str:
-    """What the figure shows, and of how many instances."""
-    samples = sorted({sample(rows) for rows in load(stored, STUDY)})
+def _caption(
+    stored: Stored, study: Sequence[StudyRows], found: Sequence[Curves], layers: str, colour: str, also: str
+) -> str:
     return (
-        "Figure 4. The bottleneck after every layer: normalised drop while tokens are removed, most "
-        "important first (one colour per layer), mean drop of the target's probability at 11 % and "
-        f"mean area over its curve, with {stored.how.percent} bootstrap "
-        "intervals (bars and bands); the curves are means without intervals, which would cover one another; "
-        f"{'; '.join(samples)}.{''.join(chosen_betas(stored, r) for r in load(stored, STUDY))}"
+        f"The bottleneck after {layers}: {in_words(found)} while tokens are removed, most important "
+        f"first{colour}, and mean drop of the target's probability at 11 % {also}, with "
+        f"{stored.how.percent} bootstrap intervals (bars and bands); {BARE}; {samples(study)}."
+        + "".join(chosen_betas(stored, rows) for rows in study)
     )
 
 
@@ -90,17 +123,9 @@ def chosen_betas(stored: Stored, rows: StudyRows) -> str:
     """A sentence on the β of every layer where it was chosen on training rows; else nothing."""
     if rows.n_calibration is None:
         return ""
-    betas = ", ".join(f"{float(rows.learned[layer]['beta']):g}" for layer in rows.points)
+    betas = ", ".join(f"{float(rows.learned(layer)['beta']):g}" for layer in rows.values)
     where = f"{stored.names.datasets[rows.dataset]}, {stored.names.protocols[rows.protocol]}"
     return (
         f" {where}: β chosen for every layer by the largest mean drop at 11 % on "
         f"{rows.n_calibration} held-out training rows: {betas}."
     )
-
-
-def write(stored: Stored) -> list[Path]:
-    """Store `figures/figure4`; nothing where the study was not run."""
-    if not (study := load(stored, STUDY)):
-        return []
-    with look():
-        return save(draw(stored, study), stored.folder / "figures" / "figure4", stored.made_with)

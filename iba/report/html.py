@@ -1,4 +1,4 @@
-"""report.html: one self-contained page with verdicts, tables, figures and highlighted instances."""
+"""report.html: one self-contained page with tables, figures, verdicts and highlighted instances."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+import pandas as pd
 from markupsafe import Markup, escape
 
+from iba.display.highlight import CSS
+from iba.display.templates import environment
 from iba.report import examples
-from iba.report.captions import caption
-from iba.report.claims import Judged
-from iba.report.claims.verdict import OUTCOMES, rule
-from iba.report.highlight import CSS
-from iba.report.reproduction import environment
-from iba.report.rows import Stored
+from iba.report.claims import Judged, rule, words
+from iba.report.stored import Stored
+from iba.report.tables import winners
 from iba.report.text import Grid, number, write_text
 
 _MARKUP = re.compile(r"\*\*(.+?)\*\*|`(.+?)`")
@@ -24,49 +24,58 @@ _MARKUP = re.compile(r"\*\*(.+?)\*\*|`(.+?)`")
 
 def markup(text: str) -> Markup:
     """Escaped text whose **bold** and `code` are elements."""
-    return Markup(
-        _MARKUP.sub(
-            lambda m: f"<strong>{m[1]}</strong>" if m[1] else f"<code>{m[2]}</code>", str(escape(text))
-        )
-    )
+    return Markup(_MARKUP.sub(_element, str(escape(text))))
 
 
-def figures(stored: Stored, drawn: Sequence[Path]) -> list[dict[str, str]]:
-    """The PNG of `drawn` as base64; a figure drawn per protocol as well is shown once, combined."""
-    paths = sorted(path for path in drawn if path.suffix == ".png")
-    whole = [p for p in paths if not p.stem.endswith(tuple(f"_{name}" for name in stored.names.protocols))]
-    return [
-        {
-            "data": base64.b64encode(path.read_bytes()).decode(),
-            "caption": caption(stored, path.stem),
-        }
-        for path in whole
-    ]
+def _element(found: re.Match[str]) -> str:
+    return f"<strong>{found[1]}</strong>" if found[1] else f"<code>{found[2]}</code>"
 
 
-def render(stored: Stored, claims: Sequence[Judged], tables: Sequence[Grid], drawn: Sequence[Path]) -> str:
-    """The page as HTML; the first of `tables` is shown open, the others folded."""
-    env = environment(autoescape=True)
+def finding(stored: Stored, tests: pd.DataFrame) -> dict[str, str]:
+    """By protocol: which method has a larger drop at 11 % than every other one, and where."""
+    best, leads = winners(stored, tests), {}
+    for protocol in stored.protocols:
+        where: dict[str, list[str]] = {}
+        for dataset, title in stored.names.datasets.items():
+            if (protocol, dataset) in best:
+                leader = best[protocol, dataset]
+                where.setdefault(stored.names.methods[leader] if leader else "none", []).append(title)
+        leads[protocol] = "; ".join(f"{leader} on {', '.join(titles)}" for leader, titles in where.items())
+    return leads
+
+
+def write(
+    stored: Stored,
+    claims: Sequence[Judged],
+    tests: pd.DataFrame,
+    tables: Sequence[Grid],
+    drawn: Sequence[tuple[Path, str]],
+    n_examples: int,
+) -> Path:
+    """Store `report.html`, opened by the first of `drawn` (PNG and caption) and of `tables`.
+
+    A picture without a caption is a part of another one and is left out.
+    """
+    env = environment("iba.report", autoescape=True)
     env.filters |= {"markup": markup, "number": number}
-    shown = examples.load(stored)
-    return env.get_template("report.html.j2").render(
+    shown = examples.load(stored, n_examples)
+    page = env.get_template("report.html.j2").render(
         run=stored.folder.name,
         model=stored.title,
         note=stored.note,
         protocols=stored.protocols,
-        protocol_titles=stored.names.protocols,
-        dataset_titles=stored.names.datasets,
-        method_titles=stored.names.methods,
+        names=stored.names,
+        finding=finding(stored, tests),
         claims=claims,
-        outcomes=OUTCOMES,
+        outcomes=words()["outcomes"],
         rule=rule(stored.how),
         tables=tables,
-        figures=figures(stored, drawn),
+        figures=[(_base64(path), caption) for path, caption in sorted(drawn) if caption],
         highlight_css=CSS,
-        examples=[(name, list(group)) for name, group in groupby(shown, lambda e: e.dataset)],
+        examples=[(name, list(group)) for name, group in groupby(shown, lambda one: one.dataset)],
     )
+    return write_text(stored.folder / "report.html", page)
 
 
-def write(stored: Stored, claims: Sequence[Judged], tables: Sequence[Grid], drawn: Sequence[Path]) -> Path:
-    """Store `report.html` with the figures that were `drawn` from the same rows."""
-    return write_text(stored.folder / "report.html", render(stored, claims, tables, drawn))
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()

@@ -7,184 +7,147 @@ A slow method that ran on fewer instances thus sets their number.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import pandas as pd
-from omegaconf import DictConfig
 
-from iba.errors import UserError
-from iba.experiment import run_folder, selected
-from iba.report import planted
-from iba.report.comparisons import pairs, significantly_best
+from iba.evaluation.measures import MEASURES, measured_in
+from iba.evaluation.stats import Resampling
+from iba.report.frame import DELETE, ESTIMATE, Frame, compare, summarise
 from iba.report.notes import chosen_betas, dataset_notes
-from iba.report.rows import Names, Stored, read
-from iba.report.text import Grid, Table, interval, number
-from iba.stats import Resampling, mean_interval
+from iba.report.stored import Record, Stored
+from iba.report.tables import planted_rows, significantly_best
+from iba.report.text import Grid, Table, estimate, grid, number
 
-#: Column of the per-instance scores → what the table calls it; the arrow says which way is better.
-MEASURES = {
-    "drop_11": "drop at 11 % ↑",
-    "area_over": "area over the curve ↑",
-    "comprehensiveness": "comprehensiveness ↑",
-    "sufficiency": "sufficiency ↓",
-}
-RECALL, SECONDS = "planted_recall", "seconds_per_instance"
-COLUMNS = ["protocol", "dataset", "method", "measure", "n", "estimate", "ci_low", "ci_high", "device"]
-_HEADS = MEASURES | {RECALL: "planted evidence ↑", SECONDS: "s per instance ↓"}
+_RECALL, SECONDS = "planted_recall", "seconds_per_instance"
+COLUMNS = ["protocol", "dataset", "method", "measure", *ESTIMATE, "device"]
 #: How methods are grouped, in this order; a method that names no family comes last.
 FAMILIES = ("bottleneck", "gradient", "attention", "perturbation", "control")
-OTHER = "other"
 #: Marks methods that give all classes the same scores.
 DAGGER = " †"
 
 
-@dataclass(frozen=True)
-class Traits:
-    """What the table says of a method besides its numbers."""
-
-    family: str
-    explains_class: bool
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Compared:
-    """The methods of a run on shared instances.
+    """All known methods of a run under `protocol`, on shared instances.
 
-    `stored`: every method that the configuration knows, under `protocol` alone; its scores are cut to the
-    shared instances. `own_n`: how many each method had, per data set. `refused`: data sets that are left
-    out, and why. `rows`: the table. `tests`: all pairs of methods, one Holm family per data set.
+    `frame`: their rows, cut to the instances that the methods of a data set share. `own_n`: how many each
+    method had, per data set. `refused`: data sets that are left out, and why. `records`: of the cells.
     """
 
     stored: Stored
     protocol: str
-    traits: dict[str, Traits]
+    frame: Frame
     own_n: dict[str, dict[str, int]]
     refused: dict[str, str]
-    rows: pd.DataFrame
-    tests: pd.DataFrame
-    beside: frozenset[str] = frozenset()
+    records: dict[tuple[str, str, str], Record]
 
-    @property
+    @cached_property
     def datasets(self) -> list[str]:
         """Data sets whose methods can be compared."""
-        return [name for name in self.stored.datasets if name not in self.refused]
+        return self.frame.present("dataset")
+
+    @property
+    def beside(self) -> set[str]:
+        """Data sets with known evidence that were not selected: they stand beside the others."""
+        return self.stored.evident.keys() - self.stored.names.datasets.keys()
 
     def label(self, method: str) -> str:
         """The method's name, marked if it explains no class."""
-        mark = "" if self.traits[method].explains_class else DAGGER
-        return f"{self.stored.names.methods[method]}{mark}"
+        known = self.stored.known[method]
+        return known.label + ("" if known.explains_class else DAGGER)
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The table: a row per data set, measure and method."""
+        by, measures = ["protocol", "dataset", "method"], [m for m in measured_in("methods") if m != _RECALL]
+        found = summarise(self.frame, by, measures, self.stored.how)
+        rows = pd.concat([found, self._recalls(), self._seconds()], ignore_index=True)
+        places = {"dataset": self.datasets, "measure": [*measures, _RECALL, SECONDS]}
+        for name, order in places.items():
+            rows[name] = pd.Categorical(rows[name], order)
+        ordered = rows.sort_values([*places], kind="stable", ignore_index=True).astype({"n": "Int64"})
+        return ordered.reindex(columns=COLUMNS)
+
+    def _recalls(self) -> pd.DataFrame:
+        """The recall of known evidence, each method's over all that it ran on."""
+        rows = planted_rows(self.stored).rename(columns={"recall": "estimate"}).assign(measure=_RECALL)
+        return rows[(rows["protocol"] == self.protocol) & rows["dataset"].isin(self.datasets)].drop(
+            columns="chance"
+        )
+
+    def _seconds(self) -> pd.DataFrame:
+        """What the attribution stage's own clock said."""
+        cells = [(dataset, method) for dataset in self.datasets for method in self.own_n[dataset]]
+        records = [(cell, self.stored.record(self.protocol, *cell)) for cell in cells]
+        return pd.DataFrame(
+            [
+                (self.protocol, *cell, SECONDS, record.get("n"), measured[SECONDS], measured.get("device"))
+                for cell, record in records
+                if SECONDS in (measured := record.get("provenance", {}))
+            ],
+            columns=["protocol", "dataset", "method", "measure", "n", "estimate", "device"],
+        )
+
+    @cached_property
+    def tests(self) -> pd.DataFrame:
+        """All pairs of methods by the drop at 11 %, one Holm family per data set."""
+        families = [
+            compare({(self.protocol, d): matrix}, ["protocol", "dataset"], many, many)
+            for d in self.datasets
+            for matrix in [self.frame.of(dataset=d).matrix("drop_11")]
+            for many in [enough(self.stored.how, matrix.shape[1])]
+        ]
+        return (
+            pd.concat(families, ignore_index=True)
+            if families
+            else compare({}, ["protocol", "dataset"], self.stored.how)
+        )
 
     def cells(self, dataset: str, measure: str) -> pd.DataFrame:
         """The methods of a data set by one measure, indexed by method."""
-        rows = self.rows
-        return rows[(rows["dataset"] == dataset) & (rows["measure"] == measure)].set_index("method")
+        rows = self.rows[(self.rows["dataset"] == dataset) & (self.rows["measure"] == measure)]
+        return rows.assign(method=rows["method"].astype(str)).set_index("method")
 
     def mean_drops(self) -> pd.Series:
         """Mean drop at 11 % over the data sets that a method was run on, the largest first."""
         drops = self.rows[(self.rows["measure"] == "drop_11") & ~self.rows["dataset"].isin(self.beside)]
-        return drops.groupby("method")["estimate"].mean().sort_values(ascending=False, kind="stable")
+        means = drops.groupby(drops["method"].astype(str))["estimate"].mean()
+        return means.sort_values(ascending=False, kind="stable")
 
 
-def everything(cfg: DictConfig) -> tuple[Stored, dict[str, Traits], frozenset[str]]:
-    """The rows of all known methods under the protocol of the comparison, on whatever instances.
+def compare_methods(stored: Stored, protocol: str) -> Compared:
+    """Cut the methods of every data set to the instances that they share.
 
-    Sets with known evidence come after the selected data sets; where they were not selected themselves,
-    they are named last, to be shown beside the others.
+    Under `protocol`; where nothing of it is stored, under the first that has rows.
     """
-    members = selected(cfg.known) | selected(cfg.method)
-    names = Names.of(cfg, members)
-    evident = {name: str(d.title) for name, d in selected(cfg.evident).items() if name not in names.datasets}
-    names = replace(names, datasets=names.datasets | evident)
-    traits = {
-        name: Traits(str(m.get("family") or OTHER), bool(m.get("explains_class", True)))
-        for name, m in members.items()
-    }
-    return read(cfg, replace(names, protocols=_protocol(cfg, names))), traits, frozenset(evident)
-
-
-def _protocol(cfg: DictConfig, names: Names) -> dict[str, str]:
-    """The configured protocol and its title; where nothing of it is stored, the first that has rows."""
-    for protocol in (str(cfg.report.methods_protocol), *names.protocols):
-        cells = (run_folder(cfg) / d / protocol / m for d in names.datasets for m in names.methods)
-        if protocol in names.protocols and any((c / "degradation.parquet").is_file() for c in cells):
-            return {protocol: names.protocols[protocol]}
-    raise UserError(f"{run_folder(cfg)} holds no degradation rows yet: run scripts/degrade.py first.")
-
-
-def compare(stored: Stored, traits: dict[str, Traits], beside: frozenset[str] = frozenset()) -> Compared:
-    """Cut the methods of every data set to the instances that they share, and compare them."""
-    scores = stored.paper_scores()
-    own_n, refused, cut = {}, {}, []
-    for dataset, rows in scores.groupby("dataset", sort=False):
-        samples = rows.groupby("method")["instance_id"].agg(frozenset)
-        shared = frozenset.intersection(*samples)
-        own_n[str(dataset)] = {str(method): len(sample) for method, sample in samples.items()}
-        if len(shared) < min(map(len, samples)):
-            refused[str(dataset)] = _refusal(stored, str(dataset), samples)
+    frame = stored.of_methods(stored.known, stored.names.datasets | stored.evident).of(operator=DELETE)
+    protocol = next(p for p in (protocol, *frame.present("protocol")) if p in frame.present("protocol"))
+    frame, own_n, refused, shared = frame.of(protocol=protocol), {}, {}, []
+    for dataset in frame.present("dataset"):
+        rows = frame.of(dataset=dataset).rows
+        samples = rows.groupby(rows["method"].astype(str))["instance_id"].agg(frozenset)
+        common = frozenset.intersection(*samples)
+        own_n[dataset] = {str(method): len(sample) for method, sample in samples.items()}
+        if len(common) < min(map(len, samples)):
+            refused[dataset] = _refusal(stored, dataset, samples)
         else:
-            cut.append(rows[rows["instance_id"].isin(shared)])
-    common = replace(stored, scores=pd.concat(cut, ignore_index=True) if cut else scores.head(0))
-    (protocol,) = stored.protocols
-    found = Compared(common, protocol, traits, own_n, refused, pd.DataFrame(), pd.DataFrame(), beside)
-    rows = pd.DataFrame(_rows(found), columns=COLUMNS)
-    return replace(found, rows=rows.astype({"n": "Int64"}), tests=_tests(found))
+            shared += rows.index[rows["instance_id"].isin(common)].to_list()
+    cut = frame.where(frame.rows.index.isin(shared))
+    return Compared(stored, protocol, cut, own_n, refused, stored.records(frame))
 
 
 def _refusal(stored: Stored, dataset: str, samples: pd.Series) -> str:
     """Why a data set is left out: two methods of which neither saw all instances of the other."""
     smallest = samples.map(len).idxmin()
     other = next(m for m, sample in samples.items() if not samples[smallest] <= sample)
-    labels = stored.names.methods
     return (
-        f"{stored.names.datasets[dataset]} is left out: {labels[str(smallest)]} and {labels[str(other)]} "
+        f"{stored.label(dataset)} is left out: {stored.known[str(smallest)].label} and {stored.known[str(other)].label} "
         f"were degraded on samples of which neither holds the other; run scripts/degrade.py for both again."
     )
-
-
-def _rows(found: Compared) -> Iterator[dict[str, object]]:
-    for dataset in found.datasets:
-        for measure in MEASURES:
-            for method, values in found.stored.matrix(found.protocol, dataset, measure).items():
-                if values.notna().all():
-                    mean = mean_interval(values.to_numpy(float), found.stored.how)
-                    yield _row(
-                        found, dataset, str(method), measure, mean.n, mean.estimate, mean.low, mean.high, None
-                    )
-        for row in _recalls(found, dataset).to_dict("records"):
-            ends = row["ci_low"], row["ci_high"]
-            yield _row(found, dataset, row["method"], RECALL, row["n"], row["recall"], *ends, None)
-        for method in found.own_n[dataset]:
-            record = found.stored.cells.get((found.protocol, dataset, method), {})
-            measured = record.get("provenance", {})
-            if SECONDS in measured:
-                seconds, device = measured[SECONDS], measured.get("device")
-                yield _row(found, dataset, method, SECONDS, record.get("n"), seconds, None, None, device)
-
-
-def _row(found: Compared, dataset: str, method: str, measure: str, *numbers: object) -> dict[str, object]:
-    return dict(zip(COLUMNS, (found.protocol, dataset, method, measure, *numbers), strict=True))
-
-
-def _recalls(found: Compared, dataset: str) -> pd.DataFrame:
-    """The stored recalls of planted evidence by the methods of one data set."""
-    rows = planted.table(found.stored)
-    if rows is None:
-        return pd.DataFrame()
-    return rows[(rows["dataset"] == dataset) & rows["method"].isin(found.own_n[dataset])]
-
-
-def _tests(found: Compared) -> pd.DataFrame:
-    tables = []
-    for dataset in found.datasets:
-        matrix = found.stored.matrix(found.protocol, dataset)
-        if matrix.shape[1] > 1:
-            enough_for_all = enough(found.stored.how, matrix.shape[1])
-            tests = pairs(matrix, enough_for_all, enough_for_all)
-            tests.insert(0, "dataset", dataset)
-            tests.insert(0, "protocol", found.protocol)
-            tables.append(tests)
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["protocol", "dataset"])
 
 
 def enough(how: Resampling, n_methods: int) -> Resampling:
@@ -201,7 +164,7 @@ def enough(how: Resampling, n_methods: int) -> Resampling:
 def grids(found: Compared) -> list[Grid]:
     """The drops of all methods on all data sets, then one table per data set with all measures."""
     best = {
-        dataset: significantly_best(tests, 1 - found.stored.how.confidence)
+        str(dataset): significantly_best(tests, 1 - found.stored.how.confidence)
         for dataset, tests in found.tests.groupby("dataset")
     }
     return [_overview(found, best), *(_one(found, dataset, best) for dataset in found.datasets)]
@@ -209,41 +172,55 @@ def grids(found: Compared) -> list[Grid]:
 
 def _overview(found: Compared, best: dict[str, str | None]) -> Grid:
     drops = {dataset: found.cells(dataset, "drop_11")["estimate"] for dataset in found.datasets}
-    lines = []
-    for method, mean in found.mean_drops().items():
-        values = [_bold(drops[d].get(method), best.get(d) == method) for d in found.datasets]
-        whole = all(method in drops[d] for d in found.datasets if d not in found.beside)
-        family = found.traits[str(method)].family
-        lines.append([found.label(str(method)), family, *values, number(mean) if whole else "–"])
-    sizes = {d: found.cells(d, "drop_11")["n"].max() for d in found.datasets}
-    titles = [f"{found.stored.names.datasets[d]} (n = {n})" for d, n in sizes.items()]
-    heads = ["method", "family", *titles, "mean"]
+    sizes = {dataset: found.cells(dataset, "drop_11")["n"].max() for dataset in found.datasets}
+    columns: dict[str, Callable[[Any], str]] = _who(found)
+    for d in found.datasets:
+        columns[f"{found.stored.label(d)} (n = {sizes[d]})"] = lambda row, d=d: _bold(
+            drops[d].get(row.method), best.get(d) == row.method
+        )
+    chosen = [d for d in found.datasets if d not in found.beside]
+    columns["mean"] = lambda row: number(row.mean) if all(row.method in drops[d] for d in chosen) else "–"
+    rows = found.mean_drops().rename("mean").rename_axis("method").reset_index()
     caption = f"All methods: drop of the target's probability after the top 11 % of tokens ({_under(found)})"
-    return Grid(caption, heads, lines, notes(found))
+    return grid(caption, rows, columns, notes(found))
 
 
 def _one(found: Compared, dataset: str, best: dict[str, str | None]) -> Grid:
-    columns = {measure: found.cells(dataset, measure) for measure in _HEADS}
-    columns = {measure: cells for measure, cells in columns.items() if len(cells)}
-    lines = []
-    for method, row in (
-        columns.pop("drop_11").sort_values("estimate", ascending=False, kind="stable").iterrows()
-    ):
-        drop = _bold(row["estimate"], best.get(dataset) == method)
-        others = [
-            (_seconds if measure == SECONDS else number)(cells["estimate"].get(method))
-            for measure, cells in columns.items()
-        ]
-        ends = interval(row["ci_low"], row["ci_high"])
-        family = found.traits[str(method)].family
-        lines.append([found.label(str(method)), family, str(row["n"]), f"{drop} {ends}".strip(), *others])
-    heads = ["method", "family", "n", *(_HEADS[m] for m in ("drop_11", *columns))]
-    name = found.stored.names.datasets[dataset]
-    return Grid(f"All methods on {name} ({_under(found)})", heads, lines, _sizes(found, dataset))
+    drop, *others = [*measured_in("methods"), SECONDS]
+    cells = {measure: found.cells(dataset, measure)["estimate"] for measure in others}
+    columns: dict[str, Callable[[Any], str]] = _who(found) | {
+        "n": lambda row: str(row.n),
+        MEASURES[drop].heading: lambda row: _strong(estimate(row), best.get(dataset) == row.method),
+    }
+    for measure, values in cells.items():
+        if len(values):
+            text = _seconds if measure == SECONDS else number
+            head = "s per instance ↓" if measure == SECONDS else MEASURES[measure].heading
+            columns[head] = lambda row, values=values, text=text: text(values.get(row.method))
+    rows = found.cells(dataset, drop).sort_values("estimate", ascending=False, kind="stable").reset_index()
+    return grid(
+        f"All methods on {found.stored.label(dataset)} ({_under(found)})",
+        rows,
+        columns,
+        _sizes(found, dataset),
+    )
+
+
+def _who(found: Compared) -> dict[str, Callable[[Any], str]]:
+    return {
+        "method": lambda row: found.label(row.method),
+        "family": lambda row: found.stored.known[row.method].family,
+    }
 
 
 def _bold(value: float | None, strong: bool) -> str:
     return f"**{number(value)}**" if strong else number(value)
+
+
+def _strong(text: str, strong: bool) -> str:
+    """The number in bold, its interval not."""
+    value, _, ends = text.partition(" ")
+    return f"{f'**{value}**' if strong else value} {ends}".strip()
 
 
 def _seconds(value: float | None) -> str:
@@ -271,9 +248,8 @@ def _sizes(found: Compared, dataset: str) -> list[str]:
 
 def notes(found: Compared) -> list[str]:
     """What must be known to read the numbers."""
-    how = found.stored.how
-    rows = found.rows
-    devices = sorted(rows["device"].dropna().unique())
+    how, known = found.stored.how, found.stored.known
+    devices = sorted(found.rows["device"].dropna().unique())
     lines = [
         f"Protocol `{found.protocol}`, deletion. The methods of a data set are compared on the same "
         f"instances; n and {how.percent} bootstrap intervals of every number: `methods.csv`.",
@@ -281,7 +257,7 @@ def notes(found: Compared) -> list[str]:
         f"permutation test, Holm-corrected for all pairs, p < {1 - how.confidence:.2g}; pairs: "
         "`methods_tests.csv`. Mean: over the data sets (generated ones apart), – if one was not run.",
     ]
-    if any(not found.traits[str(method)].explains_class for method in rows["method"].unique()):
+    if any(not known[method].explains_class for method in found.rows["method"].unique()):
         lines.append("† explains no class: whatever class is asked for, the scores are the same.")
     if devices:
         lines.append(
@@ -289,9 +265,10 @@ def notes(found: Compared) -> list[str]:
             "work beside it, and without what a method learns beforehand (statistics, β, a network). They "
             "compare methods roughly; `make bench` measures."
         )
-    return [*lines, *found.refused.values(), *chosen_betas(found.stored), *dataset_notes(found.stored)]
+    chosen, about = chosen_betas(found.stored, found.records), dataset_notes(found.stored, found.records)
+    return [*lines, *found.refused.values(), *chosen, *about]
 
 
-def report(found: Compared) -> Table:
+def methods(found: Compared) -> Table:
     """`methods.*` and `methods_tests.csv`."""
     return Table("methods", found.rows, grids(found), "methods", {"methods_tests": found.tests})

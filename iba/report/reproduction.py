@@ -5,30 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from iba.report.claims import Judged
-from iba.report.claims.verdict import OUTCOMES, rule
+from iba.display.templates import environment
+from iba.report.claims import Judged, rule, single_checks, words
 from iba.report.notes import calibration_rows, dataset_notes
-from iba.report.rows import Stored
-from iba.report.text import write_text
-
-
-def environment(autoescape: bool) -> Environment:
-    """The templates of this package; a misspelt name is an error."""
-    return Environment(
-        loader=PackageLoader("iba.report"),
-        undefined=StrictUndefined,
-        autoescape=autoescape,
-        trim_blocks=False,
-        keep_trailing_newline=True,
-    )
+from iba.report.stored import Stored
+from iba.report.text import write_csv, write_text
 
 
 def render(stored: Stored, claims: Sequence[Judged]) -> str:
     """The page as Markdown."""
     return (
-        environment(autoescape=False)
+        environment("iba.report", autoescape=False)
         .get_template("REPRODUCTION.md.j2")
         .render(
             run=stored.folder.name,
@@ -36,17 +23,18 @@ def render(stored: Stored, claims: Sequence[Judged]) -> str:
             note=stored.note,
             protocols=stored.protocols,
             claims=claims,
-            instances=dataset_notes(stored),
-            outcomes=OUTCOMES,
+            instances=dataset_notes(stored, stored.records()),
+            outcomes=words()["outcomes"],
             rule=rule(stored.how),
-            calibration_rows=calibration_rows(stored),
+            calibration_rows=calibration_rows(stored.records()),
             confidence=stored.how.percent,
         )
     )
 
 
 def write(stored: Stored, claims: Sequence[Judged], copy: Path | None) -> list[Path]:
-    """Store the page in the run's folder, and in `copy` if one is asked for."""
+    """Store the page and the single checks in the run's folder, and the page in `copy` if one is asked for."""
     text = render(stored, claims)
     targets = [stored.folder / "REPRODUCTION.md", *([copy] if copy else [])]
-    return [write_text(path, text) for path in targets]
+    checks = write_csv(stored.folder / "checks.csv", single_checks(claims))
+    return [checks, *(write_text(path, text) for path in targets)]

@@ -1,113 +1,288 @@
-"""Sanity checks as text: do the scores depend on what they should depend on, and on nothing else?
+"""Sanity checks: do the scores depend on what they should depend on, and on nothing else?
 
 Explaining an untrained classifier (Adebayo et al. 2018) or another class must cost a method its power;
-other noise must not; another removal operator shows what is the operator's doing. What is left of the power
-is the paired difference from random scores on the same instances, where the study has them.
+other noise must not; another removal operator shows what is the operator's doing. Each is a study
+(`configs/study/`). Its points are compared, instance by instance, with the first one, with random scores on
+the same instances where the study has them, and with a rival in Table 1.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import chain, product
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from iba.report.rows import Names, Stored
-from iba.report.sanity_rows import CHECKS, Check, table
-from iba.report.text import Grid, Table, interval, number, p_value
+from iba.evaluation.stats import Resampling, holm, mean_intervals, sign_flip_test
+from iba.pipeline.views import Value
+from iba.report.frame import DELETE, Frame, compare, summarise
+from iba.report.stored import Stored
+from iba.report.text import Grid, Table, grid, interval, number, p_value
+
+#: The point of a method that does not vary.
+REFERENCE = "reference"
+#: The method whose level is chance.
+RANDOM = "random"
+#: The columns of drop and area, by measure.
+_LEVELS = {
+    "drop_11": ("n", "drop_11", "ci_low", "ci_high"),
+    "area_over": ("n", "area_over", "area_low", "area_high"),
+}
+_TESTED = [
+    f"{name}{part}" for name in ("over_random", "over_rival") for part in ("", "_low", "_high", "_p_holm")
+]
+_CHANGE = ["difference", "difference_low", "difference_high", "p_holm"]
+COLUMNS = [
+    *("study", "dataset", "protocol", "method", "point"),
+    *dict.fromkeys(chain(*_LEVELS.values(), ["completeness_gap"], _TESTED[:4], _CHANGE, _TESTED[4:])),
+]
+#: By method and point: what is told of it, or a number per instance.
+Numbers = dict[tuple[str, Value], dict[str, float]]
+Differences = dict[tuple[str, Value], pd.Series]
 
 
 @dataclass(frozen=True)
-class _Column:
-    """A column of a check's table that is left out where no row has it; `note` explains it below."""
+class Sanity:
+    """What a study checks.
 
-    head: str
-    value: str
-    p_value: str | None
-    note: str
+    `what`: in words. `base`: the point that the others are compared with. `words`: how the points are named,
+    by point where one sentence does not do. `rival`: a method of Table 1 that every point is compared with.
+    """
 
-    def cell(self, row: pd.Series) -> str:
-        """A number, with interval and p-value where it was tested; a dash where there is none."""
-        if pd.isna(row[self.value]):
-            return "–"
-        if self.p_value is None:
-            return number(row[self.value])
-        ends = interval(row[f"{self.value}_low"], row[f"{self.value}_high"])
-        return f"{number(row[self.value])} {ends}, {p_value(row[self.p_value])}"
+    what: str
+    base: Value
+    words: str | Mapping[Value, str] = "{}"
+    rival: str | None = None
+
+    def title(self, point: Value) -> str:
+        """A point in words."""
+        if point == REFERENCE:
+            return REFERENCE
+        words = self.words if isinstance(self.words, str) else self.words.get(point, "{}")
+        return words.format(point)
 
 
-def _columns(check: Check, names: Names) -> list[_Column]:
-    """What a check's table may hold besides drop and area."""
-    rival = names.methods.get(str(check.rival), str(check.rival))
-    return [
-        _Column(
-            "completeness gap",
+STUDIES = {
+    "classifiers": Sanity("an untrained classifier is explained", "fine-tuned", {"random": "random weights"}),
+    "targets": Sanity("another class is explained", "gold"),
+    "noise_seeds": Sanity("other noise is drawn", 3, "seed {}"),
+    "operators": Sanity("tokens are removed otherwise", DELETE),
+    "ig_steps": Sanity("the path of integrated gradients has more steps", 10, "{} steps", rival="iba"),
+    "padding": Sanity("texts are padded to fewer tokens than the released code's 512", 512, "{} tokens"),
+}
+
+
+# --- rows ---------------------------------------------------------------------------------------------
+
+
+def sanity_rows(stored: Stored) -> pd.DataFrame:
+    """One row per study, data set, protocol, method and point.
+
+    Drop at 11 % and area over the curve, each with interval; `completeness_gap`: the median of its absolute
+    value, where the method reports it. Differences of drops, each with interval and sign-flip test:
+    `difference`, from the point compared with, corrected (`p_holm`) within the rows of one method;
+    `over_random`, from random scores under the same operator, and `over_rival`, from the check's rival in
+    Table 1, each corrected over all methods and points of the study on the data set under the protocol.
+    """
+    return pd.concat([of_study(stored, study) for study in STUDIES], ignore_index=True)
+
+
+@cache
+def of_study(stored: Stored, study: str) -> pd.DataFrame:
+    """The rows of one study; none where it was not run."""
+    points = _points(stored, study)
+    parts = [
+        points.of(dataset=d, protocol=p) for d, p in product(stored.names.datasets, stored.names.protocols)
+    ]
+    found = [row for part in parts if len(part.rows) for row in _rows(stored, study, part)]
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def _points(stored: Stored, study: str) -> Frame:
+    """The study's rows with a column `point`: the varied value, "reference", or the operator.
+
+    By deletion, unless the operators are the points.
+    """
+    frame = stored.frame.of(study=study, seed=stored.seed)
+    by_operator = STUDIES[study].base == DELETE
+    frame = frame if by_operator else frame.of(operator=DELETE)
+    fixed = frame.rows["operator"].astype(object) if by_operator else REFERENCE
+    value = frame.rows["value"]
+    return replace(frame, rows=frame.rows.assign(point=value.where(value.notna(), fixed)))
+
+
+def _rows(stored: Stored, study: str, frame: Frame) -> Iterator[dict[str, Any]]:
+    """The rows of one data set under one protocol."""
+    (dataset,), (protocol,), base = frame.present("dataset"), frame.present("protocol"), STUDIES[study].base
+    drops = {m: frame.of(method=m).matrix("drop_11", "point").dropna() for m in frame.present("method")}
+    rival = stored.matrix(protocol, dataset).get(STUDIES[study].rival, pd.Series())
+    known = [
+        *_levels(frame, stored.how),
+        _tested(_over_random(drops), "over_random", stored.how),
+        _tested(_over_rival(drops, rival), "over_rival", stored.how),
+        {(m, point): row for m, wide in drops.items() for point, row in _from_base(wide, base, stored.how)},
+    ]
+    for method, wide in drops.items():
+        for point in sorted(wide, key=lambda point: point != base):
+            found = [numbers.get((method, point), {}) for numbers in known]
+            where = {
+                "study": study,
+                "dataset": dataset,
+                "protocol": protocol,
+                "method": method,
+                "point": point,
+            }
+            yield where | {name: value for numbers in found for name, value in numbers.items()}
+
+
+def _levels(frame: Frame, how: Resampling) -> Iterator[Numbers]:
+    """Drop, area and completeness gap of every method and point.
+
+    The median of the gap: where the gradient leaps near the path's end, one text's may be that of ten others.
+    """
+    for measure, names in _LEVELS.items():
+        rows = summarise(frame, ["method", "point"], [measure], how)
+        yield {
+            (row.method, row.point): dict(
+                zip(names, (row.n, row.estimate, row.ci_low, row.ci_high), strict=True)
+            )
+            for row in rows.itertuples()
+        }
+    if "completeness_gap" in frame.rows:
+        keys = [frame.rows["method"].astype(str), frame.rows["point"]]
+        gaps = frame.rows["completeness_gap"].abs().groupby(keys).median()
+        yield {key: {"completeness_gap": gap} for key, gap in gaps.items()}
+
+
+def _from_base(drops: pd.DataFrame, base: Value, how: Resampling) -> Iterator[tuple[Value, dict[str, float]]]:
+    """By point: its drop minus that of `base`, all pairs of points one Holm family."""
+    if base not in drops:
+        return
+    points = sorted(drops, key=lambda point: point != base)
+    tests = compare({(): drops[points]}, [], how)
+    for row in tests[tests["first"] == base].itertuples():
+        numbers = -row.difference, -row.ci_high, -row.ci_low, row.p_holm
+        yield (
+            row.second,
+            dict(zip(("difference", "difference_low", "difference_high", "p_holm"), numbers, strict=True)),
+        )
+
+
+def _over_random(drops: dict[str, pd.DataFrame]) -> Differences:
+    """By method and point: its drop minus that of random scores under the same operator."""
+    chance = drops.get(RANDOM, pd.DataFrame())
+    return {
+        (method, point): found[point] - chance[point if point in chance else REFERENCE]
+        for method, found in drops.items()
+        for point in found
+        if method != RANDOM and (point in chance or REFERENCE in chance)
+    }
+
+
+def _over_rival(drops: dict[str, pd.DataFrame], rival: pd.Series) -> Differences:
+    """By method and point: its drop minus that of the rival in Table 1, on the same instances."""
+    return {
+        (method, point): found[point] - rival
+        for method, found in drops.items()
+        if method != rival.name and len(rival)
+        for point in found
+    }
+
+
+def _tested(differences: Differences, name: str, how: Resampling) -> Numbers:
+    """Every mean difference with interval and p-value in columns named by `name`; one Holm family.
+
+    Of the instances that all of them have.
+    """
+    if not differences:
+        return {}
+    columns = list(pd.concat(differences.values(), axis=1).dropna().to_numpy(float).T)
+    corrected = holm(sign_flip_test(np.array(columns), how.resolving(len(differences))))
+    return {
+        key: {
+            name: mean.estimate,
+            f"{name}_low": mean.low,
+            f"{name}_high": mean.high,
+            f"{name}_p_holm": float(p),
+        }
+        for key, mean, p in zip(differences, mean_intervals(columns, how), corrected, strict=True)
+    }
+
+
+# --- text ---------------------------------------------------------------------------------------------
+
+
+def _columns(
+    check: Sanity, stored: Stored, rows: pd.DataFrame
+) -> dict[str, tuple[Callable[[Any], str], str]]:
+    """What a check's table holds besides drop and area, where a row has it: head → text and note."""
+    rival = stored.known[check.rival].label if check.rival else ""
+    named = {
+        "completeness gap": (
             "completeness_gap",
-            None,
+            "",
             "“Completeness gap”: how far the scores are from adding up to the probability won over the "
             "baseline (median over the texts of its absolute value).",
         ),
-        _Column(
-            "drop changes by",
+        "drop changes by": (
             "difference",
             "p_holm",
             f"“Drop changes by”: drop at 11 % minus that of “{check.title(check.base)}” on the same "
             "instances (paired sign-flip test, Holm-corrected within a method).",
         ),
-        _Column(
-            "drop minus random's",
+        "drop minus random's": (
             "over_random",
             "over_random_p_holm",
             "“Drop minus random's”: the same against random scores (under the same operator), Holm-corrected "
             "over all methods and points of a data set and protocol. A large p does not show that nothing is "
             "left: the interval says how much may be.",
         ),
-        _Column(
-            f"drop minus {rival}'s",
+        f"drop minus {rival}'s": (
             "over_rival",
             "over_rival_p_holm",
             f"“Drop minus {rival}'s”: the same against {rival}'s scores of Table 1 on these instances, "
             "Holm-corrected over all points of a data set and protocol.",
         ),
-    ]
+    }
+    return {
+        head: (lambda row, value=value, p=p: _cell(row, value, p), note)
+        for head, (value, p, note) in named.items()
+        if rows[value].notna().any()
+    }
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> list[Grid]:
-    """One table per check that was run."""
-    if rows.empty:
-        return []
-    return [
-        _grid(check, rows[rows["study"] == study], stored.names)
-        for study, check in CHECKS.items()
-        if (rows["study"] == study).any()
-    ]
+def _cell(row: Any, value: str, p_holm: str) -> str:
+    """A number, with interval and p-value where it was tested; a dash where there is none."""
+    found = getattr(row, value)
+    if pd.isna(found) or not p_holm:
+        return number(found)
+    ends = interval(getattr(row, f"{value}_low"), getattr(row, f"{value}_high"))
+    return f"{number(found)} {ends}, {p_value(getattr(row, p_holm))}"
 
 
-def _grid(check: Check, rows: pd.DataFrame, names: Names) -> Grid:
-    columns = [c for c in _columns(check, names) if c.value in rows and rows[c.value].notna().any()]
-    heads = ["data set", "protocol", "method", "point", "n", "drop at 11 %", "area over the curve"]
-    lines = [
-        [*_level(check, row, names), *(column.cell(row) for column in columns)] for _, row in rows.iterrows()
-    ]
-    notes = [column.note for column in columns]
-    return Grid(f"Sanity: {check.what}", [*heads, *(column.head for column in columns)], lines, notes)
+def _grid(stored: Stored, check: Sanity, rows: pd.DataFrame) -> Grid:
+    names, more = stored.names, _columns(check, stored, rows)
+    columns: dict[str, Callable[[Any], str]] = {
+        "data set": lambda row: names.datasets[row.dataset],
+        "protocol": lambda row: names.protocols[row.protocol],
+        "method": lambda row: stored.known[row.method].label if row.method in names.methods else row.method,
+        "point": lambda row: check.title(row.point),
+        "n": lambda row: str(row.n),
+        "drop at 11 %": lambda row: f"{number(row.drop_11)} {interval(row.ci_low, row.ci_high)}",
+        "area over the curve": lambda row: f"{number(row.area_over)} {interval(row.area_low, row.area_high)}",
+    }
+    columns |= {head: text for head, (text, _) in more.items()}
+    return grid(f"Sanity: {check.what}", rows, columns, [note for _, note in more.values()])
 
 
-def _level(check: Check, row: pd.Series, names: Names) -> list[str]:
-    """The point, and its own drop and area."""
-    point: Any = row["point"]
-    return [
-        names.datasets[row["dataset"]],
-        names.protocols[row["protocol"]],
-        names.methods.get(row["method"], row["method"]),
-        check.title(point),
-        str(row["n"]),
-        f"{number(row['drop_11'])} {interval(row['ci_low'], row['ci_high'])}",
-        f"{number(row['area_over'])} {interval(row['area_low'], row['area_high'])}",
-    ]
-
-
-def report(stored: Stored) -> Table:
-    """`sanity.*`; nothing where no check was run."""
-    rows = table(stored)
-    return Table("sanity", rows, grids(stored, rows), "sanity")
+def sanity(stored: Stored) -> Table:
+    """`sanity.*`, a text table per check that was run; nothing where none was."""
+    rows = sanity_rows(stored)
+    run = dict(list(rows.groupby("study", sort=False)))
+    return Table(
+        "sanity", rows, [_grid(stored, STUDIES[name], found) for name, found in run.items()], "sanity"
+    )

@@ -1,4 +1,4 @@
-"""What the figures of a study draw: normalised curves of its points, and one number against what varies.
+"""What the figures of a study draw: curves of its points, and one number against what varies.
 
 Points have the colours of one sequential map, dark to light as the varied value grows, which a grey print
 and colour-blind eyes keep in order; references are grey or black and have a line style of their own.
@@ -7,159 +7,123 @@ and colour-blind eyes keep in order; references are grey or black and have a lin
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
-from iba.report.drawing import Mark
-from iba.report.figure1 import normalised
-from iba.report.rows import Stored
-from iba.report.study_rows import X_ALONE, StudyRows, Value
-from iba.stats import Interval, Resampling, mean_interval, percentiles, resampled_means
+from iba.evaluation.stats import Resampling, mean_interval, percentiles, resampled_means
+from iba.pipeline.views import Value
+from iba.report.curves import Curves, mean_curves, readable
+from iba.report.drawing import remark, share_axis
+from iba.report.stored import Stored
+from iba.report.studies import X_ALONE, StudyRows
 
-#: Marks of what studies draw beside their points, by what the legend calls it.
+#: How references are drawn, by what the legend calls them.
 _MARKS = {
-    "random": Mark("0.5", ":", "x"),
-    "norm of the standardised X": Mark("black", (0, (4, 1.5)), "D"),
-    "norm of the layer's update": Mark("0.3", (0, (8, 2)), "s"),
+    "random": {"color": "0.5", "linestyle": ":", "marker": "x"},
+    "norm of the standardised X": {"color": "black", "linestyle": (0, (4, 1.5)), "marker": "D"},
+    "norm of the layer's update": {"color": "0.3", "linestyle": (0, (8, 2)), "marker": "s"},
 }
-DROP, AREA = "drop_11", "area_over"
-#: The axis under the curves, which are too many for bands.
-REMOVED = "tokens removed (%), most important first\n(means, without intervals)"
+_OTHER_MARK = {"color": "0.35", "linestyle": "-.", "marker": "+"}
 #: What the scores are called on an axis.
-AXIS = {DROP: "drop at 11 %", AREA: "area over curve"}
+AXIS = {"drop_11": "drop at 11 %", "area_over": "area over curve"}
+#: The axis under the curves, which are too many for bands; and in a caption.
+REMOVED = "tokens removed (%), most important first\n(means, without intervals)"
+BARE = "the curves are means without intervals, which would cover one another"
 #: The lightest end of the map is too faint on white.
 _MAP, _LIGHTEST = "viridis", 0.9
 
-
-@dataclass(frozen=True)
-class Curves:
-    """Normalised drops d̄ with o and m shared by all of them."""
-
-    fractions: Float[np.ndarray, " steps"]
-    points: dict[Value, Float[np.ndarray, " steps"]]
-    references: dict[str, Float[np.ndarray, " steps"]]
+Colours = dict[Value, tuple[float, ...]]
 
 
-@dataclass(frozen=True)
-class Track:
-    """The mean of one number at every point, with its interval."""
-
-    values: list[Value]
-    estimate: Float[np.ndarray, " points"]
-    low: Float[np.ndarray, " points"]
-    high: Float[np.ndarray, " points"]
+def curves(study: Sequence[StudyRows], how: Resampling) -> list[Curves]:
+    """The mean curves of the points and then of the references of each, as drops where these can be read."""
+    return list(readable({(rows.protocol, rows.dataset): _curves(rows, how) for rows in study}).values())
 
 
-def curves(rows: StudyRows) -> Curves:
-    """d̄ of every point and reference; NaN where removing everything loses nothing."""
-    tables = [point.curve for point in (*rows.points.values(), *rows.references.values())]
-    scaled = normalised(np.stack([table.to_numpy(float).mean(0) for table in tables]))
-    n_points = len(rows.points)
-    return Curves(
-        tables[0].columns.to_numpy(float),
-        dict(zip(rows.points, scaled[:n_points], strict=True)),
-        dict(zip(rows.references, scaled[n_points:], strict=True)),
+def _curves(rows: StudyRows, how: Resampling) -> Curves:
+    values, points = rows.points.stacked("value")
+    methods, references = rows.references.stacked("method")
+    both = np.concatenate([points, references], axis=1) if methods else points
+    return mean_curves([*values, *methods], rows.points.fractions, both, how)
+
+
+def track(rows: StudyRows, measure: str, how: Resampling) -> pd.DataFrame:
+    """Columns estimate, low and high: the mean of a number by the points that have it, resampled together."""
+    table = _numbers(rows, measure).dropna(axis=1)
+    values = table.to_numpy(float)
+    ends = percentiles(resampled_means(values, how), how) if len(table.columns) else ((), ())
+    return pd.DataFrame(
+        dict(zip(("estimate", "low", "high"), (values.mean(0), *ends), strict=True)), table.columns
     )
 
 
-def track(rows: StudyRows, column: str, how: Resampling) -> Track | None:
-    """The mean of a per-instance number at the points that have it, resampled together; None without any."""
-    table = rows.matrix(column).dropna(axis=1)
-    if table.empty:
-        return None
-    values = table.to_numpy(float)
-    low, high = percentiles(resampled_means(values, how), how)
-    return Track(list(table.columns), values.mean(0), low, high)
-
-
-def levels(rows: StudyRows, column: str, how: Resampling) -> dict[str, Interval]:
-    """The mean of a score of every reference."""
-    return {
-        method: mean_interval(point.numbers[column].to_numpy(float), how)
-        for method, point in rows.references.items()
-    }
-
-
-def level_of_points(rows: StudyRows, column: str) -> float:
+def level_of_points(rows: StudyRows, measure: str) -> float:
     """The mean of what is the same at every point; NaN where it is not stored."""
-    table = rows.matrix(column)
+    table = _numbers(rows, measure)
     return math.nan if table.empty else float(table.iloc[:, 0].mean())
 
 
-def reference(rows: StudyRows, method: str) -> tuple[str, Mark]:
-    """Title and mark of a reference of the study."""
+def _numbers(rows: StudyRows, measure: str) -> pd.DataFrame:
+    return rows.matrix(measure) if measure in rows.points.rows else pd.DataFrame()
+
+
+def reference(rows: StudyRows, method: str) -> tuple[str, dict[str, Any]]:
+    """Title of a reference of the study, and how it is drawn."""
     title = rows.x_alone() if method == X_ALONE else method
-    return title, _MARKS.get(title, Mark("0.35", "-.", "+"))
+    return title, _MARKS.get(title, _OTHER_MARK)
 
 
-def colours(values: Sequence[Value]) -> dict[Value, tuple[float, ...]]:
-    """A colour per varied value, in their order."""
+def colours(values: Iterable[Value]) -> Colours:
+    """A colour per varied value, in ascending order."""
+    values = sorted(values)
     places = np.linspace(0, _LIGHTEST, max(len(values), 2))
     return {value: matplotlib.colormaps[_MAP](place) for value, place in zip(values, places, strict=False)}
 
 
-def draw_curves(axes: Axes, rows: StudyRows, colour: dict[Value, tuple[float, ...]]) -> None:
-    """The curves d̄ of the points in `colour`, and of all references."""
-    found = curves(rows)
-    for method, drops in found.references.items():
+def draw_curves(axes: Axes, rows: StudyRows, found: Curves, colour: Colours) -> None:
+    """The curves of the points in `colour`, and of all references."""
+    means = dict(zip(found.names, found.mean, strict=True))
+    for method in sorted(rows.reference_records):
         title, mark = reference(rows, method)
-        axes.plot(
-            found.fractions,
-            drops,
-            color=mark.color,
-            linestyle=mark.linestyle,
-            marker=mark.marker,
-            label=title,
-            zorder=3,
-        )
-    for value, drops in found.points.items():
+        axes.plot(found.fractions, means[method], label=title, zorder=3, **mark)
+    for value in rows.values:
         if value in colour:
-            axes.plot(found.fractions, drops, color=colour[value], marker="o", markersize=2)
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_xticks([0, 1 / 3, 2 / 3, 1], ["0", "33", "67", "100"])
-    axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
+            axes.plot(found.fractions, means[value], color=colour[value], marker="o", markersize=2)
+    share_axis(axes)
+    remark(axes, found.remark)
 
 
-def draw_track(axes: Axes, found: Track, colour: dict[Value, tuple[float, ...]]) -> None:
+def draw_track(axes: Axes, found: pd.DataFrame, colour: Colours) -> None:
     """The mean at every point with its interval; points that are not in `colour` are hollow."""
-    axes.plot(found.values, found.estimate, color="0.75", linewidth=0.8, zorder=1)
-    for value, estimate, low, high in zip(found.values, found.estimate, found.low, found.high, strict=True):
+    axes.plot(found.index, found["estimate"], color="0.75", linewidth=0.8, zorder=1)
+    for value, point in found.iterrows():
         drawn = colour.get(value)
-        axes.plot([value, value], [low, high], color=drawn or "0.6", linewidth=1.1, zorder=2)
         axes.plot(
-            [value],
-            [estimate],
-            marker="o",
-            color=drawn or "0.6",
-            markerfacecolor=drawn or "white",
-            markersize=3.6,
-            zorder=3,
+            [value, value], [point["low"], point["high"]], color=drawn or "0.6", linewidth=1.1, zorder=2
         )
+        faces = {"color": drawn or "0.6", "markerfacecolor": drawn or "white"}
+        axes.plot([value], [point["estimate"]], marker="o", markersize=3.6, zorder=3, **faces)
 
 
-def draw_levels(axes: Axes, rows: StudyRows, column: str, how: Resampling) -> None:
+def draw_levels(axes: Axes, rows: StudyRows, measure: str, how: Resampling) -> None:
     """The mean of a score of every reference as a line across, with its interval as a band."""
-    for method, mean in levels(rows, column, how).items():
+    for method in sorted(rows.reference_records):
         title, mark = reference(rows, method)
-        axes.axhspan(mean.low, mean.high, color=mark.color, alpha=0.13, linewidth=0, zorder=0)
-        axes.axhline(
-            mean.estimate, color=mark.color, linestyle=mark.linestyle, linewidth=1.0, label=title, zorder=1
-        )
+        line = {name: mark[name] for name in ("color", "linestyle")}
+        mean = mean_interval(rows.level(method, measure).to_numpy(float), how)
+        axes.axhspan(mean.low, mean.high, color=mark["color"], alpha=0.13, linewidth=0, zorder=0)
+        axes.axhline(mean.estimate, linewidth=1.0, label=title, zorder=1, **line)
 
 
 def colour_bar(
-    figure: Figure,
-    beside: Sequence[Axes],
-    colour: dict[Value, tuple[float, ...]],
-    names: Sequence[str],
-    title: str,
+    figure: Figure, beside: Sequence[Axes], colour: Colours, names: Sequence[str], title: str
 ) -> None:
     """A bar of boxes, one per varied value, each with its name."""
     edges = np.arange(len(colour) + 1)
@@ -182,3 +146,8 @@ def title(stored: Stored, rows: StudyRows) -> str:
 def sample(rows: StudyRows) -> str:
     """How many instances, and where their texts were cut."""
     return f"n = {rows.n}" + (f", texts cut at {rows.cut} tokens" if rows.cut else "")
+
+
+def samples(study: Iterable[StudyRows]) -> str:
+    """The same of several, for a caption."""
+    return "; ".join(sorted({sample(rows) for rows in study}))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from iba.stats import SMALLEST_P
-from iba.store import atomic
+from iba.evaluation.stats import SMALLEST_P
+from iba.pipeline.store import atomic
 
 #: Digits behind the point of probabilities.
 DIGITS = 3
@@ -32,12 +33,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the report: its rows, stored as `<name>.csv` (None: they are stored already), and the text
-    of them, stored as `<name>.md` and `.tex`; no grids where there is nothing to say. `beside`: rows that
-    belong to it, such as tests, by the name of their own CSV file."""
+    """A table of the report: its rows, stored as `<name>.csv`, and the text of them, stored as `<name>.md`
+    and `.tex`; without rows or grids there are no such files. `beside`: rows that belong to it, such as
+    tests, by the name of their own CSV file."""
 
     name: str
-    rows: pd.DataFrame | None
+    rows: pd.DataFrame
     grids: Sequence[Grid]
     label: str
     beside: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -51,11 +52,9 @@ class Table:
 
     def write(self, folder: Path) -> list[Path]:
         """Store the files, if there is anything to store."""
-        if not self.grids:
-            return []
-        rows = ({} if self.rows is None else {self.name: self.rows}) | dict(self.beside)
-        csv = [write_csv(folder / f"{name}.csv", table) for name, table in rows.items()]
-        return [*csv, *_write_grids(folder, self.name, self.grids, self.label)]
+        rows = {self.name: self.rows} | dict(self.beside)
+        csv = [write_csv(folder / f"{name}.csv", table) for name, table in rows.items() if len(table)]
+        return [*csv, *(_write_grids(folder, self.name, self.grids, self.label) if self.grids else [])]
 
 
 def number(value: float | None, digits: int = DIGITS) -> str:
@@ -71,6 +70,11 @@ def interval(low: float, high: float, digits: int = DIGITS) -> str:
     return "" if math.isnan(low) else f"[{number(low, digits)}, {number(high, digits)}]"
 
 
+def estimate(row: Any, digits: int = DIGITS) -> str:
+    """An estimate with its interval, of a row of `summarise`."""
+    return f"{number(row.estimate, digits)} {interval(row.ci_low, row.ci_high, digits)}".strip()
+
+
 def p_value(value: float) -> str:
     """A p-value; small ones as a bound, which is as much as the permutations resolve; a dash for NaN."""
     if math.isnan(value):
@@ -81,6 +85,31 @@ def p_value(value: float) -> str:
 def share(value: float) -> str:
     """A share in per cent."""
     return f"{100 * value:.1f} %"
+
+
+def span(numbers: Iterable[int]) -> str:
+    """One number, or the smallest and the largest of several."""
+    ends = sorted(set(numbers))
+    return f"{ends[0]} to {ends[-1]}" if len(ends) > 1 else f"{ends[0]}"
+
+
+def grid(
+    caption: str, rows: pd.DataFrame, columns: Mapping[str, Callable[[Any], str]], notes: Sequence[str] = ()
+) -> Grid:
+    """A table of `rows`, a line each; `columns`: head → text of a row."""
+    lines = [[text(row) for text in columns.values()] for row in rows.itertuples()]
+    return Grid(caption, list(columns), lines, notes)
+
+
+def spread(
+    rows: pd.DataFrame, keys: Sequence[str], across: str, order: Sequence[Any], text: Callable[[Any], str]
+) -> dict[tuple[Any, ...], list[str]]:
+    """A line of cells per value of `keys`, in the order of `rows`: the text of its row at each value of
+    `across`, in `order`; a dash where there is no row."""
+    lines: dict[tuple[Any, ...], dict[Any, str]] = {}
+    for row in rows.itertuples():
+        lines.setdefault(tuple(getattr(row, key) for key in keys), {})[getattr(row, across)] = text(row)
+    return {key: [cells.get(value, "–") for value in order] for key, cells in lines.items()}
 
 
 def markdown(grid: Grid, level: int = 3) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from iba.store import read_json
+from iba.pipeline.store import read_json
+from iba.report.text import span
 
 #: Settings of a method that do not change the work it does; the layer is compared by its number.
 FREE = ("beta", "beta_grid", "layer", "seed", "noise", "readout", "explained_class", "normalise")
@@ -103,9 +104,3 @@ def _faster(rows: pd.DataFrame) -> str:
         index="precision", columns=["dataset", "operation"], values="ours_ms", aggfunc="min"
     )
     return str(wide.dropna(axis=1).sum(axis=1).idxmin())
-
-
-def span(numbers: Iterable[int]) -> str:
-    """One number, or the smallest and the largest of several."""
-    ends = sorted(set(numbers))
-    return f"{ends[0]} to {ends[-1]}" if len(ends) > 1 else f"{ends[0]}"

@@ -1,4 +1,4 @@
-"""Heat maps of single texts: what varies upwards, tokens to the right, information as colour.
+"""Single texts of a study, and their heat maps: what varies upwards, tokens to the right, bits as colour.
 
 The scale is absolute: all rows of a map share it, so that a layer or β which keeps more is brighter; it is
 logarithmic where the map spans more than `WIDE`. Special tokens are dimmed and do not stretch it. Texts
@@ -7,9 +7,10 @@ too long for one line are wrapped, like text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import matplotlib
 import numpy as np
@@ -20,9 +21,10 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from iba.display.highlight import printable, units
 from iba.report.drawing import PAGE_WIDTH
-from iba.report.highlight import printable, units
-from iba.report.study_rows import Value, value_of
+from iba.report.stored import Stored
+from iba.report.studies import METHOD
 
 #: Largest over smallest number of a map from which on colours are logarithmic.
 WIDE = 20.0
@@ -31,17 +33,101 @@ PER_LINE = 34
 # Inches.
 _ROW, _WIDEST, _LEFT, _RIGHT, _TITLE, _GAP = 0.115, 0.27, 0.55, 0.85, 0.2, 0.1
 _LETTER, _TILT = 0.05, 50
-
+_MARGIN = 0.08  # above the first and below the last block of a sheet
 _MAP = "viridis"
 
 
 @dataclass(frozen=True)
-class TokenMap:
-    """One number per row (a layer, a β) and token of one text."""
+class ScoredText:
+    """One text at all points of a study under one protocol; `layer`: where the bottleneck stood, if known.
 
+    `rows`: by the varied value, ascending: tokens, special, scores, and what else the method reported.
+    """
+
+    dataset: str
+    protocol: str
+    instance_id: str
+    target: str
+    layer: int | None
+    rows: pd.DataFrame
+
+
+def load(stored: Stored, study: str) -> list[ScoredText]:
+    """The texts of a study whose scores are stored, by protocol and data set; empty without any."""
+    return [
+        text
+        for protocol in stored.names.protocols
+        for dataset in stored.datasets
+        for text in _texts(stored, study, protocol, dataset)
+    ]
+
+
+def _texts(stored: Stored, study: str, protocol: str, dataset: str) -> Iterator[ScoredText]:
+    keys = stored.seed, study, protocol, dataset, METHOD
+    tables, layer = [], None
+    for view, cell in stored.cells.items():
+        if (view.seed, view.study, view.protocol, view.dataset, view.method) != keys or view.value is None:
+            continue
+        if (scores := cell.scores()) is not None:
+            numbers, own = cell.numbers(), scores[_columns(scores)]
+            joined = own if numbers is None else own.merge(numbers, "left", "instance_id")
+            tables.append(joined.assign(value=view.value))
+            layer = layer or cell.record.get("provenance", {}).get("resolved", {}).get("layer")
+    labels = stored.classifiers[dataset]["provenance"]["labels"]
+    for instance_id, rows in pd.concat(tables).groupby("instance_id", sort=False) if tables else ():
+        target = str(labels[int(rows["target"].iloc[0])])
+        ordered = rows.set_index("value").sort_index()
+        yield ScoredText(dataset, protocol, str(instance_id), target, layer, ordered)
+
+
+def _columns(scores: pd.DataFrame) -> list[str]:
+    return [c for c in ("instance_id", "target", "tokens", "special", "scores", "bits") if c in scores]
+
+
+def heading(stored: Stored, text: ScoredText) -> str:
+    """Data set, instance, explained class, protocol; a study's own text is called that."""
+    data, protocol = stored.names.datasets[text.dataset], stored.names.protocols[text.protocol]
+    kind, _, number = text.instance_id.partition(":")
+    which = f"own text {int(number) + 1} ({data})" if kind == "text" else f"{data} {text.instance_id}"
+    return f"{which}, target {text.target} ({protocol})"
+
+
+def how_many(texts: Sequence[ScoredText]) -> str:
+    """How many texts these are, for a caption."""
+    n = len({(text.dataset, text.instance_id) for text in texts})
+    return "one text" if n == 1 else f"{n} texts"
+
+
+class Block(Protocol):
+    """A part of a sheet, `height` inches high."""
+
+    @property
+    def height(self) -> float:
+        """Inches that it needs."""
+
+    def draw(self, figure: Figure, top: float) -> None:
+        """Draw it below `top`, inches from the figure's lower edge."""
+
+
+def sheet(blocks: Sequence[Block]) -> Figure:
+    """A page-wide figure of blocks from top to bottom."""
+    top = sum(block.height for block in blocks) + _MARGIN
+    figure = Figure(figsize=(PAGE_WIDTH, top + _MARGIN))
+    for block in blocks:
+        block.draw(figure, top)
+        top -= block.height
+    return figure
+
+
+@dataclass(frozen=True)
+class TokenMap:
+    """One number per row (a layer, a β) and token of one text; `label`: what the rows are, `names`: which."""
+
+    title: str
+    label: str
+    names: list[str]
     tokens: list[str]
     special: Bool[np.ndarray, " tokens"]
-    rows: list[Value]
     values: Float[np.ndarray, "rows tokens"]
     unit: str
 
@@ -62,86 +148,67 @@ class TokenMap:
             return LogNorm(float(positive.min()), high, clip=True)
         return Normalize(low, high if high > low else low + 1)
 
+    @property
+    def height(self) -> float:
+        """Inches that it needs, title and tokens included."""
+        return _TITLE + sum(self._tall + self._below(line) + _GAP for line in self.lines)
 
-def token_map(rows: pd.DataFrame) -> TokenMap:
-    """The stored points of one text: bits where they are stored, else scores; rows by ascending value."""
-    ordered = rows.assign(value=[value_of(point) for point in rows["point"]]).sort_values("value")
-    column = "bits" if "bits" in rows and rows["bits"].notna().all() else "scores"
-    first = ordered.iloc[0]
-    special = np.asarray(first["special"], np.bool_)
-    pieces = units(list(first["tokens"]), special.tolist())
+    @property
+    def _tall(self) -> float:
+        return _ROW * len(self.names)
+
+    def _below(self, line: slice) -> float:
+        """Room for the slanted tokens of a line."""
+        return 0.1 + _LETTER * max(map(len, self.tokens[line])) * float(np.sin(np.radians(_TILT)))
+
+    def draw(self, figure: Figure, top: float) -> None:
+        """Draw it below `top`, inches from the figure's lower edge."""
+        lines, norm, bottom = self.lines, self.norm, top - _TITLE - self._tall
+        width = min(_WIDEST, (PAGE_WIDTH - _LEFT - _RIGHT) / max(s.stop - s.start for s in lines))
+        for number, line in enumerate(lines):
+            axes = _axes(figure, _LEFT, bottom, width * (line.stop - line.start), self._tall)
+            self._draw_line(axes, line, norm)
+            if number == 0:
+                axes.set_title(self.title, loc="left")
+                right = _LEFT + width * line.stop + 0.12
+                self._colour_bar(figure, norm, _axes(figure, right, bottom, 0.09, self._tall))
+            bottom -= self._tall + self._below(line) + _GAP
+
+    def _draw_line(self, axes: Axes, line: slice, norm: Normalize) -> None:
+        axes.pcolormesh(self.values[:, line], norm=norm, cmap=_MAP, edgecolors="white", linewidth=0.3)
+        places, tokens = np.arange(line.stop - line.start) + 0.5, map(printable, self.tokens[line])
+        slanted = {"rotation": _TILT, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
+        axes.set_xticks(places, list(tokens), **slanted)
+        axes.set_yticks(np.arange(len(self.names)) + 0.5, self.names)
+        axes.set_ylabel(self.label)
+        axes.tick_params(length=0, pad=2)
+        axes.spines[:].set_visible(False)
+        for place in map(int, np.flatnonzero(self.special[line])):
+            axes.axvspan(place, place + 1, color="white", alpha=0.6, linewidth=0)
+            axes.get_xticklabels()[place].set_color("0.55")
+
+    def _colour_bar(self, figure: Figure, norm: Normalize, axes: Axes) -> None:
+        bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, _MAP), cax=axes)
+        bar.outline.set_visible(False)
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
+        bar.ax.tick_params(labelsize=6)
+        bar.set_label(self.unit.replace(" (", "\n("), fontsize=6)
+
+
+def token_map(rows: pd.DataFrame, title: str, label: str, names: Sequence[str]) -> TokenMap:
+    """A text's rows as a map: bits where they are stored, else scores."""
+    of_bits = "bits" in rows and rows["bits"].notna().all()
+    special = np.asarray(rows["special"].iloc[0], np.bool_)
+    pieces = units(list(rows["tokens"].iloc[0]), special.tolist())
     return TokenMap(
-        [f"{'##' * piece.joined}{piece.text}" for piece in pieces],
+        title,
+        label,
+        list(names),
+        [f"{'-' * (piece.joined and piece.text[:1].isalnum())}{piece.text}" for piece in pieces],
         special,
-        list(ordered["value"]),
-        np.stack([np.asarray(values, float) for values in ordered[column]]),
-        "information (bits per token)" if column == "bits" else "score",
+        np.stack([np.asarray(values, float) for values in rows["bits" if of_bits else "scores"]]),
+        "information (bits per token)" if of_bits else "score",
     )
-
-
-def height(found: TokenMap) -> float:
-    """Inches that the map needs, its title and the tokens below included."""
-    below = sum(_below(found.tokens[line]) + _GAP for line in found.lines)
-    return _TITLE + below + len(found.lines) * _ROW * len(found.rows)
-
-
-def draw(
-    figure: Figure, found: TokenMap, top: float, title: str, label: str, name: Callable[[Value], str]
-) -> float:
-    """Draw the map below `top` (inches from the figure's lower edge); returns where it ends.
-
-    `label`: what the rows are; `name`: how a row is called.
-    """
-    norm = found.norm
-    width = min(_WIDEST, (PAGE_WIDTH - _LEFT - _RIGHT) / max(s.stop - s.start for s in found.lines))
-    tall = _ROW * len(found.rows)
-    top -= _TITLE
-    for number, line in enumerate(found.lines):
-        across = width * (line.stop - line.start)
-        axes = _axes(figure, _LEFT, top - tall, across, tall)
-        _draw_line(axes, found, line, norm)
-        axes.set_yticks(np.arange(len(found.rows)) + 0.5, [name(row) for row in found.rows])
-        axes.set_ylabel(label)
-        if number == 0:
-            axes.set_title(title, loc="left")
-            _colour_bar(figure, found, norm, _LEFT + width * found.lines[0].stop + 0.12, top - tall, tall)
-        top -= tall + _below(found.tokens[line]) + _GAP
-    return top
-
-
-def _draw_line(axes: Axes, found: TokenMap, line: slice, norm: Normalize) -> None:
-    tokens, special = found.tokens[line], found.special[line]
-    axes.pcolormesh(found.values[:, line], norm=norm, cmap=_MAP, edgecolors="white", linewidth=0.3)
-    axes.set_xticks(
-        np.arange(len(tokens)) + 0.5,
-        [printable(token) for token in tokens],
-        rotation=_TILT,
-        ha="right",
-        rotation_mode="anchor",
-        parse_math=False,
-    )
-    axes.tick_params(length=0, pad=2)
-    axes.spines[:].set_visible(False)
-    for place in map(int, np.flatnonzero(special)):
-        axes.axvspan(place, place + 1, color="white", alpha=0.6, linewidth=0)
-        axes.get_xticklabels()[place].set_color("0.55")
-
-
-def _colour_bar(
-    figure: Figure, found: TokenMap, norm: Normalize, left: float, bottom: float, tall: float
-) -> None:
-    bar = figure.colorbar(
-        matplotlib.cm.ScalarMappable(norm, _MAP), cax=_axes(figure, left, bottom, 0.09, tall)
-    )
-    bar.outline.set_visible(False)
-    bar.ax.yaxis.set_minor_formatter(NullFormatter())
-    bar.ax.tick_params(labelsize=6)
-    bar.set_label(found.unit.replace(" (", "\n("), fontsize=6)
-
-
-def _below(tokens: Sequence[str]) -> float:
-    """Room for the slanted names of tokens."""
-    return 0.1 + _LETTER * max(map(len, tokens)) * float(np.sin(np.radians(_TILT)))
 
 
 def _axes(figure: Figure, left: float, bottom: float, width: float, tall: float) -> Axes:

@@ -1,0 +1,1 @@
+"""The degradation test, and the statistics over its outcomes."""

@@ -1,0 +1,143 @@
+"""Every number that is measured per instance, in one registry: a new measure is one entry of `MEASURES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.special import logit
+
+from iba.evaluation.ranking import FIRST_STEP, removal_order
+
+#: Probabilities are kept this far from 0 and 1 before their log-odds are taken.
+ODDS_EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What removing tokens did to the target's probability, on n instances under one operator.
+
+    `most`, `least`: the curves over `fractions`, most or least important first. `without`, `alone`: after
+    ERASER's top shares were removed, or kept alone. `scores`: special, evidence and token scores, where the
+    evidence is known. None: not run.
+    """
+
+    fractions: Float[np.ndarray, " steps"]
+    most: Float[np.ndarray, "n steps"]
+    least: Float[np.ndarray, "n steps"] | None = None
+    without: Float[np.ndarray, "n shares"] | None = None
+    alone: Float[np.ndarray, "n shares"] | None = None
+    scores: pd.DataFrame | None = None
+
+    @property
+    def start(self) -> Float[np.ndarray, " n"]:
+        """The probability with the whole text."""
+        return self.most[:, 0]
+
+    @property
+    def after_first_step(self) -> Float[np.ndarray, " n"]:
+        """The probability without the top 11 % of the tokens."""
+        return self.most[:, np.abs(self.fractions - FIRST_STEP).argmin()]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number is called, which way is better, in which tables it stands, and how it is computed.
+
+    `score`: one number per instance; None where what it needs was not run.
+    """
+
+    label: str
+    better: Literal["higher", "lower"]
+    score: Callable[[Outcome], Float[np.ndarray, " n"] | None]
+    tables: tuple[str, ...] = ("faithfulness", "methods")
+
+    @property
+    def heading(self) -> str:
+        """The label with its arrow."""
+        return f"{self.label} {'↑' if self.better == 'higher' else '↓'}"
+
+
+def area_over(
+    fractions: Float[np.ndarray, " steps"], curve: Float[np.ndarray, "n steps"] | None
+) -> Float[np.ndarray, " n"] | None:
+    """Area between a curve and its own start by the trapezoid rule, over the share of removed tokens.
+
+    `fractions` must start at 0: the undamaged input is part of the curve. Over [0, 1] it is the mean drop,
+    p(0) − p: larger means that the removed tokens mattered more. Negative where the probability rises.
+    """
+    if curve is None:
+        return None
+    if fractions[0] != 0 or (np.diff(fractions) <= 0).any():
+        raise ValueError("the fractions of a curve must start at 0 and increase")
+    return np.asarray(np.trapezoid(curve[:, :1] - curve, fractions, axis=-1))
+
+
+def mean_drop(
+    start: Float[np.ndarray, " n"], after: Float[np.ndarray, "n shares"] | None
+) -> Float[np.ndarray, " n"] | None:
+    """Mean over the shares of p(0) − p(after): ERASER's (DeYoung et al. 2020) summary of its two scores.
+
+    With the top share removed it is comprehensiveness (larger is better), with only the top share kept
+    it is sufficiency (smaller is better).
+    """
+    return None if after is None else (start[:, None] - after).mean(1)
+
+
+def log_odds_drop(start: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Log-odds of the target before minus after the removal, nats."""
+    low, high = ODDS_EPSILON, 1 - ODDS_EPSILON
+    return np.asarray(logit(np.clip(start, low, high)) - logit(np.clip(after, low, high)))
+
+
+def recall(outcome: Outcome) -> Float[np.ndarray, " n"] | None:
+    """Share of the k evidence tokens among the k that the degradation test would remove first.
+
+    NaN without evidence: a text that was cut may have lost its own.
+    """
+    return None if outcome.scores is None else outcome.scores.apply(_recall, axis=1).to_numpy(float)
+
+
+def _recall(row: pd.Series) -> float:
+    if row["evidence"] is None or not (k := sum(row["evidence"])):
+        return np.nan
+    top = removal_order(list(row["scores"]), list(row["special"]), "most")[:k]
+    return float(np.asarray(row["evidence"])[top].sum() / k)
+
+
+def chance_of_recall(outcome: Outcome) -> Float[np.ndarray, " n"] | None:
+    """What a random ranking recalls on average: the evidence's share of the removable tokens."""
+    if outcome.scores is None:
+        return None
+    rows = outcome.scores.loc[:, ["evidence", "special"]]
+    shares = [np.nan if e is None or not sum(e) else sum(e) / (len(s) - sum(s)) for e, s in rows.to_numpy()]
+    return np.array(shares, float)
+
+
+MEASURES = {
+    "prob_start": Measure("target's probability", "higher", lambda o: o.start, ()),
+    "drop_11": Measure("drop at 11 %", "higher", lambda o: o.start - o.after_first_step),
+    "area_over": Measure("area over the curve", "higher", lambda o: area_over(o.fractions, o.most)),
+    "area_over_least": Measure(
+        "the same, least first", "lower", lambda o: area_over(o.fractions, o.least), ("faithfulness",)
+    ),
+    "comprehensiveness": Measure("comprehensiveness", "higher", lambda o: mean_drop(o.start, o.without)),
+    "sufficiency": Measure("sufficiency", "lower", lambda o: mean_drop(o.start, o.alone)),
+    "log_odds_11": Measure(
+        "log-odds at 11 %, nats",
+        "higher",
+        lambda o: log_odds_drop(o.start, o.after_first_step),
+        ("faithfulness",),
+    ),
+    "planted_recall": Measure("planted evidence", "higher", recall, ("methods",)),
+    "planted_chance": Measure("chance", "higher", chance_of_recall, ()),
+}
+
+
+def measured_in(table: str) -> dict[str, Measure]:
+    """The measures that a table shows, in its order."""
+    return {name: measure for name, measure in MEASURES.items() if table in measure.tables}

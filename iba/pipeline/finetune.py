@@ -1,0 +1,147 @@
+"""Stage 1: a classifier for every data set (kept in the cache, shared between runs) and its accuracy."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+
+from iba.data.examples import Example
+from iba.data.tokens import tokenise
+from iba.errors import UserError
+from iba.evaluation.variants import Variant, class_probabilities
+from iba.models.classifier import example_inputs, runner_of
+from iba.models.devices import resolve_device
+from iba.models.frozen import Products
+from iba.models.pretrained import new_classifier
+from iba.pipeline.bench import Bench, benches, refuse_long_texts
+from iba.pipeline.experiment import NUMERICS
+from iba.pipeline.store import provenance, read_json, write_json, write_parquet
+from iba.pipeline.training import finetune, is_finished
+from iba.settings import fingerprint, plain
+
+#: The record of a classifier, which is written last.
+CLASSIFIER = "classifier.json"
+
+
+def run(cfg: DictConfig) -> None:
+    """Fine-tune what is not fine-tuned yet, then store predictions, accuracy and label distributions."""
+    for bench in benches(cfg):
+        train(bench)
+        classify(bench)
+
+
+def train(bench: Bench) -> None:
+    """Fine-tune the classifier of `bench` unless it is there."""
+    if is_finished(bench.checkpoint, bench.recipe):
+        return
+    cfg, dataset = bench.cfg, bench.dataset
+    print(f"{dataset.name}: fine-tuning {cfg.model.title} on {len(bench.samples.train)} rows")
+    config = dataset.finetune.get("model_config")
+    model, tokenizer = new_classifier(
+        cfg.model, cfg.paths.model_dir, dataset.labels, cfg.finetune.seed, config
+    )
+    # A model that cannot be run is refused before any training.
+    example = example_inputs(tokenizer, model.device)
+    runner_of(model.eval(), example, Products(), fast=cfg.fast, layers=cfg.layers)
+    refuse_long_texts(model, bench.rows.max_length)
+    instances = tokenise(bench.samples.train, tokenizer, dataset.max_length)
+    finetune(model, tokenizer, instances, bench.recipe, bench.checkpoint, resolve_device(cfg.device))
+
+
+def classifier_key(bench: Bench) -> dict[str, Any]:
+    """All that the stored predictions depend on."""
+    return {
+        "weights": bench.weights_digest,
+        "recipe": plain(bench.recipe.described()),
+        "sample_seed": bench.cfg.seed,
+        "n": len(bench.samples.test),
+        "test_digest": bench.samples.digests["test"],
+        "scored_digest": bench.samples.digests["scored"],
+        "max_length": bench.dataset.max_length,
+        **bench.running,
+        "numerics": NUMERICS,
+    }
+
+
+def classifier_folder(bench: Bench) -> Path:
+    """Where the predictions on the scored rows lie, with a record that holds the accuracy."""
+    hashed = fingerprint(classifier_key(bench))[:8]
+    return bench.folder / "classifiers" / f"seed={bench.recipe.seed}-{hashed}"
+
+
+def classifier_record(bench: Bench) -> dict[str, Any]:
+    """The stored record of the classifier; `UserError` where there is none."""
+    path = classifier_folder(bench) / CLASSIFIER
+    if not path.is_file():
+        raise UserError(f"{bench.dataset.name}: no predictions yet; run scripts/finetune.py first.")
+    record: dict[str, Any] = read_json(path)
+    return record
+
+
+def refuse_weak_classifier(bench: Bench) -> None:
+    """Raise `UserError` for a classifier below the data set's accuracy floor."""
+    record = classifier_record(bench)["provenance"]
+    floor = float(bench.dataset.accuracy_floor)
+    if record["accuracy"] < floor:
+        name, accuracy, n = bench.dataset.name, record["accuracy"], record["n_accuracy"]
+        raise UserError(
+            f"{name}: accuracy {accuracy:.3f} on {n} rows is below the floor {floor:g}: attributions would "
+            f"explain noise. Train longer or on more rows, or lower dataset.{name}.accuracy_floor."
+        )
+
+
+def classify(bench: Bench) -> None:
+    """Store the classifier's predictions on the scored rows, and what they add up to."""
+    folder = classifier_folder(bench)
+    if (folder / CLASSIFIER).is_file():
+        return
+    started = time.monotonic()
+    rows = prediction_rows(bench)
+    correct = rows["predicted"] == rows["label"]
+    labels = list(bench.dataset.labels)
+    measured = {
+        "accuracy": float(correct.mean()),
+        "n_accuracy": len(rows),
+        "accuracy_attributed": float(correct[rows["attributed"]].mean()),
+        "labels": labels,
+        "label_distribution": label_shares(bench.samples.scored, labels),
+        "label_distribution_train": label_shares(bench.samples.train, labels),
+        "truncated_share": float(rows["truncated"].mean()),
+    }
+    about = provenance(bench.classifier.device, seconds=round(time.monotonic() - started, 2))
+    settings = classifier_key(bench) | {"n_layers": bench.classifier.n_layers}
+    write_parquet(folder / "classifier.parquet", rows)
+    write_json(folder / CLASSIFIER, {"settings": settings, "n": len(rows), "provenance": about | measured})
+    print(f"{bench.dataset.name}: accuracy {correct.mean():.3f} on {len(rows)} rows")
+
+
+def prediction_rows(bench: Bench) -> pd.DataFrame:
+    """One row per scored instance: label, prediction, the gold class's probability, length, truncation."""
+    attributed = {example.id for example in bench.samples.test}
+    variants = [Variant.whole(i.input_ids, i.token_type_ids) for i in bench.scored]
+    probabilities = class_probabilities(bench.classifier, variants)
+    gold = np.array([i.example.label for i in bench.scored])
+    return pd.DataFrame(
+        {
+            "instance_id": [i.id for i in bench.scored],
+            "label": gold,
+            "predicted": probabilities.argmax(1),
+            "prob_gold": probabilities[np.arange(len(gold)), gold],
+            "n_tokens": [len(i) for i in bench.scored],
+            "truncated": [i.truncated for i in bench.scored],
+            "attributed": [i.id in attributed for i in bench.scored],
+        }
+    )
+
+
+def label_shares(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, float]:
+    """Share of every class."""
+    counts = Counter(example.label for example in examples)
+    return {name: counts[number] / len(examples) for number, name in enumerate(labels)}

@@ -1,0 +1,268 @@
+"""One frame of all stored rows, and the two things that tables do with it: `summarise` and `compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from iba.errors import UserError
+from iba.evaluation.measures import MEASURES, Outcome
+from iba.evaluation.stats import (
+    Interval,
+    Resampling,
+    effect_size,
+    holm,
+    mean_intervals,
+    percentiles,
+    resampled_means,
+    sign_flip_test,
+)
+from iba.pipeline.views import StoredCell
+
+#: What identifies a row besides the instance; `value` is that of the varied quantity of a study.
+KEYS = ["seed", "study", "value", "protocol", "dataset", "method", "operator"]
+#: The columns of every estimate.
+ESTIMATE = ["n", "estimate", "ci_low", "ci_high"]
+#: The paper's operator.
+DELETE = "delete"
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One row per seed, study, value, protocol, data set, method, operator and instance.
+
+    `rows`: the `KEYS`; instance_id, target, `right` (the classifier predicts the target); a column per
+    measure (`MEASURES`) and per number that a method reported, NaN where it is not known. `curves`: the
+    target's probability at `fractions`, most important first, by the index of `rows`. `shares`: ERASER's.
+    """
+
+    rows: pd.DataFrame
+    curves: Float[np.ndarray, "all steps"]
+    fractions: Float[np.ndarray, " steps"]
+    shares: Float[np.ndarray, " shares"]
+
+    def of(self, **keys: Any) -> Frame:
+        """The rows that have these values: of a list, one of them; None, no value at all."""
+        chosen = np.ones(len(self.rows), bool)
+        for name, wanted in keys.items():
+            column = self.rows[name]
+            if wanted is None:
+                chosen &= column.isna().to_numpy()
+            elif isinstance(wanted, list | tuple | set | frozenset | dict):
+                chosen &= column.isin(list(wanted)).to_numpy()
+            else:
+                chosen &= (column == wanted).to_numpy(bool, na_value=False)
+        return self.where(chosen)
+
+    def having(self, column: str) -> Frame:
+        """The rows that have a value."""
+        return self.where(self.rows[column].notna().to_numpy())
+
+    def where(self, chosen: np.ndarray) -> Frame:
+        """The chosen rows."""
+        return replace(self, rows=self.rows[chosen])
+
+    def present(self, column: str) -> list[Any]:
+        """The values of a key that have rows, in the order of the configuration; numbers ascending."""
+        found = self.rows[column].dropna().unique()
+        if isinstance(self.rows[column].dtype, pd.CategoricalDtype):
+            known = set(found)
+            return [name for name in self.rows[column].cat.categories if name in known]
+        return sorted(found, key=lambda value: (isinstance(value, str), value))
+
+    def matrix(self, measure: str, columns: str = "method") -> pd.DataFrame:
+        """One number: instances (by id) × the values of a key that have it."""
+        parts = {
+            value: self.rows.loc[places].set_index("instance_id")[measure]
+            for value, places in self._places(columns)
+        }
+        found = pd.DataFrame({value: part for value, part in parts.items() if part.notna().any()})
+        return found.sort_index()
+
+    def stacked(self, columns: str = "method") -> tuple[list[Any], Float[np.ndarray, "n k steps"]]:
+        """The curves of the values of a key, on the instances (by id) that all of them have seen."""
+        parts = {
+            value: self.rows.loc[places].sort_values("instance_id") for value, places in self._places(columns)
+        }
+        ids = [part["instance_id"].to_numpy() for part in parts.values()]
+        if any(not np.array_equal(ids[0], other) for other in ids):
+            raise UserError(f"{self._names()}: degraded on different instances; run the stage again for all.")
+        curves = [self.curves[part.index] for part in parts.values()]
+        return list(parts), np.stack(curves, axis=1) if curves else np.empty((0, 0, len(self.fractions)))
+
+    def _places(self, column: str) -> Iterator[tuple[Any, pd.Index]]:
+        groups = self.rows.groupby(column, observed=True, sort=False).groups
+        return ((value, groups[value]) for value in self.present(column))
+
+    def _names(self) -> str:
+        names = [self.present(key) for key in ("study", "dataset", "protocol")]
+        return ", ".join(str(found[0]) for found in names if len(found) == 1)
+
+
+def read_frame(
+    cells: Iterable[StoredCell],
+    predictions: Mapping[tuple[str, int], pd.DataFrame],
+    order: Mapping[str, Sequence[str]],
+    evident: Iterable[str] = (),
+) -> Frame:
+    """The rows of `cells`; `order`: of the protocols, data sets and methods; `evident`: data sets whose
+    evidence is known, of which token scores are read. `UserError` where cells were degraded otherwise."""
+    tables, curves, grids = [], [], _Grids()
+    predicted = {key: rows.set_index("instance_id")["predicted"] for key, rows in predictions.items()}
+    for cell in cells:
+        for operator, outcome, about in _outcomes(cell, grids, cell.view.dataset in set(evident)):
+            scores = {name: measure.score(outcome) for name, measure in MEASURES.items()}
+            table = about.assign(operator=operator, **{n: s for n, s in scores.items() if s is not None})
+            classes = predicted.get((cell.view.dataset, cell.view.seed))
+            tables.append(_with_numbers(table, cell, classes).assign(**asdict(cell.view)))
+            curves.append(outcome.most)
+    if not tables:
+        return Frame(pd.DataFrame(columns=[*KEYS, "instance_id", *MEASURES]), np.empty((0, 0)), *grids.found)
+    rows = pd.concat(tables, ignore_index=True)
+    for name in ("study", "protocol", "dataset", "method", "operator"):
+        rows[name] = pd.Categorical(rows[name], order.get(name, sorted(rows[name].dropna().unique())))
+    return Frame(
+        rows.reindex(columns=[*rows.columns, *(MEASURES.keys() - rows.columns)]),
+        np.concatenate(curves),
+        *grids.found,
+    )
+
+
+class _Grids:
+    """The steps that all cells must share, or means would be of different things."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, np.ndarray] = {}
+
+    @property
+    def found(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the curves, and ERASER's shares."""
+        return self.known.get("curve", np.empty(0)), self.known.get("eraser", np.empty(0))
+
+    def check(self, grid: str, fractions: np.ndarray) -> None:
+        """Raise `UserError` unless the fractions are those of all others."""
+        if not np.array_equal(self.known.setdefault(grid, fractions), fractions):
+            raise UserError(
+                "the stored cells were degraded at different steps: run scripts/degrade.py for all of them "
+                "with one degradation.n_points and one eraser_shares, in a folder of its own (run=NAME)."
+            )
+
+
+def _outcomes(cell: StoredCell, grids: _Grids, evident: bool) -> Iterator[tuple[str, Outcome, pd.DataFrame]]:
+    """By operator: what the removals did, and who the instances are, in their stored order."""
+    about, curves = cell.probabilities()
+    scores = _all_scores(cell, about["instance_id"]) if evident else None
+    for (_, _, grid), (fractions, _) in curves.items():
+        grids.check(grid, fractions)
+    for operator in sorted(
+        {operator for operator, order, grid in curves if (order, grid) == ("most", "curve")}
+    ):
+        of = [("most", "curve"), ("least", "curve"), ("most", "eraser"), ("least", "eraser")]
+        found = [curves.get((operator, *key), (None, None))[1] for key in of]
+        yield operator, Outcome(grids.found[0], *found, scores), about
+
+
+def _all_scores(cell: StoredCell, ids: pd.Series) -> pd.DataFrame | None:
+    """The token scores in the order of `ids`; None unless those of all of them are stored."""
+    scores = cell.scores()
+    if scores is None or not set(ids) <= set(scores["instance_id"]):
+        return None
+    return scores.set_index("instance_id").loc[ids]
+
+
+def _with_numbers(table: pd.DataFrame, cell: StoredCell, predicted: pd.Series | None) -> pd.DataFrame:
+    """With whether the classifier predicts the target, and with the method's own numbers."""
+    if predicted is not None:
+        right = table["instance_id"].map(predicted) == table["target"]
+        table = table.assign(right=right.to_numpy(bool))
+    numbers = cell.numbers()
+    return table if numbers is None else table.merge(numbers, "left", "instance_id")
+
+
+def summarise(frame: Frame, by: Sequence[str], measures: Sequence[str], how: Resampling) -> pd.DataFrame:
+    """A row per group of `by` and measure that has values: `by`, measure, n, estimate, ci_low, ci_high.
+
+    Mean over instances with its bootstrap interval.
+    """
+    ordered = frame.rows.sort_values("instance_id", kind="stable")  # the draws go by place
+    keys, samples = [], []
+    for key, rows in ordered.groupby(list(by), observed=True):
+        for measure in measures:
+            values = rows[measure].dropna().to_numpy(float)
+            if len(values):
+                keys.append((*key, measure))
+                samples.append(values)
+    head = pd.DataFrame(keys, columns=[*by, "measure"])
+    for name in by:
+        head[name] = head[name].astype(ordered[name].dtype)
+    return head.join(estimates(mean_intervals(samples, how)))
+
+
+def estimates(found: Iterable[Interval]) -> pd.DataFrame:
+    """Intervals as a table with the columns `ESTIMATE`."""
+    numbers = [(one.n, one.estimate, one.low, one.high) for one in found]
+    return pd.DataFrame(numbers, columns=ESTIMATE, dtype=float).astype({"n": int})
+
+
+def compare(
+    matrices: Mapping[tuple[Any, ...], pd.DataFrame],
+    by: Sequence[str],
+    how: Resampling,
+    tests: Resampling | None = None,
+) -> pd.DataFrame:
+    """All pairs of the columns of every matrix (instances × columns), each matrix one family of tests.
+
+    `how` draws the intervals, `tests` the p-values (by default, as many as resolve the smallest one printed).
+    Columns: `by`, first, second, n; `difference` = mean of first − second with its interval; `effect_size`
+    (Cohen's d of the paired differences); `p_value` of the sign-flip test and `p_holm`, corrected for all
+    pairs of the family.
+    """
+    families = [
+        _pairs(matrix, how, tests).assign(**dict(zip(by, key, strict=True)))
+        for key, matrix in matrices.items()
+        if matrix.shape[1] > 1
+    ]
+    columns = [
+        *by,
+        "first",
+        "second",
+        "n",
+        "difference",
+        "ci_low",
+        "ci_high",
+        "effect_size",
+        "p_value",
+        "p_holm",
+    ]
+    return pd.concat(families, ignore_index=True)[columns] if families else pd.DataFrame(columns=columns)
+
+
+def _pairs(matrix: pd.DataFrame, how: Resampling, tests: Resampling | None) -> pd.DataFrame:
+    values = matrix.to_numpy(float)
+    first, second = np.array(list(combinations(range(matrix.shape[1]), 2))).T
+    differences = values[:, first] - values[:, second]
+    p_values = sign_flip_test(differences.T, tests or how.resolving(len(first)))
+    if len(values) > 1:
+        means = resampled_means(values, how)
+        low, high = percentiles(means[:, first] - means[:, second], how)
+    else:
+        low = high = np.full(len(first), np.nan)
+    return pd.DataFrame(
+        {
+            "first": matrix.columns[first],
+            "second": matrix.columns[second],
+            "n": len(values),
+            "difference": differences.mean(0),
+            "ci_low": low,
+            "ci_high": high,
+            "effect_size": [effect_size(d) for d in differences.T],
+            "p_value": p_values,
+            "p_holm": holm(p_values),
+        }
+    )

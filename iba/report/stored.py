@@ -1,0 +1,229 @@
+"""What the report knows of a run: the frame of its rows, the records beside them, names and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from iba.errors import UserError
+from iba.evaluation.stats import Resampling, resampling
+from iba.pipeline import views
+from iba.pipeline.experiment import datasets, run_folder, selected
+from iba.pipeline.views import StoredCell, Value, View
+from iba.report.frame import DELETE, Frame, read_frame
+from iba.report.paper import Paper
+from iba.report.timed import Timed, read_timed
+from iba.settings import plain
+
+#: What identifies a cell of Table 1, in the order of tables.
+CELL = ["protocol", "dataset", "method"]
+#: The family of a method that names none.
+OTHER = "other"
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is printed of a method."""
+
+    label: str
+    colour: str
+    family: str = OTHER
+    explains_class: bool = True
+
+
+@dataclass(frozen=True)
+class Names:
+    """What is printed for the selected members of a group, in the order in which they are listed."""
+
+    datasets: dict[str, str]
+    protocols: dict[str, str]
+    methods: dict[str, str]
+    colours: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)  # equal only to itself, so that what is made of it can be cached
+class Stored:
+    """What the report reads of one run.
+
+    `frame`: all rows. `cells`: all that is stored, by its name. `classifiers`: their records, by data set and
+    fine-tuning seed; `seed`: the run's own. `known`: all methods that can be named; `evident`: titles of the
+    data sets whose evidence is known. `note`: what the run is, in its preset's words; `notes`: the same of a
+    data set. `timed`: the benchmarks of the run's model. `made_with`: for the foot of the figures.
+    """
+
+    folder: Path
+    names: Names
+    known: dict[str, Method]
+    evident: dict[str, str]
+    seed: int
+    how: Resampling
+    paper: Paper
+    frame: Frame
+    cells: dict[View, StoredCell]
+    all_classifiers: dict[tuple[str, int], dict[str, Any]]
+    note: str
+    notes: dict[str, str]
+    title: str
+    timed: list[Timed]
+    made_with: str
+
+    @cached_property
+    def table1(self) -> Frame:
+        """The rows of Table 1's cells: the selected data sets, protocols and methods, no study."""
+        return self.of_methods(self.names.methods, self.names.datasets)
+
+    def of_methods(self, methods: Iterable[str], sets: Iterable[str]) -> Frame:
+        """The rows of other methods and data sets in Table 1's way, in the order given."""
+        order = {"method": list(methods), "dataset": list(sets)}
+        found = self.frame.of(study=None, seed=self.seed, **order)
+        rows = found.rows.assign(**{k: found.rows[k].cat.set_categories(v) for k, v in order.items()})
+        return Frame(rows, found.curves, found.fractions, found.shares)
+
+    @cached_property
+    def deletion(self) -> Frame:
+        """Table 1's rows under the paper's operator."""
+        return self.table1.of(operator=DELETE)
+
+    @property
+    def datasets(self) -> list[str]:
+        """Data sets with stored rows, in the order of the configuration."""
+        return self.table1.present("dataset")
+
+    @property
+    def protocols(self) -> list[str]:
+        """Protocols with stored rows."""
+        return self.table1.present("protocol")
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods with stored rows."""
+        return self.table1.present("method")
+
+    @property
+    def classifiers(self) -> dict[str, dict[str, Any]]:
+        """The records of the run's own classifiers, by data set."""
+        return {name: record for (name, seed), record in self.all_classifiers.items() if seed == self.seed}
+
+    def matrix(self, protocol: str, dataset: str, measure: str = "drop_11") -> pd.DataFrame:
+        """One measure under the paper's operator: instances × methods, of one data set and protocol."""
+        return self.deletion.of(protocol=protocol, dataset=dataset).matrix(measure)
+
+    def record(
+        self,
+        protocol: str,
+        dataset: str,
+        method: str,
+        study: str | None = None,
+        value: Value | None = None,
+    ) -> Record:
+        """Settings and provenance of a cell; empty where it is not stored."""
+        cell = self.cells.get(View(self.seed, study, value, protocol, dataset, method))
+        return cell.record if cell else {}
+
+    def scores(self, view: View) -> pd.DataFrame | None:
+        """The token scores of a cell; None unless those of all its instances are stored."""
+        cell = self.cells.get(view)
+        scores = cell.scores() if cell else None
+        return scores if cell and scores is not None and len(scores) == cell.record["n"] else None
+
+    def records(self, frame: Frame | None = None) -> dict[tuple[str, str, str], Record]:
+        """Those of the cells of a frame (Table 1's by default), by protocol, data set and method."""
+        rows = (frame or self.table1).rows[CELL].drop_duplicates()
+        wanted = rows.sort_values(["dataset", "protocol", "method"])
+        return {(p, d, m): self.record(p, d, m) for p, d, m in wanted.to_numpy()}
+
+    def label(self, dataset: str) -> str:
+        """The name of a data set, selected or with known evidence."""
+        return (self.names.datasets | self.evident)[dataset]
+
+
+def load(cfg: DictConfig) -> Stored:
+    """Read all that is stored under the names of `cfg`; `UserError` where there is nothing to report.
+
+    The methods are compared with each other, so they must have seen the same instances.
+    """
+    stored = _read(cfg)
+    if stored.table1.rows.empty:
+        raise UserError(f"{stored.folder} holds no degradation rows yet: run scripts/degrade.py first.")
+    _refuse_without_classifier(stored)
+    _refuse_other_model(stored, str(cfg.model.name))
+    _refuse_unequal_samples(stored.table1)
+    return stored
+
+
+def _read(cfg: DictConfig) -> Stored:
+    known = {name: _method(config) for name, config in views.known_methods(cfg).items()}
+    evident = {name: str(config.title) for name, config in selected(cfg.evident).items()}
+    chosen = {name: known[name] for name in selected(cfg.method)}
+    names = Names(
+        {name: str(d.title) for name, d in datasets(cfg).items()},
+        {name: str(p.title) for name, p in selected(cfg.protocol).items()},
+        {name: method.label for name, method in chosen.items()},
+        {name: method.colour for name, method in chosen.items()},
+    )
+    order = {"protocol": [*names.protocols], "dataset": [*(names.datasets | evident)], "method": [*known]}
+    cells = views.stored_cells(cfg)
+    return Stored(
+        folder=run_folder(cfg),
+        names=names,
+        known=known,
+        evident=evident,
+        seed=int(cfg.finetune.seed),
+        how=resampling(cfg),
+        paper=Paper.read(Path(cfg.paths.root) / "results" / "published"),
+        frame=read_frame(cells, views.predictions(cfg), order, evident),
+        cells={cell.view: cell for cell in cells},
+        all_classifiers=views.classifiers(cfg),
+        note=str(cfg.get("note") or ""),
+        notes={d: str(c.note) for d, c in datasets(cfg).items() if c.get("note")},
+        title=str(cfg.model.title),
+        timed=read_timed(Path(cfg.paths.results) / "benchmark", plain(cfg.model)),
+        made_with=_made_with(cfg),
+    )
+
+
+def _method(config: DictConfig) -> Method:
+    explains = bool(config.get("explains_class", True))
+    return Method(str(config.label), str(config.color), str(config.get("family") or OTHER), explains)
+
+
+def _made_with(cfg: DictConfig) -> str:
+    """Encoder and preset, and the run where it has a name of its own."""
+    named = f"{cfg.model.title}, preset {cfg.preset_name}"
+    return named if str(cfg.run) == str(cfg.preset_name) else f"{named}, run {cfg.run}"
+
+
+def _refuse_without_classifier(stored: Stored) -> None:
+    if missing := [name for name in stored.datasets if name not in stored.classifiers]:
+        raise UserError(
+            f"{stored.folder / missing[0]}: no classifier is stored: run scripts/finetune.py first."
+        )
+
+
+def _refuse_other_model(stored: Stored, name: str) -> None:
+    for dataset, record in stored.classifiers.items():
+        made_with = record.get("settings", {}).get("recipe", {}).get("model", {}).get("name", name)
+        if made_with != name:
+            raise UserError(
+                f"{stored.folder / dataset} was made with model={made_with}, not with {name}: give the model "
+                "(or the preset) that the run was made with."
+            )
+
+
+def _refuse_unequal_samples(frame: Frame) -> None:
+    """Methods are compared instance by instance, so they must have seen the same ones."""
+    marks = pd.util.hash_array(frame.rows["instance_id"].to_numpy(object))
+    samples = frame.rows.assign(mark=marks).groupby([*CELL, "operator"], observed=True)["mark"]
+    different = samples.agg(["sum", "size"]).groupby(["protocol", "dataset"], observed=True).nunique()
+    for protocol, dataset in different.index[(different > 1).any(axis=1)]:
+        raise UserError(
+            f"{dataset}, {protocol}: the methods were degraded on different instances; "
+            f"run scripts/degrade.py again for all of them."
+        )
