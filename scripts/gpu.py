@@ -5,8 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain copy: nothing needs to be installed
 
-from iba.benchmark import gpu
 from iba.cli import main
 
 if __name__ == "__main__":
-    main(gpu.run, "gpu")
+    main("iba.benchmark.gpu:run", "gpu")

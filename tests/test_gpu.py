@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 from iba.benchmark import gpu, measure, projection
 from iba.benchmark.gpu import Session
 from iba.errors import UserError
-from iba.experiment import datasets, selected
-from iba.stages.checks import check_settings
+from iba.pipeline.checks import check_settings
+from iba.pipeline.experiment import datasets, selected
 
 GIVEN = [
     "device=cpu",
@@ -125,8 +125,9 @@ def test_the_rationed_set_gets_as_many_texts_as_time_allows(
     for name in datasets(cfg):
         n, tokens = (9, 50) if name == "imdb" else (2, 10)
         rows = pd.DataFrame({"n_tokens": [tokens] * n + [999], "attributed": [True] * n + [False]})
-        (run / name).mkdir(parents=True)
-        rows.to_parquet(run / name / "classifier.parquet")
+        path = run / name / "classifiers" / "seed=3" / "classifier.parquet"
+        path.parent.mkdir(parents=True)
+        rows.to_parquet(path)
     session = Session(run, seconds)
     session.ration(cfg)
     assert session.texts is None, "nothing is known of the others' time"

@@ -23,12 +23,12 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from iba.cli import CONFIGS
-from iba.devices import resolve_device
 from iba.errors import UserError
-from iba.experiment import datasets, run_folder, selected
-from iba.stages.checks import check_settings
-from iba.store import read_json, read_parquet, write_json
+from iba.models.devices import resolve_device
+from iba.pipeline.checks import check_settings
+from iba.pipeline.experiment import datasets, run_folder, selected
+from iba.pipeline.store import read_json, read_parquet, write_json
+from iba.settings import CONFIGS
 
 ROOT = CONFIGS.parent
 #: What only the benchmark's configuration holds, and what only that of this script does.
@@ -163,7 +163,8 @@ class Session:
 
     def _tokens(self, dataset: str) -> pd.Series:
         """The lengths of a set's test texts."""
-        rows = read_parquet(self.folder / dataset / "classifier.parquet", ["n_tokens", "attributed"])
+        files = (self.folder / dataset).rglob("classifier.parquet")
+        rows = read_parquet(max(files, key=lambda path: path.stat().st_mtime), ["n_tokens", "attributed"])
         return rows.loc[rows["attributed"], "n_tokens"]
 
 

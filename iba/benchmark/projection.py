@@ -21,10 +21,11 @@ from iba.benchmark.operations import Operation
 from iba.benchmark.run import file_name, new_ledger, peak_of, sized
 from iba.benchmark.show import table_1_seconds
 from iba.benchmark.subject import Subject
-from iba.devices import resolve_device
-from iba.experiment import datasets
-from iba.stages.checks import check_settings
-from iba.store import provenance
+from iba.models.classifier import Classifier
+from iba.models.devices import resolve_device
+from iba.pipeline.checks import check_settings
+from iba.pipeline.experiment import datasets
+from iba.pipeline.store import provenance
 
 FORWARD, BACKWARD = "forward", "forward and backward"
 #: A pass holds one in so many of the token budget's tokens, since activations are kept for the way back.
@@ -52,23 +53,21 @@ def run(cfg: DictConfig) -> None:
     peak = peak_of(machine, cfg, device, precision)
     for position, dataset in enumerate(datasets(cfg)):
         subject = Subject.open(cfg, dataset)
-        with subject.running(precision):
-            for tokens in cfg.benchmark.scaling.tokens if position == 0 else ():
-                for work in (FORWARD, BACKWARD):
-                    key = {"work": work, "tokens": tokens}
-                    passes.measure(key, partial(_pass, subject, work, tokens, peak))
-        with subject.running(precision, _COUNTED):
-            for operation in subject.operations.values():
-                key = {"operation": operation.name, "dataset": dataset}
-                counts.measure(key, partial(_count, subject, operation))
+        classifier = subject.ready[precision]
+        for tokens in cfg.benchmark.scaling.tokens if position == 0 else ():
+            for work in (FORWARD, BACKWARD):
+                key = {"work": work, "tokens": tokens}
+                passes.measure(key, partial(_pass, classifier, subject, work, tokens, peak))
+        for operation in subject.operations.values():
+            key = {"operation": operation.name, "dataset": dataset}
+            counts.measure(key, partial(_count, classifier, subject, operation))
     for ledger in ledgers:
         ledger.finish(provenance(device))
     _show(passes.rows(), counts.rows(), cfg.benchmark.full_rows)
 
 
-def _pass(subject: Subject, work: str, tokens: int, peak: float) -> list[Row]:
+def _pass(classifier: Classifier, subject: Subject, work: str, tokens: int, peak: float) -> list[Row]:
     """One pass through all layers; backward to what enters the first, as for an attribution."""
-    classifier = subject.classifier
     n = max(1, classifier.token_budget // tokens // _SHARE)
     inputs = classifier.batch(subject.of_length(tokens, n)).inputs
     entering = classifier.entering(inputs).requires_grad_(work == BACKWARD)
@@ -85,10 +84,10 @@ def _pass(subject: Subject, work: str, tokens: int, peak: float) -> list[Row]:
     return [{"n": n, "ms": 1e3 * seconds, "flops": counted, "flops_per_s": rate, "peak_share": rate / peak}]
 
 
-def _count(subject: Subject, operation: Operation) -> list[Row]:
+def _count(classifier: Classifier, subject: Subject, operation: Operation) -> list[Row]:
     """Floating-point operations per text, of texts that stand for the set's lengths."""
     instances = subject.instances(subject.bench.cfg.benchmark.n)
-    counted = measure.flops(partial(operation.ours, subject.classifier, instances))
+    counted = measure.flops(partial(operation.ours, classifier.with_budget(_COUNTED), instances))
     forward = getattr(getattr(operation, "method", None), "needs", "logits") == "logits"
     return [
         {
