@@ -8,11 +8,11 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint reproduce table1 figures report bench clean
+.PHONY: help setup test lint reproduce table1 figures report bench gpu slurm-smoke clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  PRESET=quick|cpu|paper picks the scale, ARGS='dataset=rte …' passes anything on to Hydra"
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  PRESET=quick|cpu|gpu|paper picks the scale, ARGS='dataset=rte …' passes anything on to Hydra"
 
 setup: $(STAMP)  ## Make the environment
 
@@ -46,6 +46,13 @@ report: setup  ## Redraw tables, figures, verdicts and the HTML report from stor
 
 bench: setup  ## Measure speed against the straightforward version
 	$(RUN) scripts/benchmark.py preset=$(PRESET) $(ARGS)
+
+gpu: setup  ## Spend 13 minutes of one GPU: tests, speed, full test sets; call again to go on
+	$(RUN) scripts/gpu.py $(ARGS)
+
+slurm-smoke: setup  ## Run preset smoke as Slurm jobs, on a node of their own where no Slurm answers
+	rm -rf .cache/slurm-smoke
+	tests/slurm_smoke.sh $(RUN) .cache/slurm-smoke $(ARGS)
 
 clean:  ## Remove the environment and the cache; stored results stay
 	rm -rf $(VENV) .cache build *.egg-info

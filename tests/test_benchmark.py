@@ -161,7 +161,7 @@ def test_a_benchmark_goes_on_with_other_data_sets_but_not_with_other_work(
             cfg = compose(
                 "benchmark", ["preset=cpu", "dataset=[imdb,rte]", f"paths.root={repository}", *asked]
             )
-        run._ledger(cfg, tmp_path, "here", torch.device("cpu"), "", ("operation",)).open()
+        run.new_ledger(cfg, tmp_path, "here", torch.device("cpu"), "", ("operation",)).open()
 
     claim()
     if expected is None:

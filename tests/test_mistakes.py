@@ -181,7 +181,7 @@ def test_what_has_a_meaning_is_allowed(composed: DictConfig, changes: str) -> No
     check(changed(composed, changes))
 
 
-@pytest.mark.parametrize("preset", ["cpu", "paper", "quick", "smoke"])
+@pytest.mark.parametrize("preset", ["cpu", "gpu", "paper", "quick", "smoke"])
 def test_every_preset_passes(preset: str) -> None:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("config", [f"preset={preset}", ALL_STUDIES, f"paths.root={ROOT}"])

@@ -48,8 +48,8 @@ def run(cfg: DictConfig) -> None:
     device = resolve_device("cpu" if cfg.benchmark.classifier is None else cfg.device)
     cfg = sized(cfg, device)
     folder = Path(cfg.paths.results) / "benchmark"
-    name = cfg.benchmark.name or _slug(device_name(device))
-    book = partial(_ledger, cfg, folder, name, device)
+    name = file_name(cfg, device)
+    book = partial(new_ledger, cfg, folder, name, device)
     if cfg.benchmark.classifier is None:
         return host.run(cfg, book("host", ("operation", "dataset", "tokens")))
     machine = book("machine", ("precision",))
@@ -61,7 +61,7 @@ def run(cfg: DictConfig) -> None:
     ledgers = (machine, comparison, scaling, precision, instances, general)
     for ledger in ledgers:
         ledger.open()
-    peaks = {p: _peak(machine, cfg, device, p) for p in cfg.benchmark.precisions}
+    peaks = {p: peak_of(machine, cfg, device, p) for p in cfg.benchmark.precisions}
     for position, dataset in enumerate(datasets(cfg)):
         subject = Subject.open(cfg, dataset)
         for operation in subject.operations.values():
@@ -96,9 +96,10 @@ def sized(cfg: DictConfig, device: torch.device) -> DictConfig:
     return larger
 
 
-def _ledger(
+def new_ledger(
     cfg: DictConfig, folder: Path, name: str, device: torch.device, part: str, key: tuple[str, ...]
 ) -> Ledger:
+    """The rows of one `part`, with all that they depend on."""
     settings = {
         "benchmark": plain(cfg.benchmark),
         "model": plain(cfg.model),
@@ -120,11 +121,14 @@ def _rows(cfg: DictConfig, name: str) -> dict[str, Any]:
     return {size: plain(cfg.dataset[name][size]) for size in sizes} | {"methods": methods}
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+def file_name(cfg: DictConfig, device: torch.device) -> str:
+    """The files' name below results/benchmark."""
+    slug = re.sub(r"[^a-z0-9]+", "_", device_name(device).lower()).strip("_")
+    return str(cfg.benchmark.name or slug)
 
 
-def _peak(machine: Ledger, cfg: DictConfig, device: torch.device, precision: str) -> float:
+def peak_of(machine: Ledger, cfg: DictConfig, device: torch.device, precision: str) -> float:
+    """FLOP/s of the machine's fastest product of two large matrices, measured once."""
     size = cfg.benchmark.matmul_size[device.type]
 
     def work() -> list[Row]:

@@ -280,6 +280,16 @@ class Benchmark(Section):
     full_rows: dict[str, Count]
 
 
+class Gpu(Section):
+    """How a quarter of an hour on a GPU is spent."""
+
+    limit_minutes: Positive
+    turn_minutes: dict[str, Positive]
+    benchmark_datasets: Names
+    rationed: Name
+    least_texts: Count
+
+
 class Settings(Section):
     """The whole configuration."""
 
@@ -311,6 +321,7 @@ class Settings(Section):
     report: Report
     benchmark: Benchmark | None = None
     cuda: dict[str, Any] | None = None
+    gpu: Gpu | None = None
 
 
 class Explaining(Section):

@@ -1,0 +1,125 @@
+"""How long Table 1 takes with an encoder: its passes timed, the methods' floating-point operations counted.
+
+No reference is run and no test set gone through, so an encoder of bert-base's size takes a GPU a minute. What
+the processor does beside the device, such as drawing LIME's samples, is not in the projection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+from rich.console import Console
+
+from iba.benchmark import measure
+from iba.benchmark.ledger import Row
+from iba.benchmark.operations import Operation
+from iba.benchmark.run import file_name, new_ledger, peak_of, sized
+from iba.benchmark.show import table_1_seconds
+from iba.benchmark.subject import Subject
+from iba.models.classifier import Classifier
+from iba.models.devices import resolve_device
+from iba.pipeline.checks import check_settings
+from iba.pipeline.experiment import datasets
+from iba.pipeline.store import provenance
+
+FORWARD, BACKWARD = "forward", "forward and backward"
+#: A pass holds one in so many of the token budget's tokens, since activations are kept for the way back.
+_SHARE = 4
+#: Tokens at a time while operations are counted: few, so that hardly any padding is counted. Among the many
+#: texts of a run there is little.
+_COUNTED = 512
+
+
+def run(cfg: DictConfig) -> None:
+    """Measure and count what is not known yet, and print what Table 1 takes by it."""
+    check_settings(cfg)
+    device = resolve_device(cfg.device)
+    cfg = sized(cfg, device)
+    precision = cfg.benchmark.precisions[-1]
+    folder, name = Path(cfg.paths.results) / "benchmark", f"{file_name(cfg, device)}_{cfg.model.name}"
+    book = partial(new_ledger, cfg, folder, name, device)
+    machine, passes, counts = ledgers = (
+        book("machine", ("precision",)),
+        book("passes", ("work", "tokens")),
+        book("flops", ("operation", "dataset")),
+    )
+    for ledger in ledgers:
+        ledger.open()
+    peak = peak_of(machine, cfg, device, precision)
+    for position, dataset in enumerate(datasets(cfg)):
+        subject = Subject.open(cfg, dataset)
+        classifier = subject.ready[precision]
+        for tokens in cfg.benchmark.scaling.tokens if position == 0 else ():
+            for work in (FORWARD, BACKWARD):
+                key = {"work": work, "tokens": tokens}
+                passes.measure(key, partial(_pass, classifier, subject, work, tokens, peak))
+        for operation in subject.operations.values():
+            key = {"operation": operation.name, "dataset": dataset}
+            counts.measure(key, partial(_count, classifier, subject, operation))
+    for ledger in ledgers:
+        ledger.finish(provenance(device))
+    _show(passes.rows(), counts.rows(), cfg.benchmark.full_rows)
+
+
+def _pass(classifier: Classifier, subject: Subject, work: str, tokens: int, peak: float) -> list[Row]:
+    """One pass through all layers; backward to what enters the first, as for an attribution."""
+    n = max(1, classifier.token_budget // tokens // _SHARE)
+    inputs = classifier.batch(subject.of_length(tokens, n)).inputs
+    entering = classifier.entering(inputs).requires_grad_(work == BACKWARD)
+
+    def call() -> None:
+        entering.grad = None
+        logits = classifier.logits_from(entering, inputs, 0)
+        if work == BACKWARD:
+            logits[:, 0].sum().backward()
+
+    counted = measure.flops(call)  # warms up as well
+    seconds = min(measure.seconds(call, classifier.device) for _ in range(3))
+    rate = counted / seconds
+    return [{"n": n, "ms": 1e3 * seconds, "flops": counted, "flops_per_s": rate, "peak_share": rate / peak}]
+
+
+def _count(classifier: Classifier, subject: Subject, operation: Operation) -> list[Row]:
+    """Floating-point operations per text, of texts that stand for the set's lengths."""
+    instances = subject.instances(subject.bench.cfg.benchmark.n)
+    counted = measure.flops(partial(operation.ours, classifier.with_budget(_COUNTED), instances))
+    forward = getattr(getattr(operation, "method", None), "needs", "logits") == "logits"
+    return [
+        {
+            "work": FORWARD if forward else BACKWARD,
+            "n": len(instances),
+            "mean_tokens": float(np.mean([len(i) for i in instances])),
+            "flops": counted // len(instances),
+        }
+    ]
+
+
+def seconds_at(counts: pd.DataFrame, full_rows: Mapping[str, int], rate: float | pd.Series) -> float | None:
+    """Seconds of Table 1 (see `table_1_seconds`) at `rate` FLOP/s, one for all or one per row of `counts`."""
+    return table_1_seconds(counts.assign(ours_ms=1e3 * counts["flops"] / rate), full_rows)
+
+
+def rates(counts: pd.DataFrame, passes: pd.DataFrame) -> pd.Series:
+    """FLOP/s for each row of `counts`: of the pass of the same kind whose length is nearest."""
+
+    def rate(row: pd.Series) -> float:
+        same = passes[passes["work"] == row["work"]]
+        return float(same.loc[(same["tokens"] - row["mean_tokens"]).abs().idxmin(), "flops_per_s"])
+
+    return counts.apply(rate, axis=1)
+
+
+def _show(passes: pd.DataFrame, counts: pd.DataFrame, full_rows: Mapping[str, int]) -> None:
+    console = Console(width=150)
+    for one in passes.itertuples():
+        speed = f"{one.flops_per_s / 1e12:,.2f} TFLOP/s, {one.peak_share:.0%} of the measured peak"
+        console.print(f"{one.work}, {one.n} texts of {one.tokens} tokens: {one.ms:,.1f} ms, {speed}")
+    seconds = seconds_at(counts, full_rows, rates(counts, passes))
+    if seconds is not None:
+        what = f"Table 1 on all {sum(full_rows.values()):,} instances, one protocol"
+        console.print(f"{what}: {seconds / 60:,.1f} min (projected from counted operations and these passes)")
