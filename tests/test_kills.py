@@ -176,6 +176,7 @@ def test_every_script_sweeps_and_leaves_what_is_in_use(
         cache / f"fitted/.writing-else-where-{os.getpid()}-a1/iba.safetensors",
         results / "smoke/rte/described/ig/parts/attributions/a-00000.parquet",
         cache / "classifiers/rte/steps/checkpoint-2/model.safetensors",
+        cache / f"tokens/.writing-{node}-{NOBODY}-a1/a.arrow",
     ]
     kept = [
         results / f"smoke/figures/.writing-{node}-{os.getpid()}-a1/figure1.png",

@@ -119,6 +119,7 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pa
     """Save among the unfinished steps first: a file in `folder` is whole."""
     last = folder / STEPS / "last"
     model.save_pretrained(last)
+    tokenizer.backend_tokenizer.no_truncation()  # else how the last text was cut is saved as well
     tokenizer.save_pretrained(last)
     for path in last.iterdir():
         path.replace(folder / path.name)
