@@ -1,4 +1,4 @@
-"""Once: a run from its folders by protocol to cells by what they depend on; nothing is lost, which is checked.
+"""Once: a run from folders by protocol to cells by what they depend on; nothing is lost, which is checked.
 
 `scripts/migrate.py preset=cpu 'dataset=[…]' method=all +old=FOLDER paths.data_dir=… paths.model_dir=…`
 """
@@ -28,8 +28,9 @@ from iba.pipeline.degrade import column, columns, degradation_path, long_form
 from iba.pipeline.experiment import (
     Cell,
     Classified,
-    TestRows,
+    RowSet,
     View,
+    candidates,
     cell_folder,
     datasets,
     hashed,
@@ -171,9 +172,9 @@ def move(cfg: DictConfig, bench: Bench, old: Old, classified: Classified) -> Pat
     record, tested = old.record, read_json(old.folder / "degradation.json")
     settings, about = record["settings"], record["provenance"]
     study = cfg.known_studies[old.study] if old.study else None
-    rows = study_rows(cfg, study, old.dataset) if study else TestRows(cfg.seed, settings["max_length"])
+    rows = study_rows(cfg, study, old.dataset) if study else RowSet(cfg.seed, settings["max_length"])
     names = None if rows.named is None else {"ids": rows.ids, "own": rows.own}
-    rows = TestRows(settings["sample_seed"], settings["max_length"], settings["n"], **(names or {}))
+    rows = RowSet(settings["sample_seed"], settings["max_length"], settings["n"], **(names or {}))
     digest = settings["test_digest"]
     method = dict(settings["method"])
     method["_target_"] = method["_target_"].replace("iba.method.", "iba.attribution.")
@@ -246,7 +247,7 @@ def reread(table: pd.DataFrame) -> pd.DataFrame:
         return read_parquet(Path(folder) / "t.parquet")
 
 
-def bench_rows(bench: Bench, rows: TestRows, old: Old, digest: str) -> Path:
+def bench_rows(bench: Bench, rows: RowSet, old: Old, digest: str) -> Path:
     """The file of the rows; where the data set's file has changed since, what the old tables tell of them."""
     path = rows_path(bench, digest, rows.max_length)
     if path.is_file():
