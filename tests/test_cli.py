@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import io
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,14 +21,15 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from submitit.core.utils import UncompletedJobError
 
+from iba import cli
 from iba.benchmark import run as benchmark
 from iba.cli import _one_line, main
 from iba.data.examples import Example, Examples, Samples
 from iba.pipeline import attribute, finetune, reproduce
 from iba.pipeline.bench import Bench
-from iba.pipeline.experiment import cells, datasets, method_settings, run_folder, selected
-from iba.pipeline.studies import refuse_unknown_points, study_bench, study_datasets
-from iba.report import figure2, figure3, figure4, figure5
+from iba.pipeline.experiment import RowSet, cells, datasets, method_settings, run_folder, selected
+from iba.pipeline.studies import refuse_unknown_points, study_datasets, study_rows
+from iba.report import figure2, figure4
 from iba.report.paper import Paper
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -227,6 +231,15 @@ def test_a_console_without_greek_letters_gets_them_written_out(monkeypatch: pyte
     assert console.read() == "\\u03b2 \\u2212 1\n"
 
 
+def test_loading_the_command_line_changes_no_environment() -> None:
+    """It is set in `main`, before the stage is loaded and torch with it."""
+    before = dict(os.environ)
+    importlib.reload(cli)
+    assert dict(os.environ) == before
+    code = "import sys, iba.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_a_submitted_job_is_as_quiet_as_its_sender(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A launcher calls the function that Hydra decorates, not `main`."""
     called: list[str] = []
@@ -258,7 +271,7 @@ def test_a_preset_selects_nothing_that_was_not_asked_for(preset: str) -> None:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("config", overrides=asked)
     assert list(datasets(cfg)) == ["planted"]
-    assert [(c.protocol, c.method) for c in cells(cfg, "planted")] == [("described", "ig")]
+    assert [(c.view.protocol, c.view.method) for c in cells(cfg, "planted")] == [("described", "ig")]
 
 
 def test_the_paper_varies_layer_and_beta_on_a_thousand_reviews() -> None:
@@ -274,7 +287,7 @@ def test_quick_makes_figures_2_to_5() -> None:
     """Every study of a figure has its data sets, and texts that fit them, few enough to be shown."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("config", overrides=["preset=quick", f"paths.root={ROOT}"])
-    drawn = (figure2.STUDY, figure4.STUDY, figure3.CLASSIFIERS, figure3.LAYERS, figure5.STUDY)
+    drawn = (figure2.STUDY, figure4.STUDY, "token_classifiers", "token_layers", "token_betas")
     assert {*selected(cfg.study)} == {*drawn}
     for study in selected(cfg.study).values():
         refuse_unknown_points(cfg, study)
@@ -284,7 +297,8 @@ def test_quick_makes_figures_2_to_5() -> None:
             sample = [Example(f"test:{i}", "a", pair, 0) for i in range(cfg.dataset[name].n_test)]
             drawn, none = Examples.of(sample), Examples.of([])
             samples = Samples(none, none, drawn, drawn, tuple(drawn.ids))
-            rows = study_bench(Bench(cfg, cfg.dataset[name], samples), study).samples.test
+            bench = Bench(cfg, cfg.dataset[name], samples, RowSet(cfg.seed, 64))
+            rows = bench.on(study_rows(cfg, study, name)).samples.test
             assert len(rows) == (1 if study.name.startswith("token") else 8)
 
 
@@ -322,7 +336,7 @@ def test_the_protocols_are_what_is_said_of_them(dataset: str, first: str, second
     """`first` and `second`: classes 0 and 1 of the authors' code, which IG and LIME explain there."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("config", ["preset=paper", f"dataset={dataset}", f"paths.root={ROOT}"])
-    of = {(c.protocol, c.method): c.settings for c in cells(cfg, dataset)}
+    of = {(c.view.protocol, c.view.method): c.settings for c in cells(cfg, dataset)}
     layer, beta = (0.8333, 1e-4) if dataset == "rte" else (0.75, 1e-5)
     for protocol, noise, readout, chosen in (
         ("described", "features", "final", beta),

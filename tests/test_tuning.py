@@ -12,10 +12,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from iba.attributor import attribute_rows
+from iba.evaluation.degradation import first_step_drops
 from iba.pipeline import finetune, tuning
 from iba.pipeline.attribute import cell_key
 from iba.pipeline.bench import Bench
-from iba.pipeline.calibration import attribute_rows, first_step_drops
 from iba.pipeline.checks import check_settings
 from iba.pipeline.experiment import Cell, candidates, cells, datasets
 from iba.pipeline.store import read_parquet

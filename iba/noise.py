@@ -1,19 +1,15 @@
-"""What methods learn from training rows (the noise of a layer), and how well they rank such rows."""
+"""What a bottleneck's noise is like: mean and spread of hidden states over the tokens of training rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from iba.attributor import Attributor, FitData, State, attribute_grouped
+from iba.attributor import FitData, State
 from iba.data.tokens import Instance
-from iba.evaluation.degradation import Ranked, curve
-from iba.evaluation.ranking import FIRST_STEP, removal_order
 from iba.models.classifier import Classifier
 from iba.parallel import Work, grouped
 from iba.progress import progress
@@ -75,44 +71,3 @@ def pooled(
             bar.update(len(group))
     mean, squares = (total / count).unbind(1)
     return mean, (squares - mean.square()).clamp_min(0).sqrt().clamp_min(smallest_std), count
-
-
-@dataclass(frozen=True)
-class Attributed:
-    """One row's token scores, and the numbers and other token scores that explain them."""
-
-    scores: Tensor
-    numbers: dict[str, Tensor]
-    per_token: dict[str, Tensor]
-
-
-def attribute_rows(
-    method: Attributor, classifier: Classifier, rows: Sequence[Instance], title: str = "attribute"
-) -> list[Attributed]:
-    """What `method` says about each of `rows`, explaining its label; `title` stands before the bar."""
-    found: dict[int, Attributed] = {}
-    with progress(total=len(rows), desc=title, unit="inst") as bar:
-        for group, said in attribute_grouped(method, classifier, rows, [r.example.label for r in rows]):
-            for row, i in enumerate(group):
-                numbers = {name: values[row] for name, values in said.per_instance.items()}
-                tokens = {name: values[row, : len(rows[i])] for name, values in said.per_token.items()}
-                found[i] = Attributed(said.scores[row, : len(rows[i])], numbers, tokens)
-            bar.update(len(group))
-    return [found[i] for i in range(len(rows))]
-
-
-def first_step_drops(
-    attributed: Sequence[Attributed], classifier: Classifier, rows: Sequence[Instance]
-) -> Float[np.ndarray, " rows"]:
-    """Fall of every row's label probability when the top 11 % of its tokens are deleted."""
-    ranked = [
-        Ranked(
-            r.input_ids,
-            r.token_type_ids,
-            removal_order(a.scores.tolist(), r.special, "most"),
-            r.example.label,
-        )
-        for r, a in zip(rows, attributed, strict=True)
-    ]
-    curves = curve(classifier, ranked, [0.0, FIRST_STEP], "delete")
-    return np.array([start - after for (_, start), (_, after) in curves])
