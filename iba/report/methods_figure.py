@@ -22,8 +22,8 @@ def pictures(found: Compared) -> Iterator[Picture]:
     if not found.mean_drops().empty:
         caption = (
             "All methods: mean drop of the target's probability after the top 11 % of tokens, by data set, "
-            f"on the rows that all methods have; bars: {found.stored.how.percent} bootstrap intervals. Within "
-            "a family the method with the largest mean over the data sets comes first."
+            f"on the rows that all methods have; bars: {found.stored.how.percent} bootstrap intervals. "
+            "Within a family the method with the largest mean over the data sets comes first."
         )
         yield Picture("methods", draw(found), caption)
 
