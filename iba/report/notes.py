@@ -100,7 +100,7 @@ def _numerics(stored: Stored, records: Records) -> list[str]:
         return []
     cells = "; ".join(f"{what}: {', '.join(where)}" for what, where in older.items())
     return [
-        f"Made by an older version of the numerics than the rest, so not compared like for like: {cells}."
+        f"Made by an older version of the numerics than the rest, whose scores may differ: {cells}."
     ]
 
 
