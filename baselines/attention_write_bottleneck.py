@@ -22,7 +22,6 @@ maps, one instance at a time; memory grows with layers · heads · n² · `n_cop
 from __future__ import annotations
 
 import math
-from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -35,8 +34,8 @@ from iba.bottleneck import noise_bank
 from iba.data.tokens import Inputs, TokenBatch
 from iba.models.block import Block
 from iba.models.classifier import Classifier
-from iba.pipeline.calibration import pooled, select_beta
-from iba.settings import Calibrated, Count, Grid, LearningRate, NotNegative, Seed
+from iba.pipeline.calibration import pooled
+from iba.settings import Count, LearningRate, NotNegative, Seed
 
 LOG_2 = math.log(2)
 
@@ -59,19 +58,14 @@ class Transmission:
 
 
 class AttentionWriteBottleneck:
-    """Gates on all attention edges, optimised per instance by Adam.
-
-    beta: a number, or "calibrated": chosen from `beta_grid` on the first `n_calibration` held-out training
-    rows, as IBA's.
-    """
+    """Gates on all attention edges, optimised per instance by Adam."""
 
     needs = "blocks"
     concurrent = False
 
     def __init__(
         self,
-        beta: NotNegative | Calibrated = "calibrated",
-        beta_grid: Grid = (),
+        beta: NotNegative,
         n_steps: Count = 10,
         n_copies: Count = 2,
         learning_rate: LearningRate = 1.0,
@@ -79,26 +73,20 @@ class AttentionWriteBottleneck:
         seed: Seed = 0,
         max_tokens: Count = 512,
         n_statistics: Count = 200,
-        n_calibration: Count = 16,
     ) -> None:
-        self.beta, self.beta_grid = beta, tuple(beta_grid)
+        self.beta = beta
         self.n_steps, self.copies = n_steps, n_copies
         self.learning_rate, self.alpha_init = learning_rate, alpha_init
         self.seed, self.max_tokens = seed, max_tokens
-        self.n_statistics, self.n_calibration = n_statistics, n_calibration
+        self.n_statistics = n_statistics
         self._state: State = {}
 
     def fit(self, classifier: Classifier, data: FitData) -> State:
-        """Message statistics from training rows and, if asked, β from held-out training rows."""
-        statistics = message_statistics(classifier, data, self.n_statistics)
-        if self.beta != "calibrated":
-            return statistics | {"beta": torch.tensor(float(self.beta), dtype=torch.float64)}
-        candidates = {beta: self._with(statistics, beta) for beta in self.beta_grid}
-        rows = data.calibration[: self.n_calibration]
-        return statistics | select_beta(candidates, classifier, rows)
+        """Message statistics from training rows."""
+        return message_statistics(classifier, data, self.n_statistics)
 
     def restore(self, state: State) -> None:
-        """Take the message statistics and β."""
+        """Take the message statistics."""
         self._state = state
 
     def attribute(
@@ -122,7 +110,7 @@ class AttentionWriteBottleneck:
                 "bits_per_token": scores.sum(1) / LOG_2 / batch.attention_mask.sum(1),
                 "cross_entropy_nats": cross_entropy,
                 "prob_bottleneck": torch.stack([final.probability for final in finals]),
-                "beta": torch.full_like(cross_entropy, float(self._state["beta"])),
+                "beta": torch.full_like(cross_entropy, self.beta),
             },
         )
 
@@ -130,7 +118,7 @@ class AttentionWriteBottleneck:
         self, classifier: Classifier, single: TokenBatch, target: Int[Tensor, " one"]
     ) -> Transmission:
         """The state after the last update of the gates of a batch of one."""
-        n, beta = single.input_ids.shape[1], float(learned(self._state, "beta"))
+        n = single.input_ids.shape[1]
         embedded = classifier.hidden_states(single, [0])[0]
         noise = self._noise(classifier)
         alpha = torch.full(
@@ -143,19 +131,14 @@ class AttentionWriteBottleneck:
                 classifier, single.inputs, embedded, alpha, target, noise, self._drawn(classifier, step, n)
             )
             optimiser.zero_grad(set_to_none=True)
-            (state.cross_entropy + beta * state.edge_nats.sum() / size).backward()
+            (state.cross_entropy + self.beta * state.edge_nats.sum() / size).backward()
             optimiser.step()
         with torch.no_grad():
             drawn = self._drawn(classifier, self.n_steps, n)
             return transmit(classifier, single.inputs, embedded, alpha, target, noise, drawn)
 
-    def _with(self, statistics: State, beta: float) -> AttentionWriteBottleneck:
-        other = copy(self)
-        other.restore(statistics | {"beta": torch.tensor(beta, dtype=torch.float64)})
-        return other
-
     def _noise(self, classifier: Classifier) -> MessageNoise:
-        mean, std = self._state["message_mean"], self._state["message_std"]
+        mean, std = learned(self._state, "message_mean"), learned(self._state, "message_std")
         return MessageNoise(mean.to(classifier.device), std.to(classifier.device))
 
     def _drawn(

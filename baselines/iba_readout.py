@@ -5,7 +5,7 @@ a small network, the same for every token (the paper's 1 × 1 convolutions), com
 hidden states at several depths. It is trained once, on training rows and their labels, to minimise the same
 loss, CE + β · mean KL, with every parameter of the classifier frozen.
 Cost: one forward pass an instance; the training costs `n_training_steps` · `batch_size` forward passes, and
-as many forward and backward passes through the layers above the bottleneck for each β tried.
+as many forward and backward passes through the layers above the bottleneck.
 The network never sees which class is asked for: it explains what it takes for the label, not a chosen class.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from copy import copy
 
 import numpy as np
 import torch
@@ -24,9 +23,9 @@ from iba.attributor import Attribution, FitData, State, learned
 from iba.bottleneck import Noise, kl_nats, restrict
 from iba.data.tokens import Instance, TokenBatch, buckets
 from iba.models.classifier import Classifier
-from iba.pipeline.calibration import feature_statistics, select_beta
+from iba.pipeline.calibration import feature_statistics
 from iba.progress import progress
-from iba.settings import Calibrated, Count, Depths, Grid, Layer, LearningRate, NotNegative, Seed
+from iba.settings import Count, Depths, Layer, LearningRate, NotNegative, Seed
 
 PREFIX = "readout."
 
@@ -36,7 +35,6 @@ class ReadoutBottleneck:
 
     The network reads the outputs of the layers at `depths` (fractions), of `layer` and of the last layer;
     it has three linear maps with ReLU between them and starts at α = `alpha_init` for every token.
-    beta: a number, or "calibrated": one network for each value of `beta_grid`, chosen as IBA's.
     """
 
     copies = 1
@@ -46,8 +44,7 @@ class ReadoutBottleneck:
     def __init__(
         self,
         layer: Layer,
-        beta: NotNegative | Calibrated = "calibrated",
-        beta_grid: Grid = (),
+        beta: NotNegative,
         depths: Depths = (0.25, 0.5),
         n_training_steps: Count = 200,
         batch_size: Count = 16,
@@ -57,7 +54,7 @@ class ReadoutBottleneck:
         n_statistics: Count = 1000,
     ) -> None:
         self.layer, self.depths = layer, tuple(depths)
-        self.beta, self.beta_grid = beta, tuple(beta_grid)
+        self.beta = beta
         self.n_training_steps, self.batch_size = n_training_steps, batch_size
         self.learning_rate, self.alpha_init, self.seed = learning_rate, alpha_init, seed
         self.n_statistics = n_statistics
@@ -65,15 +62,10 @@ class ReadoutBottleneck:
         self._network: nn.Sequential | None = None
 
     def fit(self, classifier: Classifier, data: FitData) -> State:
-        """Noise statistics, the trained network and, if asked, β."""
+        """Noise statistics and the trained network."""
         layer = classifier.resolve_layer(self.layer)
         statistics = feature_statistics(classifier, data, layer, self.n_statistics)
-        if self.beta != "calibrated":
-            beta = float(self.beta)
-            return self._train(classifier, data, statistics, [beta])[beta]
-        states = self._train(classifier, data, statistics, self.beta_grid)
-        chosen = select_beta({b: self._with(s) for b, s in states.items()}, classifier, data.calibration)
-        return states[float(chosen["beta"])] | chosen
+        return statistics | self._train(classifier, data.train, noise_of(statistics, classifier))
 
     def restore(self, state: State) -> None:
         """Take the noise statistics and the network."""
@@ -101,11 +93,6 @@ class ReadoutBottleneck:
             per_instance={"bits_per_token": bits.sum(1) / batch.attention_mask.sum(1)},
         )
 
-    def _with(self, state: State) -> ReadoutBottleneck:
-        other = copy(self)
-        other.restore(state)
-        return other
-
     def _layers(self, classifier: Classifier) -> list[int]:
         asked = [classifier.resolve_layer(depth) for depth in (*self.depths, self.layer)]
         return sorted({*asked, classifier.n_layers})
@@ -127,26 +114,17 @@ class ReadoutBottleneck:
             self._network.load_state_dict(weights)
         return self._network
 
-    def _train(
-        self, classifier: Classifier, data: FitData, statistics: State, betas: Sequence[float]
-    ) -> dict[float, State]:
-        """For each β what `fit` returns: a network after `n_training_steps` Adam updates, its loss at the
-        start, and the mean loss of the last tenth of the steps.
-
-        All networks see the same rows, noise and hidden states, which are computed once.
-        """
+    def _train(self, classifier: Classifier, train: Sequence[Instance], noise: Noise) -> State:
+        """A network after `n_training_steps` Adam updates, its loss at the start, and the mean loss of the
+        last tenth of the steps."""
         layer, layers = classifier.resolve_layer(self.layer), self._layers(classifier)
-        noise = noise_of(statistics, classifier)
-        networks = {beta: self._new_network(classifier) for beta in betas}
-        # One optimiser for all: Adam treats every parameter by itself.
-        weights = [weight for network in networks.values() for weight in network.parameters()]
-        optimiser = torch.optim.Adam(weights, lr=self.learning_rate)
+        network = self._new_network(classifier)
+        optimiser = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
         generator = torch.Generator().manual_seed(self.seed)
-        losses: dict[float, list[float]] = {beta: [] for beta in betas}
-        draws = self._draws(data.train)
-        for rows in progress(draws, "train the readout", self.n_training_steps, unit="step"):
+        losses: list[float] = []
+        for rows in progress(self._draws(train), "train the readout", self.n_training_steps, unit="step"):
             optimiser.zero_grad(set_to_none=True)
-            totals = dict.fromkeys(betas, 0.0)
+            total = 0.0
             # Drawn for all rows at once, so that it does not depend on how they are grouped.
             width = (len(rows), max(map(len, rows)), classifier.hidden_size)
             drawn = torch.randn(width, generator=generator)
@@ -154,16 +132,12 @@ class ReadoutBottleneck:
                 batch = classifier.batch([rows[i] for i in group])
                 states = classifier.hidden_states(batch, layers)
                 standard = drawn[group, : batch.input_ids.shape[1]].to(classifier.device)
-                for beta, network in networks.items():
-                    loss = readout_loss(network, classifier, batch, states, layer, noise, standard, beta)
-                    (loss / len(rows)).backward()
-                    totals[beta] += float(loss.detach()) / len(rows)
+                loss = readout_loss(network, classifier, batch, states, layer, noise, standard, self.beta)
+                (loss / len(rows)).backward()
+                total += float(loss.detach()) / len(rows)
             optimiser.step()
-            for beta in betas:
-                losses[beta].append(totals[beta])
-        return {
-            beta: statistics | _weights(network) | _ends(losses[beta]) for beta, network in networks.items()
-        }
+            losses.append(total)
+        return _weights(network) | _ends(losses)
 
     def _draws(self, train: Sequence[Instance]) -> Iterator[list[Instance]]:
         rng = np.random.default_rng(self.seed)

@@ -1,7 +1,7 @@
 """Integrated gradients (Sundararajan et al. 2017) on the word embeddings, by Captum.
 
-Baseline: the embedding of [PAD] in place of every token, [CLS] and [SEP] kept; where the tokenizer has no
-padding, of the token that ends a text (`Classifier.blank_id`). The released code has the same
+Baseline: by default the embedding of [PAD] in place of every token, [CLS] and [SEP] kept; where the tokenizer
+has no padding, of the token that ends a text (`Classifier.blank_id`). The released code has the same
 baseline but another path to it: `integrated_gradients_released.py`.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
@@ -45,7 +45,9 @@ class IntegratedGradients(Unfitted):
     allows, and up to `internal_batch_size` even of texts so long that it allows fewer. On a GPU it holds a
     quarter of the steps of the batch, but one at least, whatever `internal_batch_size` says: every layer's
     activations are kept for the backward pass, so a pass must shrink with a batch that was halved.
-    `completeness`: also report how far the scores are from adding up to the probability gained.
+    `baseline`: what stands in place of every token: the embedding of [PAD] or of [MASK], zeros, or the mean
+    of all embeddings. `completeness`: also report how far the scores are from adding up to the probability
+    gained.
     Cost: `n_steps` forward and backward passes; with `completeness` two forward passes more.
     """
 
@@ -59,12 +61,14 @@ class IntegratedGradients(Unfitted):
         normalise: bool = False,
         internal_batch_size: Count = 256,
         completeness: bool = False,
+        baseline: Literal["pad", "mask", "zero", "mean"] = "pad",
     ) -> None:
         self.n_steps = n_steps
         self.explained_class = explained_class
         self.normalise = normalise
         self.internal_batch_size = internal_batch_size
         self.completeness = completeness
+        self.baseline = baseline
         self.copies = n_steps
 
     def attribute(
@@ -74,11 +78,9 @@ class IntegratedGradients(Unfitted):
         `completeness_gap`, the sum of the scores (before `normalise`) less that."""
         if self.explained_class is not None:
             target = torch.full_like(target, classifier.label_id(self.explained_class))
-        blank = torch.where(
-            batch.removable,
-            torch.full_like(batch.input_ids, classifier.blank_id),
-            batch.input_ids,
-        )
+        masked = self.baseline == "mask"
+        absent = classifier.special_id("IG's baseline", "mask") if masked else classifier.blank_id
+        blank = torch.where(batch.removable, torch.full_like(batch.input_ids, absent), batch.input_ids)
         path = self.path(classifier, batch, blank)
         found = CaptumIntegratedGradients(path.probabilities).attribute(
             path.end,
@@ -108,9 +110,15 @@ class IntegratedGradients(Unfitted):
     def path(
         self, classifier: Classifier, batch: TokenBatch, blank: Int[Tensor, "batch tokens"]
     ) -> IntegrationPath:
-        """From the word embeddings of the ids `blank` to those of the text."""
+        """From the word embeddings of the ids `blank`, or the baseline's vector, to those of the text."""
+        start = classifier.word_embeddings(blank)
+        if self.baseline in ("zero", "mean"):
+            every = torch.arange(len(classifier.tokenizer), device=start.device)[None]
+            mean = classifier.word_embeddings(every).mean(1)
+            vector = mean if self.baseline == "mean" else torch.zeros_like(mean)
+            start = torch.where(batch.removable[..., None], vector, start)
         return IntegrationPath(
-            classifier.word_embeddings(blank),
+            start,
             classifier.word_embeddings(batch.input_ids),
             probabilities_from_words(classifier),
             tuple(batch.inputs),

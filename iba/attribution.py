@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from copy import copy
 from dataclasses import replace
 from typing import Literal
 
@@ -16,8 +15,8 @@ from iba.attributor import Attribution, FitData, State, learned
 from iba.bottleneck import Bottleneck, Noise, Restriction, noise_bank
 from iba.data.tokens import TokenBatch
 from iba.models.classifier import Classifier
-from iba.pipeline.calibration import feature_statistics, select_beta
-from iba.settings import Count, Grid, Layer, LearningRate, NotNegative, Seed
+from iba.pipeline.calibration import feature_statistics
+from iba.settings import Count, Layer, LearningRate, NotNegative, Seed
 
 #: The released code's constant: variance 1e-5.
 RELEASED_STD = math.sqrt(1e-5)
@@ -28,9 +27,8 @@ class InformationBottleneck:
 
     noise: "features" — mean and standard deviation per feature over the tokens of training instances;
         "layer_input" — the released code's: the state that entered the layer, with variance 1e-5.
-    beta: a number; "rule": Appendix D's, 10 × L_CE / L_IB at the start of the optimisation, of every instance
-        by itself; or "calibrated": the value of `beta_grid` whose ranking loses most probability at the
-        first degradation step on held-out training rows (never test rows); see `calibration.py`.
+    beta: a number; or "rule": Appendix D's, 10 × L_CE / L_IB at the start of the optimisation, of every
+        instance by itself.
     readout: "final" — KL of the final α, nats; "last_forward" — the released code's: KL before the last
         update, min–max scaled per instance.
     """
@@ -42,7 +40,7 @@ class InformationBottleneck:
     def __init__(
         self,
         layer: Layer,
-        beta: NotNegative | Literal["rule", "calibrated"],
+        beta: NotNegative | Literal["rule"],
         noise: Literal["features", "layer_input"] = "features",
         readout: Literal["final", "last_forward"] = "final",
         n_steps: Count = 10,
@@ -52,14 +50,12 @@ class InformationBottleneck:
         seed: Seed = 0,
         max_tokens: Count = 512,
         n_statistics: Count = 1000,
-        beta_grid: Grid = (),
     ) -> None:
         self.layer, self.beta, self.noise, self.readout = layer, beta, noise, readout
         self.seed, self.max_tokens, self.n_statistics = seed, max_tokens, n_statistics
-        self.beta_grid = tuple(beta_grid)
         self.copies = n_copies
         self.bottleneck = self.gates(
-            beta=beta if isinstance(beta, int | float) else math.nan,
+            beta=math.nan if isinstance(beta, str) else beta,
             n_steps=n_steps,
             n_copies=n_copies,
             learning_rate=learning_rate,
@@ -68,28 +64,15 @@ class InformationBottleneck:
         self._state: State = {}
 
     def fit(self, classifier: Classifier, data: FitData) -> State:
-        """Noise statistics from training rows and, if asked, β from held-out training rows."""
-        state: State = {}
-        if self.noise == "features":
-            layer = classifier.resolve_layer(self.layer)
-            state |= feature_statistics(classifier, data, layer, self.n_statistics)
-        if self.beta == "calibrated":
-            candidates = {beta: self.with_beta(beta, state) for beta in self.beta_grid}
-            state |= select_beta(candidates, classifier, data.calibration)
-        return state
+        """Noise statistics from training rows."""
+        if self.noise != "features":
+            return {}
+        layer = classifier.resolve_layer(self.layer)
+        return feature_statistics(classifier, data, layer, self.n_statistics)
 
     def restore(self, state: State) -> None:
-        """Take the noise statistics and the calibrated β."""
+        """Take the noise statistics."""
         self._state = state
-        if self.beta == "calibrated" and "beta" in state:
-            self.bottleneck = replace(self.bottleneck, beta=float(state["beta"]))
-
-    def with_beta(self, beta: float, state: State) -> InformationBottleneck:
-        """A copy of this method with a fixed β and the given noise statistics."""
-        other = copy(self)
-        other.beta, other.bottleneck = beta, replace(self.bottleneck, beta=beta)
-        other.restore(state)
-        return other
 
     def attribute(
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
@@ -99,8 +82,6 @@ class InformationBottleneck:
         per_token: `bits`. per_instance: `bits_per_token` at the end and at the start, `cross_entropy_nats`,
         `mean_kl_nats`, the target's probability under the bottleneck (`prob_bottleneck`) and `beta`.
         """
-        if self.beta != "rule" and math.isnan(self.bottleneck.beta):
-            learned(self._state, "beta")
         layer = classifier.resolve_layer(self.layer)
         states = classifier.hidden_states(batch, [layer - 1, layer])
         hidden = states[layer]

@@ -53,14 +53,12 @@ def refuse_lacking(method: Attributor, classifier: Classifier) -> None:
 
 @dataclass(frozen=True)
 class FitData:
-    """Training rows that a method may learn from; no test row is ever among them.
+    """The rows that trained the classifier, from which a method may learn; no test row is among them.
 
-    `train` trained the classifier; `calibration` was held out from it. `shared` keeps what one method found
-    and another may ask for again, such as the statistics of a layer.
+    `shared` keeps what one method found and another may ask for again, such as the statistics of a layer.
     """
 
     train: Sequence[Instance]
-    calibration: Sequence[Instance]
     shared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 

@@ -53,7 +53,7 @@ def main(
         OmegaConf.set_struct(cfg, True)
         with _one_line():  # inside Hydra's call, which would print its own report first
             cache = Path(cfg.paths.cache)
-            sweep(Path(cfg.paths.results), cache / "classifiers", cache / "fitted")
+            sweep(Path(cfg.paths.results), *(cache / part for part in ("classifiers", "fitted", "tokens")))
             run(cfg)
 
     with _one_line():

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from contextvars import copy_context
+from functools import cache
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 from iba.data.tokens import buckets
 from iba.models.frozen import onednn_products
@@ -53,6 +56,17 @@ def grouped(
         yield from _side_by_side(groups, work, workers)
     else:
         yield from _one_by_one(lengths, token_budget, work, {} if fitting is None else fitting)
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()  # looking for them takes milliseconds
+
+
+def single_blas() -> AbstractContextManager[Any]:
+    """Within, NumPy's linear algebra uses one thread: of small matrices, several wait for one another."""
+    limit: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
+    return limit
 
 
 def _side_by_side(

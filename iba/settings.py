@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from omegaconf import OmegaConf
 from pydantic import (
@@ -44,10 +44,7 @@ Inner = Annotated[float, Field(gt=0, lt=1)]
 #: A layer from 1 on, or a fraction of depth.
 Layer = Count | Inner
 LearningRate = Annotated[float, Field(gt=0, le=100)]
-Calibrated = Literal["calibrated"]
 Depths = Annotated[Sequence[Inner], Field(min_length=1)]
-#: Values of β to choose from.
-Grid = Annotated[Sequence[NotNegative], Field(min_length=1)]
 Text = Annotated[str, Field(pattern=r"\S")]
 
 #: What pydantic says around the wish itself, and what it says in words of its own.

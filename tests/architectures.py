@@ -127,7 +127,7 @@ def tiny_model(kind: str, labels: int = 3) -> PreTrainedModel:
 
 
 #: Settings that make a method fast; what its scores are is not the question.
-_FEW = {"n_steps": 2, "n_copies": 1, "n_samples": 5, "n_training_steps": 1, "beta_grid": [0.1]}
+_FEW = {"n_steps": 2, "n_copies": 1, "n_samples": 5, "n_training_steps": 1}
 _PAGE = """# Which methods run on which architectures
 
 Every method was run on a random tiny classifier of every architecture below. Other architectures are run by
@@ -161,7 +161,7 @@ def refusal(method: Attributor, classifier: Classifier) -> str | None:
     rows = tokenise([Example("0", "Anna called the lecture superb.", None, 0)], classifier.tokenizer, 16)
     try:
         refuse_lacking(method, classifier)
-        method.restore(method.fit(classifier, FitData(rows, rows)))
+        method.restore(method.fit(classifier, FitData(rows)))
         scores = method.attribute(classifier, classifier.batch(rows), torch.tensor([0])).scores
     except UserError as error:
         model, why = classifier.model, str(error).removeprefix(f"{type(method).__name__} ")

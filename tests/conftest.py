@@ -114,4 +114,4 @@ def batch(classifier: Classifier, instances: list[Instance]) -> TokenBatch:
 @pytest.fixture
 def data(instances: list[Instance]) -> FitData:
     """The instances as what a method learns from."""
-    return FitData(instances, instances)
+    return FitData(instances)

@@ -121,7 +121,7 @@ def write_cell(
     names: list[str] | None = None,
     **provenance: Any,
 ) -> Path:
-    """One cell whose curves are `curves` in both orders; ERASER's shares interpolate them. Returns its folder."""
+    """One cell with the same curves in both orders; ERASER's shares interpolate them. Its folder."""
     folder, key, cell = cell_place(run, dataset, protocol, method, study, value, seed)
     names = names or ids(len(curves))
     told = columns(cell.degradation)

@@ -115,7 +115,7 @@ def test_methods_score_a_batch_as_each_text_alone(
     name: str, adapted: Classifier, rows: list[Instance]
 ) -> None:
     method = methods()[name]
-    method.restore(method.fit(adapted, FitData(rows, [])))
+    method.restore(method.fit(adapted, FitData(rows)))
     together = method.attribute(adapted, adapted.batch(rows), TARGET).scores
     for row, instance in enumerate(rows):
         alone = method.attribute(adapted, adapted.batch([instance]), TARGET[row : row + 1]).scores[0]
@@ -163,7 +163,7 @@ def test_the_model_is_bit_for_bit_as_before_also_after_an_error(
     with pytest.raises(RuntimeError):
         adapted.logits_from(state[..., :-1], batch.inputs, 1)
     for method in methods().values():
-        method.restore(method.fit(adapted, FitData(rows, [])))
+        method.restore(method.fit(adapted, FitData(rows)))
         method.attribute(adapted, batch, TARGET)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert model.config.to_dict() == config
@@ -194,7 +194,7 @@ def test_adapter_and_fast_path_rank_alike(family: str) -> None:
     for method in (*methods().values(), *maps):
         found = []
         for classifier in (fast, general):
-            method.restore(method.fit(classifier, FitData(rows, [])))
+            method.restore(method.fit(classifier, FitData(rows)))
             found.append(method.attribute(classifier, classifier.batch(rows), TARGET).scores[0])
         torch.testing.assert_close(*found, rtol=1e-2, atol=1e-4)
         assert spearmanr(*found).statistic > 0.9999
@@ -225,7 +225,7 @@ def test_a_model_in_sixteen_bits_keeps_them(kind: str, dtype: torch.dtype) -> No
     classifier = Classifier(tiny_model(kind).to(dtype), tiny_tokenizer(), fast=False)
     rows = tokenise([Example(t, t, None, 0) for t in TEXTS], classifier.tokenizer, 64)
     for method in methods().values():
-        method.restore(method.fit(classifier, FitData(rows, [])))
+        method.restore(method.fit(classifier, FitData(rows)))
         scores = method.attribute(classifier, classifier.batch(rows), TARGET).scores
         assert scores.dtype == torch.float32
         assert scores.isfinite().all()

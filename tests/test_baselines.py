@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from architectures import byte_tokenizer
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 from captum.attr import LayerIntegratedGradients
-from lime.lime_text import LimeTextExplainer
+from hypothesis import given
+from hypothesis import strategies as st
+from lime.lime_text import IndexedString, LimeTextExplainer
+from tokenizers import processors
 from torch import Tensor
 from toys import ToyClassifier, instance
+from transformers import PreTrainedTokenizerFast
 
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.integrated_gradients_released import IntegratedGradientsReleased
-from baselines.lime_released import LimeReleased, word_scores
+from baselines.lime_released import LimeReleased, perturbed, token_ids, word_scores
 from baselines.lime_tokens import LimeTokens, local_weights, samples
 from baselines.random_scores import RandomScores
 from iba.attributor import Attributor, instance_seed
@@ -25,6 +30,7 @@ from iba.data.examples import Example
 from iba.data.tokens import Inputs, Instance, collate, tokenise
 from iba.models.classifier import Classifier
 from iba.models.postnorm import PostNorm
+from iba.models.tiny import tiny_tokenizer
 
 CLS, SEP = 2, 3
 TARGET = torch.tensor([2, 0, 1, 0, 2])
@@ -342,6 +348,33 @@ def test_released_words_of_one_spelling_share_the_last_score_but_not_the_maximum
 
 def test_released_word_scores_without_words() -> None:
     assert word_scores(["[CLS]", ",", "[SEP]"], []) == [0.0, 0.0, 0.0]
+
+
+def tokenizers() -> dict[str, PreTrainedTokenizerFast]:
+    bare, twice, cut_left, spaced = (tiny_tokenizer() for _ in range(4))
+    bare.backend_tokenizer.post_processor = processors.Sequence([])
+    cut_left.truncation_side = "left"
+    spaced.add_tokens("[SEP]x a")
+    twice.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        "[CLS] [CLS] $0", None, [("[CLS]", 2)]
+    )
+    found = {"BERT's": tiny_tokenizer(), "without special tokens": bare, "with two before the text": twice}
+    found |= {"cut on the left": cut_left, "with a space in a token": spaced}
+    return found | {"to which spaces are characters": byte_tokenizer()}
+
+
+@pytest.mark.parametrize("tokenizer", tokenizers().values(), ids=tokenizers().keys())
+@given(
+    text=st.text("ab\u0301é5€.,'_ \t\n\x0b\xa0\u200d日ΣßİA", max_size=30),
+    max_length=st.integers(3, 12),
+)
+def test_released_pieces_are_those_of_the_tokenizer(
+    tokenizer: PreTrainedTokenizerFast, text: str, max_length: int
+) -> None:
+    indexed = IndexedString(f"{text} [SEP]x a")
+    texts = perturbed(indexed, samples(indexed.num_words(), 8, 0))
+    expected = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
+    assert token_ids(tokenizer, texts, max_length) == expected
 
 
 def recorded(text: str, pair: str | None, method: LimeReleased) -> tuple[ToyClassifier, Instance, Tensor]:

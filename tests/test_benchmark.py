@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from transformers import BertConfig
 
 from iba.attribution import InformationBottleneck
 from iba.attributor import Attribution
-from iba.benchmark import measure, plots, run
+from iba.benchmark import measure, opening, plots, run
 from iba.benchmark.ledger import Ledger
 from iba.benchmark.show import table_1_seconds
 from iba.benchmark.subject import Subject
@@ -326,3 +327,46 @@ def test_everything_is_measured_once_in_the_precision_that_it_is_stored_under(
     monkeypatch.setattr(InformationBottleneck, "attribute", lambda *_: pytest.fail("attributed twice"))
     run.run(cfg)
     assert files == {path: path.read_bytes() for path in folder.glob("*.csv")}
+
+
+def test_cpu_work_is_timed_with_a_model_that_costs_nothing(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["preset=smoke", "dataset=planted", "benchmark.classifier=null", "benchmark.name=here"]
+    asked += [
+        "benchmark.scaling.tokens=[10,4096]",
+        "benchmark.n=3",
+        "benchmark.timed_calls=2",
+        "method.iba.settings.n_copies=2",
+    ]
+    asked += [f"paths.root={repository}", f"paths.results={tmp_path}", f"paths.cache={tmp_path}/cache"]
+    with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
+        cfg = compose("benchmark", asked)
+    subject = Subject.open(cfg, "planted")
+    for operation in subject.operations.values():
+        (scores,) = operation.ours(subject.classifier, subject.of_length(10, 1))
+        assert np.isfinite(scores).all()
+        assert len(set(scores[1:-1])) > 5, "a token's own gradient, the text's own answer"
+
+    clock = accumulate(cycle([0.0, 6.0, 0.0, 3.0]))  # of the two calls for three texts the second takes 3 s
+    with monkeypatch.context() as patch:
+        patch.setattr(measure.time, "process_time", lambda: next(clock))
+        run.run(cfg)
+    rows = pd.read_csv(tmp_path / "benchmark" / "here_host.csv").set_index("operation")
+    assert list(rows.index) == ["iba", "lime", "ig", "degradation", "lime as released"]
+    assert (rows[["tokens", "n", "cpu_ms"]].to_numpy() == [10, 3, 1000]).all(), "longer texts would be cut"
+    compared = rows.loc[["lime", "degradation", "lime as released"]]
+    assert (compared["straightforward_cpu_ms"] == 1000).all()
+    assert (compared["largest_difference"] < 1e-6).all()
+    assert rows.loc[["iba", "ig"], "straightforward_cpu_ms"].isna().all()
+    assert "largest difference" in capsys.readouterr().out
+    monkeypatch.setattr(measure, "cpu_seconds", lambda *_: pytest.fail("measured twice"))
+    run.run(cfg)
+
+
+def test_opening_is_compared_with_the_very_same_rows(tmp_path: Path) -> None:
+    """Which `compare` asserts by their digests."""
+    table = opening.compare(tmp_path, 200)
+    assert list(table.index.get_level_values(0).unique()) == ["first stage", "next stage"]
+    assert (table[["ours", "objects"]] > 0).all(axis=None)
+    assert table["ratio"].to_list() == (table["objects"] / table["ours"]).to_list()

@@ -1,4 +1,4 @@
-"""What IBA learns from training rows: statistics that NumPy agrees with, and the β that wins."""
+"""What methods learn from training rows: statistics that NumPy agrees with, and drops worked out by hand."""
 
 from __future__ import annotations
 
@@ -15,18 +15,23 @@ from baselines.lime_tokens import LimeTokens
 from baselines.occlusion import Occlusion
 from baselines.token_gate import TokenGate
 from iba.attribution import InformationBottleneck
-from iba.attributor import Attribution, Attributor, FitData
-from iba.data.tokens import Instance, TokenBatch
+from iba.attributor import Attributor, FitData
+from iba.data.tokens import Instance
 from iba.errors import UserError
 from iba.evaluation.ranking import FIRST_STEP
 from iba.models.classifier import Classifier
-from iba.pipeline.calibration import attribute_rows, feature_statistics, select_beta
+from iba.pipeline.calibration import (
+    Attributed,
+    attribute_rows,
+    feature_statistics,
+    first_step_drops,
+)
 
 CLS, SEP = 2, 3
 
 
-def data(train: list[Instance], calibration: list[Instance] | None = None) -> FitData:
-    return FitData(train, calibration or [])
+def data(train: list[Instance]) -> FitData:
+    return FitData(train)
 
 
 def test_statistics_are_numpys_over_real_tokens(classifier: Classifier, instances: list[Instance]) -> None:
@@ -112,25 +117,6 @@ def test_the_targets_are_read_once(method: Attributor, monkeypatch: pytest.Monke
 GOOD, DULL = 20, 21
 
 
-class Knows(InformationBottleneck):
-    """Stands in for IBA: finds the token that matters at one β alone."""
-
-    def attribute(self, classifier: Classifier, batch: TokenBatch, target: Tensor) -> Attribution:
-        wanted = GOOD if self.beta == 0.3 else DULL
-        ones = torch.ones(len(batch))
-        return Attribution(
-            (batch.input_ids == wanted).float(),
-            per_instance={
-                "cross_entropy_nats_start": ones * 0.5,
-                "mean_kl_nats_start": ones * torch.tensor([float(len(i)) for i in batch.instances]),
-            },
-        )
-
-
-def knowing(*grid: float) -> dict[float, Knows]:
-    return {beta: Knows(1, beta) for beta in grid}
-
-
 def planted_rows(n: int, name: str) -> list[Instance]:
     """One telling token among dull ones; 9 + k tokens, so that one token goes at 11 %."""
     return [
@@ -143,65 +129,21 @@ def planted_rows(n: int, name: str) -> list[Instance]:
     ]
 
 
-def test_the_beta_whose_ranking_drops_most_is_taken() -> None:
+def test_drops_are_those_of_the_token_that_goes_first() -> None:
     toy = ToyClassifier(lambda ids, segments: 0.9 if GOOD in ids else 0.3, token_budget=60)
-    state = select_beta(knowing(3.0, 0.3, 0.1, 1.0), toy, planted_rows(6, "calibration"))
-    assert state["beta"].item() == 0.3
-    assert state["beta_grid"].tolist() == [0.1, 0.3, 1.0, 3.0]
-    assert state["calibration_drop_11"].tolist() == pytest.approx([0.0, 0.6, 0.0, 0.0], abs=1e-6)
-    assert state["n_calibration"] == 6
-    # 10 · 0.5 / length, lengths 9 10 11 9 10 11: the median is that of length 10.
-    assert state["beta_rule_of_thumb"].item() == pytest.approx(np.median([5 / 9, 5 / 10, 5 / 11] * 2))
-
-
-def test_of_equal_drops_the_smallest_beta_is_taken() -> None:
-    toy = ToyClassifier(lambda ids, segments: 0.5)
-    rows = planted_rows(3, "calibration")
-    assert select_beta(knowing(1.0, 0.1, 3.0), toy, rows)["beta"] == 0.1
-
-
-@pytest.mark.parametrize(("grid", "rows"), [((), 2), ((1.0,), 0)])
-def test_nothing_to_choose_from_is_refused(grid: tuple[float, ...], rows: int) -> None:
-    toy = ToyClassifier(lambda ids, segments: 0.5)
-    with pytest.raises(UserError, match="needs a beta_grid and n_calibration > 0"):
-        select_beta(knowing(*grid), toy, planted_rows(rows, "c"))
-
-
-def test_fit_calibrates_on_the_real_method_and_restore_takes_it(
-    classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: set[str] = set()
-    attribute = InformationBottleneck.attribute
-
-    def spied(self: InformationBottleneck, c: Classifier, batch: TokenBatch, target: Tensor) -> Attribution:
-        seen.update(i.id for i in batch.instances)
-        return attribute(self, c, batch, target)
-
-    monkeypatch.setattr(InformationBottleneck, "attribute", spied)
-    method = InformationBottleneck(0.5, "calibrated", n_steps=3, n_copies=2, beta_grid=(0.1, 1.0, 10.0))
-    train, held_out = instances[:3], instances[3:]
-    state = method.fit(classifier, data(train, held_out))
-    assert seen == {i.id for i in held_out}
-    drops = state["calibration_drop_11"]
-    assert state["beta"] == state["beta_grid"][int(drops.argmax())]
-    resumed = InformationBottleneck(0.5, "calibrated", n_steps=3, n_copies=2, beta_grid=(0.1, 1.0, 10.0))
-    resumed.restore(state)
-    fixed = InformationBottleneck(0.5, float(state["beta"]), n_steps=3, n_copies=2)
-    fixed.restore(fixed.fit(classifier, data(train)))
-    batch, target = classifier.batch(instances), torch.zeros(5, dtype=torch.long)
-    assert torch.equal(
-        resumed.attribute(classifier, batch, target).scores, fixed.attribute(classifier, batch, target).scores
-    )
+    rows = planted_rows(6, "calibration")
+    for wanted, drop in ((GOOD, 0.6), (DULL, 0.0)):
+        scores = [Attributed(torch.tensor([float(i == wanted) for i in r.input_ids]), {}, {}) for r in rows]
+        assert first_step_drops(scores, toy, rows).tolist() == pytest.approx([drop] * 6, abs=1e-6)
 
 
 @pytest.mark.parametrize(
     "method",
     [
-        InformationBottleneck(0.5, "calibrated", noise="layer_input"),
-        InformationBottleneck(0.5, "calibrated"),
-        TokenGate(0.5, "calibrated"),
-        ReadoutBottleneck(0.5),
-        AttentionWriteBottleneck(),
+        InformationBottleneck(0.5, 0.1),
+        TokenGate(0.5, 0.1),
+        ReadoutBottleneck(0.5, 0.1),
+        AttentionWriteBottleneck(0.1),
     ],
     ids=lambda method: type(method).__name__,
 )
@@ -209,10 +151,9 @@ def test_without_restore_there_is_one_clear_error(
     method: Attributor, classifier: Classifier, instances: list[Instance]
 ) -> None:
     batch, target = classifier.batch(instances), torch.zeros(5, dtype=torch.long)
-    for state in ({}, {"n_calibration": torch.tensor(4)}):
-        method.restore(state)
-        with pytest.raises(UserError, match=r"never learned: give the method what its fit\(\) returns"):
-            method.attribute(classifier, batch, target)
+    method.restore({})
+    with pytest.raises(UserError, match=r"never learned: give the method what its fit\(\) returns"):
+        method.attribute(classifier, batch, target)
 
 
 def test_the_first_step_is_the_papers_eleven_percent() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from datasets import ClassLabel, Dataset, Features, Value
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from iba.data.examples import Samples, _say_once, draw_samples, read_split
+from iba.data.examples import Example, Examples, Samples, draw_samples, read_split
 from iba.data.packaged import joined_model
 from iba.errors import UserError
+from iba.settings import fingerprint
 
 NLI = ("entailment", "neutral", "contradiction")
 
@@ -114,9 +116,8 @@ def test_unlabelled_rows_are_dropped_and_counted(
     table["hypothesis"][3:5] = ["  \n", ""]  # row 4 lacks both, and counts once
     put(mnli, table, Features(premise=Value("string"), hypothesis=Value("string"), label=label))
     dataset = configured(repository, "mnli_matched", mnli)
-    _say_once.cache_clear()
     found = read_split(dataset, "test")
-    assert read_split(dataset, "test") == found
+    assert read_split(dataset, "test") is found
     line = "mnli_matched test: dropped 3 of 6 rows (1 unlabelled, 2 without text)\n"
     assert capsys.readouterr().out == line, "said once"
     # What is left keeps its place in the source.
@@ -205,7 +206,7 @@ def test_other_files_are_read_as_parquet_is(
     dataset = configured(repository, "mnli_matched", mnli)
     parquet = mnli / "mnli" / "validation_matched.parquet"
     write(parquet, table)
-    expected = read_split(dataset, "test")
+    expected = list(read_split(dataset, "test"))
     assert [e.text for e in expected] == list(table["premise"])
     if named:  # as the configuration's own file, which comes before any other
         dataset.source.files.test = f"mnli/validation_matched.{extension}"
@@ -213,7 +214,7 @@ def test_other_files_are_read_as_parquet_is(
     else:
         parquet.unlink()
     write(parquet.with_suffix(f".{extension}"), table)
-    assert read_split(dataset, "test") == expected
+    assert list(read_split(dataset, "test")) == expected
 
 
 def test_an_empty_field_of_csv_is_missing(repository: Path, mnli: Path) -> None:
@@ -272,8 +273,8 @@ def drawn(repository: Path, mnli: Path, seed: int = 3, **change: Any) -> Samples
     return draw_samples(configured(repository, "mnli_matched", mnli, **({"n_calibration": 8} | change)), seed)
 
 
-def ids(examples: list[Any]) -> set[str]:
-    return {e.id for e in examples}
+def ids(examples: Examples) -> set[str]:
+    return set(examples.ids)
 
 
 def test_samples_have_the_sizes_asked(repository: Path, mnli: Path) -> None:
@@ -300,9 +301,9 @@ def test_larger_samples_contain_smaller_ones(repository: Path, mnli: Path) -> No
     assert ids(small.train) < ids(large.train)
     assert ids(small.test) < ids(large.test)
     assert ids(small.scored) < ids(large.scored)
-    assert small.calibration == large.calibration
-    assert small.train == large.train[:10]
-    assert large.first(4).test == small.test
+    assert list(small.calibration) == list(large.calibration)
+    assert list(small.train) == list(large.train[:10])
+    assert list(large.first(4).test) == list(small.test)
 
 
 def test_the_first_of_a_sample_are_not_the_first_of_the_source(repository: Path, mnli: Path) -> None:
@@ -312,14 +313,36 @@ def test_the_first_of_a_sample_are_not_the_first_of_the_source(repository: Path,
     positions = [[position[e.id] for e in found.first(n).test] for n in (3, 6, 10)]
     assert all(p == sorted(p) for p in positions)
     assert not any(p == list(range(len(p))) for p in positions)
-    assert found.first(20) == found
+    assert list(found.first(20).test) == list(found.test)
 
 
 def test_samples_are_drawn_by_seed(repository: Path, mnli: Path) -> None:
     asked = {"n_train": 10, "n_test": 5}
-    assert drawn(repository, mnli, **asked) == drawn(repository, mnli, **asked)
+    assert drawn(repository, mnli, **asked) == drawn(repository, mnli, **asked), "the very same tables"
     assert ids(drawn(repository, mnli, **asked).test) != ids(drawn(repository, mnli, 4, **asked).test)
-    assert drawn(repository, mnli, **asked).train != drawn(repository, mnli, 4, **asked).train
+    assert ids(drawn(repository, mnli, **asked).train) != ids(drawn(repository, mnli, 4, **asked).train)
+
+
+def test_both_mnli_sets_share_their_training_rows(repository: Path, mnli: Path) -> None:
+    shutil.copy(mnli / "mnli" / "validation_matched.parquet", mnli / "mnli" / "validation_mismatched.parquet")
+    first, second = (
+        draw_samples(configured(repository, f"mnli_{name}", mnli, n_calibration=8), 3)
+        for name in ("matched", "mismatched")
+    )
+    assert first.train is second.train
+    assert first.calibration is second.calibration
+    pd.DataFrame(rows(44, 3)).to_parquet(mnli / "mnli" / "train.parquet")
+    assert len(drawn(repository, mnli).train) == 36, "another file is read anew"
+
+
+def test_a_digest_is_that_of_the_rows_as_json() -> None:
+    """Stored records hold such digests; rows are walked in batches."""
+    examples = [Example(f"test:{i}", f'"{i}" café 😀\n', None if i % 2 else "b", i % 3) for i in range(1500)]
+    for some in ([], examples[:1], examples):
+        table = Examples.of(some)
+        assert table.digest == fingerprint([[e.id, e.text, e.text_pair, e.label] for e in some])
+        assert list(table) == some
+    assert Examples.of([replace(examples[0], label=1)]).digest != Examples.of(examples[:1]).digest
 
 
 @pytest.mark.parametrize(
@@ -383,7 +406,7 @@ def test_packaged_corpora_share_no_text_between_their_parts(
 def test_packaged_labels_mean_what_their_names_say(repository: Path) -> None:
     dataset = configured(repository, "bbc_news")
     articles = read_split(dataset, "test")
-    assert articles == read_split(dataset, "test"), "the held-out part is drawn by seed"
+    assert list(articles) == list(read_split(dataset, "test")), "the held-out part is drawn by seed"
     assert {e.label for e in articles} == set(range(len(dataset.labels)))
     counts = [
         sum(" coach" in e.text.lower() for e in articles if e.label == label)

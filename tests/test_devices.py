@@ -60,7 +60,7 @@ def there(classifier: Classifier, plain: ReferenceModel, device: str) -> Classif
 
 def fitted(name: str, classifier: Classifier, instances: list[Instance]) -> Attribute:
     method = METHODS[name]
-    return Attribute(name, method, method.fit(classifier, FitData(instances, instances)))
+    return Attribute(name, method, method.fit(classifier, FitData(instances)))
 
 
 @pytest.mark.parametrize("name", METHODS)

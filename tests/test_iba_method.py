@@ -27,7 +27,7 @@ def made(
     protocol: str, classifier: Classifier, instances: list[Instance], **change: Any
 ) -> InformationBottleneck:
     method = InformationBottleneck(0.5, **(PROTOCOLS[protocol] | change))
-    method.restore(method.fit(classifier, FitData(instances, instances)))
+    method.restore(method.fit(classifier, FitData(instances)))
     return method
 
 
@@ -207,7 +207,7 @@ def test_cross_entropy_and_probability_are_those_under_the_bottleneck(
     batch, target = classifier.batch(instances), targets(instances)
     found = method.attribute(classifier, batch, target).per_instance
     hidden = classifier.hidden_states(batch, [2])[2]
-    state = method.fit(classifier, FitData(instances, instances))
+    state = method.fit(classifier, FitData(instances))
     noise = Noise(state["noise_mean"], state["noise_std"])
     bank = NoiseBank(method.seed, 2, method.max_tokens, classifier.hidden_size, classifier.device)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toys import ToyClassifier, fitted, instance
+from toys import fitted
 
 from baselines.attention_maps import layer_attentions
 from baselines.attention_write_bottleneck import (
@@ -22,14 +22,12 @@ from baselines.attention_write_bottleneck import (
 )
 from baselines.hidden_norm import HiddenNorm
 from baselines.iba_readout import ReadoutBottleneck, readout_loss
-from baselines.token_gate import TokenBottleneck, TokenGate
+from baselines.token_gate import TokenBottleneck
 from iba.attribution import InformationBottleneck
-from iba.attributor import Attribution, Attributor, FitData, Unfitted, pad_scores
+from iba.attributor import FitData
 from iba.bottleneck import Bottleneck, Noise, NoiseBank, kl_nats, restrict
 from iba.data.tokens import Instance, TokenBatch, buckets
-from iba.errors import UserError
 from iba.models.classifier import Classifier
-from iba.pipeline.calibration import attribute_rows, first_step_drops, select_beta
 
 TARGET = torch.tensor([0, 1, 2, 0, 1])
 
@@ -111,14 +109,6 @@ def test_token_gate_equals_iba_where_features_are_copies(classifier: Classifier)
     assert torch.equal(gate.kl, full.kl)
 
 
-def test_calibration_of_the_token_gate_keeps_the_token_gate(classifier: Classifier, data: FitData) -> None:
-    method = TokenGate(0.5, beta="calibrated", n_steps=2, n_copies=2, max_tokens=64, beta_grid=[0.1, 1.0])
-    assert isinstance(method.with_beta(0.1, {}).bottleneck, TokenBottleneck)
-    fitted(method, classifier, data)
-    assert isinstance(method.bottleneck, TokenBottleneck)
-    assert method.bottleneck.beta in (0.1, 1.0)
-
-
 def test_readout_starts_open_and_training_lowers_its_loss(classifier: Classifier, data: FitData) -> None:
     settings: dict[str, Any] = {"beta": 1.0, "batch_size": 5, "n_statistics": 5, "depths": [0.25]}
     state = ReadoutBottleneck(0.5, n_training_steps=60, learning_rate=1e-2, **settings).fit(classifier, data)
@@ -155,58 +145,6 @@ def test_the_readout_learns_the_same_in_groups_of_any_size(
     assert len(list(buckets([len(row) for row in data.train], 16))) > 1
     for name, value in learned[0].items():
         torch.testing.assert_close(value, learned[1][name], rtol=1e-3, atol=1e-4)
-
-
-def test_networks_of_a_grid_are_what_each_beta_trains_alone(classifier: Classifier, data: FitData) -> None:
-    settings: dict[str, Any] = {"n_training_steps": 4, "learning_rate": 1e-2, "batch_size": 3}
-    chosen = ReadoutBottleneck(0.5, beta_grid=[30.0, 0.1], **settings).fit(classifier, data)
-    alone = {b: ReadoutBottleneck(0.5, beta=b, **settings).fit(classifier, data) for b in (0.1, 30.0)}
-    other = alone.pop(30.0 if float(chosen["beta"]) == 0.1 else 0.1)
-    (same,) = alone.values()
-    for name, value in same.items():
-        torch.testing.assert_close(chosen[name], value)
-    assert not torch.allclose(chosen["readout.4.weight"], other["readout.4.weight"])
-
-
-@pytest.mark.parametrize("name", ["iba_readout", "attention_write_bottleneck"])
-def test_a_calibrated_beta_is_the_one_with_the_largest_drop(
-    name: str, classifier: Classifier, data: FitData
-) -> None:
-    method: Attributor
-    if name == "iba_readout":
-        method = ReadoutBottleneck(0.5, beta_grid=[3.0, 0.1], n_training_steps=2, batch_size=2)
-    else:
-        method = AttentionWriteBottleneck(beta_grid=[3.0, 0.1], n_steps=2, max_tokens=64)
-    state = method.fit(classifier, data)
-    assert state["beta_grid"].tolist() == [0.1, 3.0]
-    assert state["beta"] == state["beta_grid"][state["calibration_drop_11"].argmax()]
-    method.restore(state)
-    attributed = attribute_rows(method, classifier, data.calibration)
-    drop = first_step_drops(attributed, classifier, data.calibration).mean()
-    assert drop == pytest.approx(float(state["calibration_drop_11"].max()), abs=1e-6)
-
-
-class FixedScores(Unfitted):
-    """Scores by token id."""
-
-    def __init__(self, worth: dict[int, float]) -> None:
-        self.worth = worth
-
-    def attribute(self, classifier: Classifier, batch: TokenBatch, target: Tensor) -> Attribution:
-        rows = [torch.tensor([self.worth.get(i, 0.0) for i in row.input_ids]) for row in batch.instances]
-        return Attribution(pad_scores(rows, batch))
-
-
-def test_beta_choice_by_hand() -> None:
-    """Of nine tokens the first step removes one: token 10 is worth 0.2, token 12 0.05."""
-    toy = ToyClassifier(lambda ids, _: 0.4 + 0.2 * (10 in ids) + 0.05 * (12 in ids))
-    row = instance([2, 10, 12, *[14] * 5, 3], [True, *[False] * 7, True])
-    candidates = {1.0: FixedScores({12: 1.0}), 2.0: FixedScores({10: 1.0}), 4.0: FixedScores({10: 1.0})}
-    state = select_beta(candidates, toy, [row])
-    assert state["beta"] == 2.0
-    np.testing.assert_allclose(state["calibration_drop_11"], [0.05, 0.2, 0.2], atol=1e-6)
-    with pytest.raises(UserError, match="beta_grid"):
-        select_beta({}, toy, [row])
 
 
 def write_noise(classifier: Classifier, data: FitData) -> MessageNoise:
@@ -312,37 +250,6 @@ def test_write_bits_are_never_negative_and_narrow_with_beta(
         )
         bits.append(found.per_instance["bits_per_token"].mean())
     assert bits[1] < 0.5 * bits[0]
-
-
-@pytest.mark.parametrize(
-    "method",
-    [
-        ReadoutBottleneck(0.5, beta_grid=[1.0, 0.1], n_training_steps=3, batch_size=2),
-        AttentionWriteBottleneck(beta_grid=[1.0, 0.1], n_steps=1, max_tokens=64, n_calibration=1),
-    ],
-    ids=["readout", "write"],
-)
-def test_beta_is_chosen_on_held_out_rows_alone(
-    method: Attributor, classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    chosen: list[list[str]] = []
-    trained: list[str] = []
-
-    def selecting(candidates: Any, model: Classifier, rows: list[Instance]) -> Any:
-        chosen.append([row.id for row in rows])
-        return select_beta(candidates, model, rows)
-
-    def learning(network: Any, model: Classifier, batch: TokenBatch, *rest: Any) -> Tensor:
-        trained.extend(one.id for one in batch.instances)
-        return readout_loss(network, model, batch, *rest)
-
-    for user in ("iba_readout", "attention_write_bottleneck"):
-        monkeypatch.setattr(f"baselines.{user}.select_beta", selecting)
-    monkeypatch.setattr("baselines.iba_readout.readout_loss", learning)
-    train, held_out = instances[:3], instances[3:]
-    method.fit(classifier, FitData(train, held_out))
-    assert chosen == [[one.id for one in held_out][: getattr(method, "n_calibration", None)]]
-    assert set(trained) <= {one.id for one in train}
 
 
 def test_the_readouts_loss_is_the_bottlenecks(classifier: Classifier, batch: TokenBatch) -> None:

@@ -14,6 +14,7 @@ from fake_results import (
     ROOT,
     configured,
     falling,
+    ids,
     write_attributions,
     write_cell,
     write_classifier,
@@ -24,9 +25,10 @@ from hydra import compose, initialize_config_dir
 from iba.evaluation.stats import Resampling
 from iba.pipeline import report
 from iba.pipeline.experiment import selected
-from iba.pipeline.store import read_parquet, write_json, write_parquet
+from iba.pipeline.store import read_json, write_json
 from iba.report import methods, methods_figure
-from iba.report.methods import Compared, Traits
+from iba.report.methods import Compared, compare_methods
+from iba.report.stored import OTHER, load
 
 SETS = ("imdb", "planted")
 ASKED = ("dataset=[imdb,planted]", "protocol=[described,corrected]")
@@ -58,20 +60,22 @@ def rows(folder: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def compared(folder: Path) -> Compared:
-    return methods.compare(*methods.everything(configured(folder, *ASKED)))
+    return compare(folder, *ASKED)
+
+
+def compare(root: Path, *overrides: str) -> Compared:
+    return compare_methods(load(configured(root, *overrides)), "corrected")
 
 
 def grid_of(compared: Compared, dataset: str) -> dict[str, dict[str, str]]:
     """The table of one data set: method → column → cell."""
-    grid = next(
-        g for g in methods.grids(compared) if f" on {compared.stored.names.datasets[dataset]} " in g.caption
-    )
+    grid = next(g for g in methods.grids(compared) if f" on {compared.stored.label(dataset)} " in g.caption)
     return {row[0]: dict(zip(grid.heads, row, strict=True)) for row in grid.rows}
 
 
 def test_sets_with_evidence_stand_beside_the_selected_ones(folder: Path, compared: Compared) -> None:
     asked = ("dataset=imdb", "protocol=[described,corrected]")
-    beside = methods.compare(*methods.everything(configured(folder, *asked)))
+    beside = compare(folder, *asked)
     assert beside.datasets == ["imdb", "planted"] == compared.datasets
     imdb = beside.cells("imdb", "drop_11")["estimate"]
     assert beside.mean_drops().to_dict() == pytest.approx(imdb.to_dict()), "no part in the mean"
@@ -94,10 +98,9 @@ def test_all_selects_every_method() -> None:
 
 
 def test_every_method_has_a_family_and_a_colour_of_its_own(compared: Compared) -> None:
-    assert {traits.family for traits in compared.traits.values()} == set(methods.FAMILIES)
-    colours = compared.stored.names.colours
-    assert set(colours) == set(compared.traits)
-    assert len(set(colours.values())) == len(colours)
+    known = compared.stored.known
+    assert {method.family for method in known.values()} == set(methods.FAMILIES)
+    assert len({method.colour for method in known.values()}) == len(known)
 
 
 def test_within_a_family_grey_tells_the_methods_apart(compared: Compared) -> None:
@@ -109,8 +112,8 @@ def test_within_a_family_grey_tells_the_methods_apart(compared: Compared) -> Non
         return 1.16 * linear ** (1 / 3) - 0.16
 
     for family in methods.FAMILIES:
-        members = [m for m, traits in compared.traits.items() if traits.family == family]
-        greys = sorted(lightness(compared.stored.names.colours[m]) for m in members)
+        members = [method for method in compared.stored.known.values() if method.family == family]
+        greys = sorted(lightness(method.colour) for method in members)
         assert np.diff(greys).min() > 0.09, family
 
 
@@ -156,11 +159,7 @@ def test_all_methods_of_a_data_set_are_cut_to_the_smallest_sample(folder: Path, 
     drops = rows.xs("drop_11", level="measure")
     assert (drops.loc["imdb", "n"] == 12).all()
     assert (drops.loc["planted", "n"] == 20).all()
-    stored = read_parquet(folder / "bge_small" / "imdb" / "corrected" / "iba" / "degradation.parquet")
-    curve = stored[
-        (stored["grid"] == "curve") & (stored["order"] == "most") & (stored["instance_id"] < "i0012")
-    ]
-    by_hand = 0.9 - curve[curve["step"] == 1]["prob_target"].mean()
+    by_hand = 0.9 - falling(20, 0.30)[:12, 1].mean()
     assert drops.loc[("imdb", "iba"), "estimate"] == pytest.approx(by_hand, abs=1e-5)
 
 
@@ -181,11 +180,8 @@ def test_samples_that_do_not_nest_leave_the_data_set_out_with_one_line(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path, datasets=SETS, protocols=("corrected",))
-    path = run / "imdb" / "corrected" / "occlusion"
-    write_cell(run, "imdb", "corrected", "occlusion", falling(20, 0.4)[:12])
-    moved = read_parquet(path / "degradation.parquet")
-    moved["instance_id"] = moved["instance_id"].str.replace("i00", "j00")
-    write_parquet(path / "degradation.parquet", moved)
+    others = [f"j{name}" for name in ids(12)]
+    write_cell(run, "imdb", "corrected", "occlusion", falling(12, 0.4), names=others)
     report.run(configured(tmp_path, *ASKED, "only=[methods]"))
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
     assert line.startswith("IMDB is left out: Occlusion and ")
@@ -194,29 +190,29 @@ def test_samples_that_do_not_nest_leave_the_data_set_out_with_one_line(
 
 
 def test_nothing_to_compare_still_writes_a_table_that_says_why(compared: Compared) -> None:
-    scores = compared.stored.scores
-    apart = scores.assign(instance_id=scores["method"] + scores["instance_id"])
-    nothing = methods.compare(replace(compared.stored, scores=apart), compared.traits)
+    rows = compared.stored.frame.rows
+    apart = rows.assign(instance_id=rows["method"].astype(str) + rows["instance_id"])
+    frame = replace(compared.stored.frame, rows=apart)
+    nothing = compare_methods(replace(compared.stored, frame=frame), "corrected")
     assert (nothing.datasets, len(nothing.rows)) == ([], 0)
     (grid,) = methods.grids(nothing)
     assert sum("left out" in note for note in grid.notes) == 2
-    assert methods_figure.write(nothing) == []
+    assert list(methods_figure.pictures(nothing)) == []
 
 
 def test_sets_with_evidence_alone_have_no_figure(tmp_path: Path) -> None:
     run = write_run(tmp_path, datasets=("imdb",), protocols=("described",))
-    write_cell(run, "planted", "corrected", "iba", falling(20, 0.3))
     write_classifier(run, "planted", 20)
+    write_cell(run, "planted", "corrected", "iba", falling(20, 0.3))
     asked = ("dataset=imdb", "protocol=[described,corrected]")
-    found = methods.compare(*methods.everything(configured(tmp_path, *asked)))
+    found = compare(tmp_path, *asked)
     assert found.datasets == ["planted"]
-    assert methods_figure.write(found) == []
+    assert list(methods_figure.pictures(found)) == []
 
 
 def test_without_rows_of_the_wanted_protocol_the_first_present_one_is_taken(tmp_path: Path) -> None:
     write_run(tmp_path, datasets=("imdb",), protocols=("released", "described"))
-    cfg = configured(tmp_path, "dataset=imdb")
-    assert methods.compare(*methods.everything(cfg)).protocol == "described"
+    assert compare(tmp_path, "dataset=imdb").protocol == "described"
 
 
 # --- what is printed ----------------------------------------------------------------------------------
@@ -225,7 +221,7 @@ def test_without_rows_of_the_wanted_protocol_the_first_present_one_is_taken(tmp_
 def test_the_dagger_marks_what_explains_no_class(compared: Compared) -> None:
     assert compared.label("globenc") == "GlobEnc †"
     assert compared.label("occlusion") == "Occlusion"
-    blind = {m for m, traits in compared.traits.items() if not traits.explains_class}
+    blind = {name for name, method in compared.stored.known.items() if not method.explains_class}
     assert blind == {
         "attention_flow",
         "attention_rollout",
@@ -255,7 +251,7 @@ def test_a_table_is_sorted_by_drop_and_its_winner_is_bold(compared: Compared) ->
 def test_a_winner_that_chance_could_have_made_is_not_bold(tmp_path: Path) -> None:
     run = write_run(tmp_path, datasets=("imdb",), protocols=("corrected",))
     write_cell(run, "imdb", "corrected", "occlusion", falling(20, 0.301, seed=9))
-    alike = methods.compare(*methods.everything(configured(tmp_path, "dataset=imdb")))
+    alike = compare(tmp_path, "dataset=imdb")
     assert next(iter(grid_of(alike, "imdb"))) == "Occlusion"
     assert not any("**" in cell for grid in methods.grids(alike) for row in grid.rows for cell in row)
 
@@ -263,9 +259,9 @@ def test_a_winner_that_chance_could_have_made_is_not_bold(tmp_path: Path) -> Non
 def test_the_overview_has_a_mean_only_where_all_were_run(folder: Path, compared: Compared) -> None:
     overview = {row[0]: row for row in methods.grids(compared)[0].rows}
     assert overview["IBA"][-1] == f"{float(compared.mean_drops()['iba']):.3f}"
-    partial = replace(
-        compared, rows=compared.rows[compared.rows["method"].ne("ig") | compared.rows["dataset"].eq("imdb")]
-    )
+    rows = compared.frame.rows
+    without = ~((rows["method"] == "ig") & (rows["dataset"] != "imdb")).to_numpy()
+    partial = replace(compared, frame=compared.frame.where(without))
     cells = {row[0]: row for row in methods.grids(partial)[0].rows}["IG"]
     assert cells[-2:] == ["–", "–"]
 
@@ -316,9 +312,10 @@ def test_the_figure_groups_by_family_and_sorts_by_the_mean_drop(compared: Compar
 
 
 def test_a_method_of_no_family_comes_last(compared: Compared) -> None:
-    traits = compared.traits | {"ig": Traits(methods.OTHER, True)}
-    changed = replace(compared, traits=traits)
-    assert list(methods_figure.order(changed))[-1] == methods.OTHER
+    known = compared.stored.known
+    plain = replace(compared.stored, known=known | {"ig": replace(known["ig"], family=OTHER)})
+    changed = replace(compared, stored=plain)
+    assert list(methods_figure.order(changed))[-1] == OTHER
     methods_figure.draw(changed)
 
 
@@ -332,7 +329,9 @@ def test_a_redraw_gives_the_same_files(folder: Path) -> None:
 
 def test_a_record_without_seconds_is_no_reason_to_stop(tmp_path: Path) -> None:
     run = write_run(tmp_path, datasets=("imdb",), protocols=("corrected",))
-    write_json(run / "imdb" / "corrected" / "iba" / "attributions.json", {"settings": {}})
-    found = methods.compare(*methods.everything(configured(tmp_path, "dataset=imdb")))
+    folder = write_cell(run, "imdb", "corrected", "iba", falling(20, 0.3))
+    record = read_json(folder / "cell.json")
+    write_json(folder / "cell.json", record | {"provenance": {}})
+    found = compare(tmp_path, "dataset=imdb")
     assert "iba" not in found.cells("imdb", methods.SECONDS).index
     assert grid_of(found, "imdb")["IBA"]["s per instance ↓"] == "–"

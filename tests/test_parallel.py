@@ -12,8 +12,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from baselines.integrated_gradients import IntegratedGradients
+from baselines.lime_tokens import ridge
 from baselines.occlusion import Occlusion
 from iba.attribution import InformationBottleneck
 from iba.attributor import Attributor, FitData
@@ -23,7 +25,7 @@ from iba.models import frozen
 from iba.models.classifier import Classifier
 from iba.models.frozen import exact_forward, onednn_products
 from iba.models.postnorm import PostNorm
-from iba.parallel import grouped, usable_workers
+from iba.parallel import grouped, single_blas, usable_workers
 
 CPU = torch.device("cpu")
 
@@ -80,7 +82,7 @@ def test_running_out_of_memory_changes_no_score(
     method: Attributor, classifier: Classifier, instances: list[Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pass of more than 60 tokens does not fit; every kind of work finds that out once."""
-    operation = Attribute("tried", method, method.fit(classifier, FitData(instances, instances)))
+    operation = Attribute("tried", method, method.fit(classifier, FitData(instances)))
     expected = operation.ours(classifier, instances)
     logits_from, failed = PostNorm.logits_from, []
 
@@ -190,7 +192,7 @@ def test_workers_change_no_score(
 ) -> None:
     """Also where a method asks for float32: on its own thread, and on those that work for it."""
     classifier.precision, classifier.token_budget = precision, 40
-    operation = Attribute("tried", method, method.fit(classifier, FitData(instances, instances)))
+    operation = Attribute("tried", method, method.fit(classifier, FitData(instances)))
     many = instances * 4
     alone = operation.ours(classifier, many)
     request.getfixturevalue("three_threads")
@@ -225,3 +227,28 @@ def test_torchs_setting_stays_until_the_last_thread_leaves(monkeypatch: pytest.M
     assert Setting.fp32_precision == "bf16"
     second.__exit__(None, None, None)
     assert Setting.fp32_precision == "ieee"
+
+
+def blas_threads() -> set[int]:
+    return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+
+def test_small_systems_are_solved_by_one_thread_and_then_all_may_work_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    during: list[set[int]] = []
+    solve = np.linalg.solve
+
+    def noted(*given: Any) -> Any:
+        during.append(blas_threads())
+        return solve(*given)
+
+    monkeypatch.setattr(np.linalg, "solve", noted)
+    with threadpool_limits(2, user_api="blas"):
+        if blas_threads() != {2}:
+            pytest.skip("this NumPy has no threads")
+        ridge(np.eye(3, dtype=bool), np.arange(3.0), np.ones(3))
+        with pytest.raises(ZeroDivisionError), single_blas():
+            raise ZeroDivisionError
+        assert blas_threads() == {2}
+    assert during == [{1}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,12 @@ from transformers import (
     BertModel,
     ElectraConfig,
     ElectraForSequenceClassification,
-    PreTrainedTokenizerFast,
 )
 
 from iba.attributor import Attribution, FitData, State, Unfitted
-from iba.data.examples import Example
-from iba.data.tokens import TokenBatch, tokenise
+from iba.data import tokens
+from iba.data.examples import Examples
+from iba.data.tokens import TokenBatch
 from iba.errors import UserError
 from iba.evaluation.degradation import Ranked, after_removing
 from iba.models.adapter import Adapter
@@ -37,8 +38,10 @@ from iba.pipeline.bench import Bench
 from iba.pipeline.experiment import Cell, cells
 from iba.pipeline.finetune import classifier_folder, classify
 from iba.pipeline.parts import Shard, Work, compute_in_parts
-from iba.pipeline.store import read_parquet, write_parquet
+from iba.pipeline.store import TRAINED, read_json, read_parquet, write_json, write_parquet
+from iba.pipeline.tuning import prepared
 from iba.pipeline.views import StoredCell, classifiers, predictions, stored_cells
+from iba.settings import plain
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -197,10 +200,10 @@ def test_a_path_through_the_model_is_recorded_only_where_it_is_forced(finished: 
         assert isinstance(forced.classifier.runner, Adapter)
 
 
-def edited(examples: list[Example]) -> list[Example]:
+def edited(examples: Examples) -> Examples:
     """The same rows, the last word of the last text another one."""
     *others, last = examples
-    return [*others, replace(last, text=last.text.rsplit(" ", 1)[0] + " else")]
+    return Examples.of([*others, replace(last, text=last.text.rsplit(" ", 1)[0] + " else")])
 
 
 def with_rows(bench: Bench, **rows: list[Example]) -> Bench:
@@ -213,17 +216,9 @@ def test_other_texts_under_the_same_ids_are_other_cells(finished: DictConfig) ->
     assert (folder_of(bench, cell) / SCORES).is_file()
     other = with_rows(bench, test=edited(bench.samples.test))
     assert classifier_folder(other) != classifier_folder(bench)
-    assert other.on(cell.rows).samples.digests["test"] != bench.on(cell.rows).samples.digests["test"]
+    assert other.on(cell.rows).samples.test.digest != bench.on(cell.rows).samples.test.digest
     trained = with_rows(bench, train=edited(bench.samples.train))
     assert trained.checkpoint != bench.checkpoint
-
-
-def test_what_is_calibrated_depends_on_the_held_out_rows_and_nothing_else_does(finished: DictConfig) -> None:
-    bench = Bench.open(finished, "planted")
-    fewer = with_rows(bench, calibration=bench.samples.calibration[:-1])
-    described, corrected = (asked(finished, protocol, "iba") for protocol in ("described", "corrected"))
-    assert folder_of(fewer, described) == folder_of(bench, described)
-    assert folder_of(fewer, corrected) != folder_of(bench, corrected)
 
 
 @pytest.mark.parametrize(("before", "after"), [(15, 16), (16, 15)])
@@ -317,7 +312,7 @@ def test_a_model_that_cannot_be_run_is_refused_before_training(
     model: Any, change: str, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("iba.pipeline.finetune.new_classifier", lambda *_: (model, tiny_tokenizer()))
-    monkeypatch.setattr("iba.pipeline.finetune.tokenise", lambda *_: pytest.fail("went on"))
+    monkeypatch.setattr("iba.pipeline.finetune.Tokenised.of", lambda *_: pytest.fail("went on"))
     with pytest.raises(UserError, match=expected):
         finetune.run(configured(tmp_path, change))
 
@@ -367,26 +362,23 @@ def test_a_slow_method_may_take_the_first_instances(finished: DictConfig, tmp_pa
     assert len(scores(run["described", "random"])) == 6
 
 
-def test_training_rows_are_tokenised_when_a_method_asks_for_them(
-    finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The whole of a large training split takes minutes and gigabytes."""
-    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache", ignore=lambda *_: ["fitted"])
-    seen: list[str] = []
+def test_no_row_is_read_or_tokenised_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Across the stages of one process; the tokens also by the next one."""
+    seen: Counter[str] = Counter()
 
-    def counted(examples: list[Example], tokenizer: PreTrainedTokenizerFast, max_length: int) -> object:
-        seen.extend(e.id for e in examples)
-        return tokenise(examples, tokenizer, max_length)
+    def counted(texts: list[str], *others: Any) -> Any:
+        seen.update(texts)
+        return encode(texts, *others)
 
-    for user in ("iba.pipeline.bench", "iba.pipeline.finetune", "iba.data.tokens"):
-        monkeypatch.setattr(f"{user}.tokenise", counted)
-    few = ["protocol=described", "method=[iba,random]", "method.iba.settings.n_statistics=5"]
+    encode = tokens._encoded
+    monkeypatch.setattr(tokens, "_encoded", counted)
+    few = ["protocol=described", "method=[iba,random]", "dataset.planted.n_accuracy=6"]
     cfg = configured(tmp_path, *few)
-    for stage in (finetune, attribute):
-        stage.run(cfg)
-    train = [e.id for e in Bench.open(cfg, "planted").samples.train]
-    assert set(train[:5]) <= set(seen)
-    assert len(set(train) & set(seen)) < len(train) / 2, "type checks of the tests look at a few more"
+    run_all(cfg)
+    first, again = Bench.open(cfg, "planted").samples, Bench.open(cfg, "planted").samples
+    for part in ("train", "calibration", "test", "scored"):
+        assert getattr(first, part) is getattr(again, part)
+        assert {seen[example.text] for example in getattr(first, part)} == {1}
 
 
 def test_all_operators_and_orders(finished: DictConfig, tmp_path: Path) -> None:
@@ -490,14 +482,21 @@ class Learner(Unfitted):
         return Attribution(batch.input_ids.float())
 
 
-def test_what_was_learned_elsewhere_is_learned_again(finished: DictConfig, tmp_path: Path) -> None:
+def test_what_was_learned_elsewhere_is_learned_again(
+    finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache", ignore=lambda *_: ["fitted"])
     shutil.copytree(Path(finished.paths.results), tmp_path / "results")
     bench = Bench.open(configured(tmp_path), "planted")
-    cell = asked(bench.cfg, "corrected", "iba")
-    other_rows = with_rows(bench, calibration=edited(bench.samples.calibration))
+    cell = asked(bench.cfg, "described", "iba")
     low = Bench.open(configured(tmp_path, "precision=bf16"), "planted")
     classify(low)
+    other_rows = with_rows(bench, train=edited(bench.samples.train))
+    (weights,) = (tmp_path / "cache").rglob("model.safetensors")
+    shutil.copytree(weights.parent, other_rows.checkpoint)
+    record = other_rows.checkpoint / TRAINED
+    write_json(record, read_json(record) | {"recipe": plain(other_rows.recipe.described())})
+    classify(other_rows)
     others = [
         (bench, replace(cell, rows=replace(cell.rows, max_length=8))),
         (bench, replace(cell, weights="random")),
@@ -506,12 +505,13 @@ def test_what_was_learned_elsewhere_is_learned_again(finished: DictConfig, tmp_p
         (bench, replace(cell, settings=cell.settings | {"seed": 4})),
     ]
     learner = Learner()
+    monkeypatch.setattr("iba.pipeline.tuning.build", lambda *_: learner)
     for times, (where, what) in enumerate([(bench, cell), *others], start=1):
         for _ in range(2):
-            attribute._fit(where, what, learner)
+            prepared(where, what)
         assert learner.asked == times
     trained_anew(tmp_path / "cache")
     classify(bench)
     for _ in range(2):
-        attribute._fit(bench, cell, learner)
+        prepared(bench, cell)
     assert learner.asked == len(others) + 2, "the same recipe may give other weights"

@@ -84,7 +84,7 @@ def trained() -> Trained:
 
 
 def attributed(trained: Trained, method: Attributor) -> Attribution:
-    method.restore(method.fit(trained.classifier, FitData(trained.train[:100], trained.train[100:116])))
+    method.restore(method.fit(trained.classifier, FitData(trained.train[:100])))
     return method.attribute(trained.classifier, trained.batch, trained.target)
 
 
@@ -116,11 +116,6 @@ def test_iba_finds_planted_evidence(trained: Trained) -> None:
     marked = evidence(trained.batch)
     others = trained.batch.removable & ~marked
     assert per_token[marked].mean() > 3 * per_token[others].mean()
-
-
-def test_iba_calibrated_on_training_rows_finds_it_too(trained: Trained) -> None:
-    method = InformationBottleneck(0.5, "calibrated", n_copies=4, beta_grid=(0.3, 3.0))
-    assert recall(trained.test, attributed(trained, method).scores) > 0.9
 
 
 def test_ig_and_lime_find_planted_evidence(trained: Trained) -> None:

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from baselines.integrated_gradients import IntegratedGradients
+from baselines.lime_released import LimeReleased
 from baselines.lime_tokens import LimeTokens
 from iba.attribution import InformationBottleneck
 from iba.attributor import Attributor, FitData
+from iba.benchmark.null import NullReference, NullRunner
 from iba.benchmark.operations import Attribute, Degrade
 from iba.benchmark.reference import ReferenceModel
 from iba.bottleneck import noise_bank
@@ -48,7 +50,7 @@ def plain(classifier: Classifier) -> ReferenceModel:
 
 
 def attribute(method: Attributor, classifier: Classifier, instances: list[Instance]) -> Attribute:
-    return Attribute("tried", method, method.fit(classifier, FitData(instances, instances)))
+    return Attribute("tried", method, method.fit(classifier, FitData(instances)))
 
 
 METHODS: dict[str, Attributor] = {
@@ -56,6 +58,7 @@ METHODS: dict[str, Attributor] = {
     "iba_layer_input": InformationBottleneck(3, beta=1e-5, noise="layer_input", n_steps=4, n_copies=3),
     "iba_last_layer": InformationBottleneck(4, beta=1.0, n_steps=3, n_copies=2),
     "lime": LimeTokens(n_samples=40, seed=2),
+    "lime_released": LimeReleased("yes", pad_to=48, n_samples=40, n_samples_pair=30),
     "ig": IntegratedGradients(n_steps=6),
 }
 
@@ -70,6 +73,36 @@ def test_scores_equal_those_of_the_reference(
         theirs = operation.theirs(plain, instance)
         assert np.abs(theirs).max() > 0
         np.testing.assert_allclose(scores, theirs, rtol=2e-3, atol=1e-5 * np.abs(theirs).max() + 1e-7)
+
+
+#: Repeated words, marks between words, other spaces, and a pair.
+WORDY = (
+    ("A film, a film! The film's (very) best; don't  miss\tit...\nFilm of the year: 9.5/10 A a", None),
+    ("It was awful. It was wonderful.", "It was\u00a0neither; caf\u00e9 [SEP] x"),
+    ("one", None),
+)
+
+
+@pytest.mark.parametrize("cut", [64, 12, 5], ids="cut at {}".format)
+@pytest.mark.parametrize("text", range(len(WORDY)))
+@pytest.mark.parametrize(
+    "method", [LimeTokens(), LimeReleased("yes", pad_to=64)], ids=lambda m: type(m).__name__
+)
+def test_lime_is_the_packages_own_to_the_last_digit(method: Attributor, text: int, cut: int) -> None:
+    """With a model whose answers do not depend on what else is in the batch."""
+    tokenizer = tiny_tokenizer()
+    classifier = Classifier(tiny_bert(len(tokenizer), ["no", "yes"]), tokenizer)
+    classifier.runner = NullRunner(2)
+    if isinstance(method, LimeReleased):
+        method.max_length = cut
+    instances = tokenise([Example("test:0", *WORDY[text], 1)], tokenizer, cut)
+    operation = Attribute("lime", method, {})
+    (ours,), theirs = (
+        operation.ours(classifier, instances),
+        operation.theirs(NullReference(classifier), instances[0]),
+    )
+    assert np.abs(theirs).max() > 1e-3
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-9)
 
 
 def test_degradation_equals_the_reference(

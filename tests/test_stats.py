@@ -11,12 +11,9 @@ from scipy import stats as scipy_stats
 
 from iba.evaluation.stats import (
     Resampling,
-    areas,
     crossed_interval,
     effect_size,
     holm,
-    log_odds_drop,
-    mean_drop,
     mean_interval,
     ratio_interval,
     resampled_means,
@@ -130,22 +127,3 @@ def test_effect_size_by_hand() -> None:
     assert effect_size(np.array([1.0, 2.0, 3.0])) == pytest.approx(2.0)
     assert effect_size(np.zeros(4)) == 0.0
     assert effect_size(np.full(4, -0.5)) == -math.inf
-
-
-def test_areas_by_hand() -> None:
-    """p falls 1 → 0.5 → 0 at 0, ¼, 1: under = ¼·0.75 + ¾·0.25 = 0.375, over = 1 − 0.375."""
-    found = areas(np.array([0, 0.25, 1]), np.array([[1.0, 0.5, 0.0], [0.2, 0.2, 0.2], [0.2, 0.4, 0.4]]))
-    np.testing.assert_allclose(found.under, [0.375, 0.2, 0.375])
-    np.testing.assert_allclose(found.over, [0.625, 0.0, -0.175])
-
-
-def test_an_area_needs_the_undamaged_input() -> None:
-    with pytest.raises(ValueError, match="start at 0"):
-        areas(np.array([0.1, 1.0]), np.array([1.0, 0.0]))
-
-
-def test_eraser_and_log_odds_by_hand() -> None:
-    start, after = np.array([0.9, 0.5]), np.array([[0.8, 0.6], [0.5, 0.7]])
-    np.testing.assert_allclose(mean_drop(start, after), [0.2, -0.1])
-    np.testing.assert_allclose(log_odds_drop(start, np.array([0.5, 0.5])), [math.log(9), 0.0])
-    assert np.isfinite(log_odds_drop(np.array([1.0]), np.array([0.0]))).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from iba.data import planted
-from iba.data.examples import Example
+from iba.data.examples import Example, Examples
 from iba.data.tokens import Instance, Tokenised, buckets, collate, tokenise
 from iba.models.tiny import tiny_tokenizer
 
@@ -49,17 +50,39 @@ def test_a_single_text(tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 @pytest.mark.parametrize("pair", [None, "It was dull."])
-def test_rows_tokenised_when_asked_for_are_the_same_rows(
-    tokenizer: PreTrainedTokenizerFast, pair: str | None
+def test_tokens_from_the_cache_are_those_made_at_once(
+    tokenizer: PreTrainedTokenizerFast, pair: str | None, tmp_path: Path
 ) -> None:
     texts = ["superb", "the lecture was superb", "Anna has a boat and a very long story about it"]
-    examples = [Example(f"train:{i}", text, pair, i % 2) for i, text in enumerate(texts)]
-    known, found = tokenise(examples, tokenizer, 10), Tokenised(examples, tokenizer, 10)
-    assert len(found) == len(known)
-    assert list(found) == known
-    assert found[1:] == known[1:]
-    assert found[5:] == []
+    evidence = (((0, 3),), ()) if pair else None
+    examples = [Example(f"train:{i}", text, pair, i % 2, evidence) for i, text in enumerate(texts)]
+    known = tokenise(examples, tokenizer, 10)
+    for _ in range(2):  # made, then read
+        found = Tokenised.of(Examples.of(examples), tokenizer, 10, tmp_path)
+        assert list(found) == known
+        assert found.lengths == [len(one) for one in known]
+    assert list(found[1:]) == known[1:]
+    assert list(found[5:]) == []
     assert found[np.int64(2)] == found[-1] == known[2]
+    with pytest.raises(IndexError):
+        found[3]
+
+
+def test_cached_tokens_are_those_of_the_same_rows_tokenizer_and_cut(tmp_path: Path) -> None:
+    tokenizer, others = tiny_tokenizer(), tiny_tokenizer()
+    examples = Examples.of(examples_of(3))
+    Tokenised.of(examples, tokenizer, 8, tmp_path)
+    tokenizer.save_pretrained(tmp_path / "saved")  # with the cut of its last call
+    saved = PreTrainedTokenizerFast.from_pretrained(tmp_path / "saved")
+    files = tmp_path / "tokens"
+    for same in (examples, Examples.of(examples_of(3))):
+        Tokenised.of(same, saved, 8, tmp_path)
+    assert len(list(files.iterdir())) == 1
+    others.add_tokens(["red red"])
+    Tokenised.of(examples, others, 8, tmp_path)
+    Tokenised.of(examples, tokenizer, 9, tmp_path)
+    Tokenised.of(Examples.of(examples_of(3)[::-1]), tokenizer, 8, tmp_path)
+    assert len(list(files.iterdir())) == 4
 
 
 def test_a_pair(tokenizer: PreTrainedTokenizerFast) -> None:

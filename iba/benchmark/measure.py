@@ -33,6 +33,17 @@ def seconds(work: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
+def cpu_seconds(work: Callable[[], Any], calls: int) -> float:
+    """CPU seconds of this process, all its threads together, in one call of `work`: the least of `calls`."""
+
+    def once() -> float:
+        started = time.process_time()
+        work()
+        return time.process_time() - started
+
+    return min(once() for _ in range(calls))
+
+
 def peak_memory(work: Callable[[], Any], device: torch.device) -> float:
     """Peak memory of one call, MB: allocated on a GPU; on a CPU what the process holds at its highest.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from baselines.integrated_gradients import IntegratedGradients
+from baselines.lime_released import LimeReleased
 from baselines.lime_tokens import LimeTokens
 from iba.attribution import InformationBottleneck
 from iba.attributor import Attributor, State
@@ -51,6 +52,8 @@ class Attribute:
                 return reference.iba(plain, self.method, self.state, instance, target)
             case LimeTokens(n_samples=n, seed=seed):
                 return reference.lime(plain, instance, target, n, seed)
+            case LimeReleased(explained_class=explained):
+                return reference.lime_released(plain, self.method, instance, plain.label_id(explained))
             case IntegratedGradients(n_steps=n):
                 return reference.integrated_gradients(plain, instance, target, n)
         raise UserError(f"the benchmark has no reference for {self.name}; leave it out of method=[…].")

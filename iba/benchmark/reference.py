@@ -6,6 +6,7 @@ ours with it. It uses the plain Hugging Face model, all layers, every position, 
 - IBA: `n_copies` copies of the input run through the WHOLE model for every step, a hook swaps the layer's
   output for T, and the backward pass goes through all layers and to all weights (nothing is frozen);
 - LIME: the perturbed texts of an instance in one forward pass, every one padded to `pad_to` (512);
+- LIME as released: the lime package's explainer, every perturbed text tokenised by itself;
 - IG: Captum on the whole model;
 - degradation: one forward pass for every step, repeated counts included.
 
@@ -29,6 +30,7 @@ from lime.lime_text import LimeTextExplainer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from baselines.lime_released import LimeReleased, word_scores
 from iba.attribution import RELEASED_STD, InformationBottleneck
 from iba.attributor import State, instance_seed
 from iba.bottleneck import Noise, noise_bank
@@ -45,6 +47,7 @@ class ReferenceModel:
         self.tokenizer = classifier.tokenizer
         self.device = classifier.device
         self.family = classifier.post_norm.family
+        self.segmented, self.label_id = self.family.segments, classifier.label_id
 
     def layer(self, number: int) -> nn.Module:
         """The module of a 1-based layer."""
@@ -56,7 +59,7 @@ class ReferenceModel:
         """Rows of equal length as the model's keyword arguments, all positions attended to."""
         tensors = {"input_ids": torch.tensor(ids, device=self.device)}
         tensors["attention_mask"] = torch.ones_like(tensors["input_ids"])
-        if self.family.segments:
+        if self.segmented:
             tensors["token_type_ids"] = torch.tensor(segments, device=self.device)
         return tensors
 
@@ -134,6 +137,33 @@ def lime(
     for feature, weight in explanation.as_map()[target]:
         scores[removable[int(feature)]] = weight
     return scores
+
+
+def lime_released(
+    reference: ReferenceModel, method: LimeReleased, instance: Instance, explained: int
+) -> Float[np.ndarray, " tokens"]:
+    """The released LIME's score per token for the class `explained`."""
+    example, tokenizer = instance.example, reference.tokenizer
+    pair = example.text_pair is not None
+
+    def predict(texts: list[str]) -> np.ndarray:
+        found = tokenizer(texts, truncation=True, max_length=method.max_length)["input_ids"]
+        length = max(method.pad_to, *map(len, found))
+        rows = [ids + [tokenizer.pad_token_id] * (length - len(ids)) for ids in found]
+        with torch.no_grad():
+            logits = reference.logits(**reference.inputs(rows, [[0] * length] * len(rows)))
+        probabilities: np.ndarray = logits.softmax(-1).cpu().numpy()
+        return probabilities
+
+    explanation = LimeTextExplainer(random_state=instance_seed(method.seed, instance.id)).explain_instance(
+        f"{example.text} ****** {example.text_pair}" if pair else example.text,
+        predict,
+        labels=(explained,),
+        num_features=len(instance),
+        num_samples=method.n_samples_pair if pair else method.n_samples,
+    )
+    pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(list(instance.input_ids))]
+    return np.array(word_scores(pieces, explanation.as_list(label=explained)))
 
 
 def integrated_gradients(

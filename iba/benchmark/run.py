@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from scipy.stats import spearmanr
 
 from iba.attributor import FitData
-from iba.benchmark import measure, plots, show
+from iba.benchmark import host, measure, plots, show
 from iba.benchmark.ledger import Ledger, Row
 from iba.benchmark.operations import Attribute, Operation, Scores
 from iba.benchmark.reference import ReferenceModel
@@ -45,11 +45,13 @@ _MOST_GROUPS = 16
 def run(cfg: DictConfig) -> None:
     """Measure what is not measured yet, print it and draw it."""
     check_settings(cfg)
-    device = resolve_device(cfg.device)
+    device = resolve_device("cpu" if cfg.benchmark.classifier is None else cfg.device)
     cfg = sized(cfg, device)
     folder = Path(cfg.paths.results) / "benchmark"
     name = file_name(cfg, device)
     book = partial(new_ledger, cfg, folder, name, device)
+    if cfg.benchmark.classifier is None:
+        return host.run(cfg, book("host", ("operation", "dataset", "tokens")))
     machine = book("machine", ("precision",))
     comparison = book("", ("operation", "dataset"))
     scaling = book("scaling", ("sweep", "operation", "dataset", "value"))
@@ -349,4 +351,4 @@ def _at_layer(subject: Subject, operation: Attribute, layer: int) -> Operation:
     settings = method_settings(cfg, subject.name, PROTOCOL, cfg.method[operation.name])
     method = instantiate(settings | {"layer": layer})
     rows = subject.instances(min(int(cfg.benchmark.n), 4))
-    return replace(operation, method=method, state=method.fit(subject.classifier, FitData(rows, rows)))
+    return replace(operation, method=method, state=method.fit(subject.classifier, FitData(rows)))

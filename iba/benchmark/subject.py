@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from iba.attributor import FitData
+from iba.benchmark.null import null_classifier
 from iba.benchmark.operations import Attribute, Degrade, Operation
 from iba.data.examples import Example
 from iba.data.tokens import Instance, tokenise
@@ -37,7 +38,7 @@ class Subject:
         classifier = _classifier(bench)
         examples = bench.samples.train[: cfg.benchmark.n_fit]
         rows = tokenise(examples, classifier.tokenizer, bench.dataset.max_length)
-        data = FitData(rows, rows)
+        data = FitData(rows)
         operations: dict[str, Operation] = {}
         for method in selected(cfg.method):
             made = instantiate(method_settings(cfg, name, PROTOCOL, cfg.method[method]))
@@ -79,6 +80,8 @@ class Subject:
 
 def _classifier(bench: Bench) -> Classifier:
     cfg = bench.cfg
+    if cfg.benchmark.classifier is None:
+        return null_classifier(cfg, bench.dataset.labels)
     if cfg.benchmark.classifier == "finetuned":
         # Its own object: the benchmark changes precision and budget.
         ready = bench.classifier

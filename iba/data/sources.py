@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, load_dataset
+from datasets import Dataset, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from omegaconf import DictConfig
 
@@ -27,8 +27,13 @@ LOADERS: dict[str, tuple[str, dict[str, Any]]] = {
 def hub_or_files(
     split: str, hub: str, config: str | None, splits: DictConfig, files: DictConfig, data_dir: str | None
 ) -> Dataset:
-    """One split of a hub data set; with `data_dir`, the file of that split below the folder."""
-    return _file(Path(data_dir), files[split]) if data_dir else _hub(hub, config, splits[split])
+    """One split of a hub data set; with `data_dir`, the file (or files) of that split below the folder."""
+    if not data_dir:
+        return _hub(hub, config, splits[split])
+    names = [files[split]] if isinstance(files[split], str) else files[split]
+    first, *others = [_file(Path(data_dir), name) for name in names]
+    alike = [each.select_columns(first.column_names).cast(first.features) for each in others]
+    return concatenate_datasets([first, *alike])
 
 
 @cached_first

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import index
-from typing import NamedTuple, SupportsIndex, overload
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
+import tokenizers
 import torch
+from datasets import Dataset, Features, List, Value
 from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
-from iba.data.examples import Example, Span
+from iba.data.examples import Example, Examples, Span
+from iba.data.rows import Rows
+from iba.pipeline.store import atomic
+from iba.settings import fingerprint
 
 #: Something of every token: ids, segments, whether it is special.
 Row = Sequence[int] | np.ndarray
@@ -105,6 +113,60 @@ class TokenBatch:
         return self.attention_mask & ~self.special
 
 
+class Tokenised(Rows[Instance]):
+    """Tokenised examples in a memory-mapped table: the examples' columns, and those of `_LISTS`."""
+
+    @staticmethod
+    def _made(row: Mapping[str, Any]) -> Instance:
+        return _instance(Example.of_row(row), row)
+
+    @classmethod
+    def of(
+        cls, examples: Examples, tokenizer: PreTrainedTokenizerFast, max_length: int, cache: Path
+    ) -> Tokenised:
+        """What `tokenise` makes of `examples`; kept in a file below `cache`, so that it is done once."""
+        key = fingerprint([examples.table._fingerprint, _rules(tokenizer), max_length])
+        path = cache / "tokens" / f"{key}.arrow"
+        if not path.is_file():
+            with atomic(path) as temporary:
+                examples.table.map(
+                    lambda texts, pairs: _encoded(texts, pairs, tokenizer, max_length),
+                    input_columns=["text", "text_pair"],
+                    batched=True,
+                    features=Features(examples.table.features | _LISTS | {"truncated": Value("bool")}),
+                    cache_file_name=str(temporary),
+                    new_fingerprint=key,
+                )
+        return cls(Dataset.from_file(str(path)))
+
+    @property
+    def lengths(self) -> list[int]:
+        """Every instance's number of tokens."""
+        ids = self.table.with_format("arrow")["input_ids"][:]
+        return [int(length) for length in pc.list_value_length(ids).to_numpy()]
+
+
+#: Columns with a value for every token. A mask of ones: not every tokenizer would give it when it pads.
+_LISTS = {
+    "input_ids": List(Value("int32")),
+    "token_type_ids": List(Value("int8")),
+    "attention_mask": List(Value("int8")),
+    "special": List(Value("bool")),
+    "start": List(Value("int32")),
+    "end": List(Value("int32")),
+    "sequence": List(Value("int8")),
+}
+
+
+@lru_cache(maxsize=8)
+def _rules(tokenizer: PreTrainedTokenizerFast) -> str:
+    """What a tokenizer makes of texts depends on; not how the last ones were cut and padded."""
+    rules = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    return fingerprint(
+        [rules, tokenizer.model_input_names, tokenizer.truncation_side, tokenizers.__version__]
+    )
+
+
 def tokenise(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int
 ) -> list[Instance]:
@@ -114,46 +176,44 @@ def tokenise(
     """
     if not examples:  # a tokenizer refuses an empty list
         return []
-    texts = [e.text for e in examples]
-    pairs = [e.text_pair for e in examples] if examples[0].text_pair is not None else None
-    encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length)
+    texts, pairs = [e.text for e in examples], [e.text_pair for e in examples]
+    columns = _encoded(texts, pairs, tokenizer, max_length)
+    return [
+        _instance(example, dict(zip(columns, values, strict=True)))
+        for example, values in zip(examples, zip(*columns.values(), strict=True), strict=True)
+    ]
+
+
+def _encoded(
+    texts: list[str], pairs: list[str | None], tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> dict[str, list[Any]]:
+    """The columns of `Tokenised` that the tokenizer gives."""
+    paired = None if pairs[0] is None else pairs
+    found = tokenizer(texts, paired, truncation=True, max_length=max_length).encodings
     segmented = "token_type_ids" in tokenizer.model_input_names
-    instances = []
-    for row, example in enumerate(examples):
-        encoding = encoded.encodings[row]
-        instances.append(
-            Instance(
-                example=example,
-                input_ids=tuple(encoding.ids),
-                token_type_ids=tuple(encoding.type_ids) if segmented else (0,) * len(encoding.ids),
-                special=tuple(bool(s) for s in encoding.special_tokens_mask),
-                offsets=tuple(encoding.offsets),
-                sequence=tuple(encoding.sequence_ids),
-                truncated=bool(encoding.overflowing),
-            )
-        )
-    return instances
+    offsets = [encoding.offsets for encoding in found]
+    return {
+        "input_ids": [encoding.ids for encoding in found],
+        "token_type_ids": [e.type_ids if segmented else [0] * len(e.ids) for e in found],
+        "attention_mask": [encoding.attention_mask for encoding in found],
+        "special": [encoding.special_tokens_mask for encoding in found],
+        "start": [[start for start, _ in spans] for spans in offsets],
+        "end": [[end for _, end in spans] for spans in offsets],
+        "sequence": [encoding.sequence_ids for encoding in found],
+        "truncated": [bool(encoding.overflowing) for encoding in found],
+    }
 
 
-class Tokenised(Sequence[Instance]):
-    """What `tokenise` makes of `examples`, each time it is asked for: of many rows, a method may need few."""
-
-    def __init__(
-        self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int
-    ) -> None:
-        self.examples, self.tokenizer, self.max_length = examples, tokenizer, max_length
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    @overload
-    def __getitem__(self, position: SupportsIndex) -> Instance: ...
-    @overload
-    def __getitem__(self, position: slice) -> list[Instance]: ...
-    def __getitem__(self, position: SupportsIndex | slice) -> Instance | list[Instance]:
-        if isinstance(position, slice):
-            return tokenise(self.examples[position], self.tokenizer, self.max_length)
-        return tokenise([self.examples[index(position)]], self.tokenizer, self.max_length)[0]
+def _instance(example: Example, row: Mapping[str, Any]) -> Instance:
+    return Instance(
+        example=example,
+        input_ids=tuple(row["input_ids"]),
+        token_type_ids=tuple(row["token_type_ids"]),
+        special=tuple(map(bool, row["special"])),
+        offsets=tuple(zip(row["start"], row["end"], strict=True)),
+        sequence=tuple(row["sequence"]),
+        truncated=row["truncated"],
+    )
 
 
 def collate(instances: Sequence[Instance], pad_token_id: int, device: torch.device | str) -> TokenBatch:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from scipy.special import logit
 
-from iba.evaluation.ranking import FIRST_STEP, removal_order
+from iba.evaluation.ranking import FIRST_STEP
 
 #: Probabilities are kept this far from 0 and 1 before their log-odds are taken.
 ODDS_EPSILON = 1e-6
@@ -22,7 +22,7 @@ class Outcome:
     """What removing tokens did to the target's probability, on n instances under one operator.
 
     `most`, `least`: the curves over `fractions`, most or least important first. `without`, `alone`: after
-    ERASER's top shares were removed, or kept alone. `scores`: special, evidence and token scores, where the
+    ERASER's top shares were removed, or kept alone. `scores`: `evidence` and `order` of the tokens, where the
     evidence is known. None: not run.
     """
 
@@ -99,23 +99,21 @@ def recall(outcome: Outcome) -> Float[np.ndarray, " n"] | None:
 
     NaN without evidence: a text that was cut may have lost its own.
     """
-    return None if outcome.scores is None else outcome.scores.apply(_recall, axis=1).to_numpy(float)
-
-
-def _recall(row: pd.Series) -> float:
-    if row["evidence"] is None or not (k := sum(row["evidence"])):
-        return np.nan
-    top = removal_order(list(row["scores"]), list(row["special"]), "most")[:k]
-    return float(np.asarray(row["evidence"])[top].sum() / k)
+    return _of_evidence(outcome, lambda k, row: np.asarray(row.evidence)[row.order[:k]].sum() / k)
 
 
 def chance_of_recall(outcome: Outcome) -> Float[np.ndarray, " n"] | None:
     """What a random ranking recalls on average: the evidence's share of the removable tokens."""
+    return _of_evidence(outcome, lambda k, row: k / len(row.order))
+
+
+def _of_evidence(outcome: Outcome, number: Callable[[int, Any], float]) -> Float[np.ndarray, " n"] | None:
+    """A number of every instance with k evidence tokens, NaN of one with none."""
     if outcome.scores is None:
         return None
-    rows = outcome.scores.loc[:, ["evidence", "special"]]
-    shares = [np.nan if e is None or not sum(e) else sum(e) / (len(s) - sum(s)) for e, s in rows.to_numpy()]
-    return np.array(shares, float)
+    rows = list(outcome.scores.itertuples())
+    counts = [0 if row.evidence is None else int(np.sum(row.evidence)) for row in rows]
+    return np.array([number(k, row) if k else np.nan for k, row in zip(counts, rows, strict=True)], float)
 
 
 MEASURES = {

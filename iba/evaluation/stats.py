@@ -86,7 +86,7 @@ def mean_interval(values: Float[np.ndarray, " n"], how: Resampling) -> Interval:
     return mean_intervals([values], how)[0]
 
 
-def mean_intervals(samples: Sequence[Float[np.ndarray, " n"]], how: Resampling) -> list[Interval]:
+def mean_intervals(samples: Sequence[np.ndarray], how: Resampling) -> list[Interval]:
     """The same of several samples; those of one size share their resamples, which cost most of the time."""
     found: dict[int, Interval] = {}
     sizes = np.array([len(sample) for sample in samples])

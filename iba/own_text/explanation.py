@@ -24,7 +24,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from jaxtyping import Float
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -189,7 +189,7 @@ def explain_all(
     check_explaining(cfg, _TEXT, _PROTOCOL)
     paired = _all_paired(texts)
     others = reference_texts(reference, paired, cfg.seed)
-    methods, left_out = _usable(cfg)
+    methods = list(selected(cfg.method))
     with _opened(cfg, model) as classifier:
         limit = _limit(cfg, classifier)
         rows = _tokenised(texts, classifier, limit)
@@ -198,11 +198,11 @@ def explain_all(
         shared: dict[Any, Any] = {}
         for view in {view.head: view for view, _ in facing}.values():  # one, unless each label has its own
             members = [i for i, (other, _) in enumerate(facing) if other.head == view.head]
-            data = FitData(ReferenceRows(view, others, limit), [], shared)
+            data = FitData(ReferenceRows(view, others, limit), shared)
             aimed, answers = _aimed(view, [rows[i] for i in members], [facing[i][1] for i in members])
             said = [_attribute(cfg, method, view, aimed, data) for method in methods]
             for i, row, answer, *scores in zip(members, aimed, answers, *said, strict=True):
-                notes = [*remarks(view, row, reference is not None, scores), *left_out]
+                notes = remarks(view, row, reference is not None, scores)
                 found[i] = _explanation(view, texts[i], row, answer, scores, notes)
     return [found[i] for i in range(len(texts))]
 
@@ -260,25 +260,6 @@ def _all_paired(texts: Sequence[OwnText]) -> bool:
         if (text.text_pair is not None) != paired:
             raise UserError(f"{text.place}pairs and single texts are mixed: explain them apart.")
     return paired
-
-
-def _usable(cfg: DictConfig) -> tuple[list[str], list[str]]:
-    """The methods that a text alone can run, and a note on those that `method=all` leaves out.
-
-    Asked for by name these raise `UserError`.
-    """
-    asked = selected(cfg.method)
-    settings = {name: method_settings(cfg, _TEXT, _PROTOCOL, method) for name, method in asked.items()}
-    calibrated = [name for name in asked if settings[name].get("beta") == "calibrated"]
-    if not calibrated:
-        return list(asked), []
-    why = (
-        f"{', '.join(calibrated)} chooses its β on held-out training rows, which one text does not have: "
-        f"give a number, method.{calibrated[0]}.settings.beta=0.1"
-    )
-    if not set(OmegaConf.load(CONFIGS / "method" / "all.yaml").defaults) <= set(asked):
-        raise UserError(f"method {why}, or choose another method.")
-    return [name for name in asked if name not in calibrated], [f"Left out: {why}."]
 
 
 def _tokenised(texts: Sequence[OwnText], classifier: Classifier, limit: int) -> list[Instance]:

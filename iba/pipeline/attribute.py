@@ -10,21 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from iba.attribution import last_layer_note
-from iba.attributor import Attribution, Attributor, State, attribute_grouped, refuse_lacking
+from iba.attributor import Attribution, Attributor, State, attribute_grouped
 from iba.data.tokens import Instance
 from iba.errors import UserError
 from iba.evaluation.ranking import removal_order
 from iba.pipeline.bench import Bench, benches
-from iba.pipeline.checks import build
-from iba.pipeline.experiment import Cell, Classified, cell_folder, cells
+from iba.pipeline.experiment import Cell, Classified, cell_folder, cells, hashed
 from iba.pipeline.finetune import classifier_folder, classifier_record, refuse_weak_classifier
 from iba.pipeline.parts import Work, compute_in_parts
-from iba.pipeline.store import alone, atomic, provenance, read_parquet, write_json, write_parquet
-from iba.settings import fingerprint
+from iba.pipeline.store import provenance, read_parquet, write_json, write_parquet
+from iba.pipeline.tuning import prepared, tuned
 
 #: A cell's files: the record and, beside it, the scores, which are written last, and per-instance numbers.
 CELL, SCORES, NUMBERS = "cell.json", "scores.parquet", "numbers.parquet"
@@ -38,16 +35,13 @@ def run(cfg: DictConfig) -> None:
     """Attribute what is not attributed yet."""
     for bench in benches(cfg, refuse_weak_classifier):
         for cell in cells(cfg, bench.dataset.name):
-            attribute_cell(bench, cell)
+            attribute_cell(bench, tuned(bench, cell))
 
 
 def cell_key(bench: Bench, cell: Cell) -> dict[str, Any]:
-    """All that the cell's scores depend on."""
-    digests = bench.on(cell.rows).samples.digests
-    found = cell.key(Classified.of(classifier_record(bench)), {"digest": digests["test"]}, bench.running)
-    # The held-out rows, where a setting of the method is chosen on them.
-    calibrated = "calibrated" in cell.settings.values()
-    return found | ({"calibration_digest": digests["calibration"]} if calibrated else {})
+    """All that the cell's scores depend on; the cell has been tuned."""
+    digest = bench.on(cell.rows).samples.test.digest
+    return cell.key(Classified.of(classifier_record(bench)), {"digest": digest}, bench.running)
 
 
 def folder_of(bench: Bench, cell: Cell) -> Path:
@@ -65,13 +59,10 @@ def attribute_cell(bench: Bench, cell: Cell) -> None:
 def attribution_work(bench: Bench, cell: Cell) -> Work:
     """The token scores of one cell as work to do; what the method learns is learned at once."""
     classifier = bench.explaining(cell.weights)
-    method = build(cell.method_place, cell.settings)
     bottleneck = {"layer", "beta"} <= cell.settings.keys()
     if bottleneck and (note := last_layer_note(classifier, cell.settings["layer"])):
         print(f"{cell.view.label}: {note}")
-    refuse_lacking(method, classifier)
-    state = _fit(bench, cell, method)
-    method.restore(state)
+    method, state = prepared(bench, cell)
     return Work(
         folder_of(bench, cell) / SCORES,
         partial(_attribute, bench, cell, method),
@@ -79,27 +70,10 @@ def attribution_work(bench: Bench, cell: Cell) -> Work:
     )
 
 
-def _fit(bench: Bench, cell: Cell, method: Attributor) -> State:
-    """What the method learns from training rows, by the first process that asks; kept in the cache, since
-    test rows have no part in it."""
-    key, rows = cell_key(bench, cell), bench.on(cell.rows)
-    depends = {name: value for name, value in key.items() if name not in ("rows", "target")}
-    depends |= {part: rows.samples.digests[part] for part in ("train", "calibration")}
-    name = f"{cell.view.method}-{fingerprint(depends)}"
-    path = Path(bench.cfg.paths.cache) / "fitted" / f"{name}.safetensors"
-    with alone(path.with_suffix(".lock"), f"{name}: another process learns it"):
-        if not path.is_file():
-            with atomic(path) as temporary:
-                save_file(dict(method.fit(bench.explaining(cell.weights), rows.fit_data)), temporary)
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged: delete it and run the same command again.") from error
-
-
 def part_groups(bench: Bench) -> list[list[int]]:
     """Positions of test instances in the parts of a stage: like lengths together, longest first."""
-    order = sorted(range(len(bench.test)), key=lambda i: (-len(bench.test[i]), i))
+    lengths = bench.test.lengths
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     size = int(bench.cfg.part_size)
     return [order[i : i + size] for i in range(0, len(order), size)]
 
@@ -176,9 +150,9 @@ def shown(bench: Bench) -> set[int]:
 
 def stored_rows(bench: Bench) -> Path:
     """The file of what all cells on these rows share; `tokens` are those of rows that the report may show."""
-    model, digest = str(bench.cfg.model.name), bench.samples.digests["test"]
-    hashed = fingerprint([model, digest, bench.rows.max_length])[:8]
-    path = bench.folder / f"rows-{hashed}.parquet"
+    model, digest = str(bench.cfg.model.name), bench.samples.test.digest
+    key = {"model": model, "digest": digest, "max_length": bench.rows.max_length}
+    path = bench.folder / f"{hashed('rows', key)}.parquet"
     if not path.is_file():
         name, whole = bench.classifier.tokenizer.convert_ids_to_tokens, shown(bench)
         rows = [

@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from transformers import PreTrainedModel
 
 from iba.attributor import FitData
-from iba.data.examples import Example, Samples, draw_samples
-from iba.data.tokens import Instance, Tokenised, tokenise
+from iba.data.examples import Example, Examples, Samples, draw_samples
+from iba.data.tokens import Tokenised
 from iba.errors import UserError
 from iba.models.classifier import Classifier
 from iba.models.devices import resolve_device, resolve_precision
@@ -58,7 +58,7 @@ class Bench:
         if rows not in self.kept:
             samples = replace(self.samples, calibration=self.samples.calibration[: rows.n_calibration])
             if rows.named is not None:
-                samples = replace(samples, test=[*self._named(rows.ids or ()), *rows.own])
+                samples = replace(samples, test=Examples.of([*self._named(rows.ids or ()), *rows.own]))
             elif rows.n is not None:
                 samples = samples.first(rows.n)
             self.kept[rows] = replace(self, samples=samples, rows=rows)
@@ -93,7 +93,7 @@ class Bench:
             seed=cfg.finetune.seed,
             precision=resolve_precision(cfg.finetune.precision, resolve_device(cfg.device)),
             n_train=len(self.samples.train),
-            train_digest=self.samples.digests["train"],
+            train_digest=self.samples.train.digest,
         )
 
     @property
@@ -162,24 +162,29 @@ class Bench:
         return {"precision": self.precision} | forced(self.cfg)
 
     @cached_property
-    def scored(self) -> list[Instance]:
+    def scored(self) -> Tokenised:
         """The tokenised rows behind the accuracy; the first `n_test` of the random order are attributed."""
         return self.tokenised(self.samples.scored)
 
     @cached_property
-    def test(self) -> list[Instance]:
+    def test(self) -> Tokenised:
         """The tokenised test instances that are attributed and degraded."""
         return self.tokenised(self.samples.test)
 
-    def tokenised(self, examples: list[Any]) -> list[Instance]:
+    def tokenised(self, examples: Examples) -> Tokenised:
         """Examples cut where the rows say."""
-        return tokenise(examples, self.classifier.tokenizer, self.rows.max_length)
+        cache = Path(self.cfg.paths.cache)
+        return Tokenised.of(examples, self.classifier.tokenizer, self.rows.max_length, cache)
 
     @cached_property
     def fit_data(self) -> FitData:
         """The training rows that methods may learn from."""
-        train = Tokenised(self.samples.train, self.classifier.tokenizer, self.rows.max_length)
-        return FitData(train, self.tokenised(self.samples.calibration))
+        return FitData(self.tokenised(self.samples.train))
+
+    @cached_property
+    def calibration(self) -> Tokenised:
+        """The tokenised training rows, held out from fine-tuning, on which a method's settings are chosen."""
+        return self.tokenised(self.samples.calibration)
 
     @property
     def shard(self) -> Shard:

@@ -1,16 +1,8 @@
-"""What IBA learns from training data: the noise statistics of a layer, and β.
-
-β does not transfer between models, layers or noise models, so under `corrected` it is chosen on training
-rows that were held out from fine-tuning (`n_calibration` of the data set): every β of a logarithmic grid
-attributes them, and the one whose ranking makes the target's probability fall most at the first
-degradation step (11 %) is taken; of equals, the smallest. The paper's rule of thumb, β ≈ 10 × L_CE / L_IB
-with both losses at the start of the optimisation, is stored beside it. The other bottlenecks of
-`baselines/` choose their β by the same rule.
-"""
+"""What methods learn from training rows (the noise of a layer), and how well they rank such rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +12,6 @@ from torch import Tensor
 
 from iba.attributor import Attributor, FitData, State, attribute_grouped
 from iba.data.tokens import Instance
-from iba.errors import UserError
 from iba.evaluation.degradation import Ranked, curve
 from iba.evaluation.ranking import FIRST_STEP, removal_order
 from iba.models.classifier import Classifier
@@ -86,27 +77,6 @@ def pooled(
     return mean, (squares - mean.square()).clamp_min(0).sqrt().clamp_min(smallest_std), count
 
 
-def select_beta(
-    candidates: Mapping[float, Attributor], classifier: Classifier, rows: Sequence[Instance]
-) -> State:
-    """The β of `candidates` (β → the method with that β) with the largest mean drop at 11 % on `rows`.
-
-    All drops are returned, and the rule of thumb where the method reports both losses at its start.
-    """
-    if not candidates or not rows:
-        raise UserError("beta=calibrated needs a beta_grid and n_calibration > 0 training rows.")
-    grid = sorted(candidates)
-    choices = progress(grid, desc="choose β", unit="β")
-    found = [attribute_rows(candidates[beta], classifier, rows) for beta in choices]
-    drops = [first_step_drops(attributed, classifier, rows).mean() for attributed in found]
-    return {
-        "beta": torch.tensor(grid[int(np.argmax(drops))], dtype=torch.float64),
-        "beta_grid": torch.tensor(grid, dtype=torch.float64),
-        "calibration_drop_11": torch.tensor(np.array(drops), dtype=torch.float64),
-        "n_calibration": torch.tensor(len(rows)),
-    } | _rule_of_thumb(found[0])  # the losses at the start do not depend on β
-
-
 @dataclass(frozen=True)
 class Attributed:
     """One row's token scores, and the numbers and other token scores that explain them."""
@@ -146,12 +116,3 @@ def first_step_drops(
     ]
     curves = curve(classifier, ranked, [0.0, FIRST_STEP], "delete")
     return np.array([start - after for (_, start), (_, after) in curves])
-
-
-def _rule_of_thumb(attributed: Sequence[Attributed]) -> State:
-    """10 × L_CE / L_IB at the start, the median over rows; nothing for methods without these losses."""
-    losses = ("cross_entropy_nats_start", "mean_kl_nats_start")
-    if not all(name in a.numbers for a in attributed for name in losses):
-        return {}
-    ratios = [float(10 * a.numbers[losses[0]] / a.numbers[losses[1]]) for a in attributed]
-    return {"beta_rule_of_thumb": torch.tensor(float(np.median(ratios)))}

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from iba.attributor import Attributor
 from iba.errors import UserError
 from iba.models.devices import resolve_device
-from iba.pipeline.experiment import Cell, all_cells, method_class, method_settings, selected
+from iba.pipeline.experiment import Cell, all_cells, candidates, method_class, method_settings, selected
 from iba.pipeline.sections import Explaining, Settings
 from iba.settings import check, check_arguments
 
@@ -30,11 +30,13 @@ def check_settings(cfg: DictConfig) -> None:
 def refuse_impossible(cfg: DictConfig, wanted: Iterable[Cell]) -> None:
     """Raise `UserError` where a method cannot be made from its settings; reads no data, no model."""
     for cell in wanted:
-        build(cell.method_place, cell.settings)
-        name = cell.view.dataset
-        if cell.settings.get("beta") == "calibrated" and not cfg.dataset[name].n_calibration:
+        options, view = candidates(cell.settings), cell.view
+        for settings in options:
+            build(cell.method_place, settings)
+        if len(options) > 1 and not cfg.dataset[view.dataset].n_calibration:
             raise UserError(
-                f"dataset.{name}.n_calibration=0: method {cell.view.method} chooses its β on such rows."
+                f"dataset.{view.dataset}.n_calibration=0: method {view.method} chooses its settings on such "
+                f"rows under {view.protocol}."
             )
 
 

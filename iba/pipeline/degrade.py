@@ -16,11 +16,11 @@ from iba.evaluation.degradation import Ranked, after_removing, n_removed
 from iba.evaluation.ranking import Order
 from iba.pipeline.attribute import CELL, SCORES, folder_of, part_groups
 from iba.pipeline.bench import Bench, benches
-from iba.pipeline.experiment import Cell, cells
+from iba.pipeline.experiment import Cell, cells, hashed
 from iba.pipeline.finetune import classifier_record
 from iba.pipeline.parts import Work, compute_in_parts
 from iba.pipeline.store import provenance, read_parquet, write_json, write_parquet
-from iba.settings import fingerprint
+from iba.pipeline.tuning import tuned
 
 #: `grid` of the paper's steps, and of the shares that comprehensiveness and sufficiency need.
 CURVE, ERASER = "curve", "eraser"
@@ -31,12 +31,12 @@ def run(cfg: DictConfig) -> None:
     """Degrade what is not degraded yet."""
     for bench in benches(cfg, classifier_record):
         for cell in cells(cfg, bench.dataset.name):
-            degrade_cell(bench, cell)
+            degrade_cell(bench, tuned(bench, cell))
 
 
 def degradation_path(folder: Path, settings: Mapping[str, Any]) -> Path:
     """The table of a cell's curves under these settings, with a record beside it."""
-    return folder / f"degradation-{fingerprint(settings)[:8]}.parquet"
+    return folder / f"{hashed('degradation', settings)}.parquet"
 
 
 def degrade_cell(bench: Bench, cell: Cell) -> None:

@@ -7,8 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Literal, get_args
@@ -110,7 +109,8 @@ class Classified:
 @dataclass(frozen=True)
 class Cell:
     """What a view asks for: a method's `settings` on `rows`, which class and which weights are explained, and
-    how the scores are put to the degradation test."""
+    how the scores are put to the degradation test. `tries` among the settings are changes of the others, from
+    which `tuning.tuned` chooses."""
 
     view: View
     settings: dict[str, Any]
@@ -125,38 +125,49 @@ class Cell:
         study = f"study {self.view.study}: " if self.view.study else ""
         return f"{study}method.{self.view.method}.settings"
 
-    @cached_property
-    def method(self) -> dict[str, Any]:
+    def told(self, n_layers: int) -> dict[str, Any]:
         """The method's class and those of its settings that are not the class's own: what is new there later
-        leaves older cells as they are."""
+        leaves older cells as they are. The layer as a number."""
         made = method_class(f"{self.method_place}._target_", self.settings.get("_target_"))
-        usual = {name: p.default for name, p in inspect.signature(made).parameters.items()}
+        usual = {name: plain(p.default) for name, p in inspect.signature(made).parameters.items()}
         given = {name: value for name, value in self.settings.items() if name != "_target_"}
-        return {"class": made.__name__} | {
-            name: value for name, value in given.items() if plain(value) != plain(usual.get(name))
-        }
+        if "layer" in given:
+            given["layer"] = layer_number(given["layer"], n_layers)
+        return {"class": made.__name__} | {n: v for n, v in given.items() if plain(v) != usual.get(n)}
 
-    def key(
-        self, classified: Classified, digests: dict[str, str], running: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def key(self, found: Classified, digests: dict[str, str], running: Mapping[str, Any]) -> dict[str, Any]:
         """All that the cell's scores depend on; the same key is the same cell.
 
         `digests`: of the rows. `running`: the precision, and how the model is run where that was forced.
         """
-        method = dict(self.method)
-        if "layer" in method:
-            method["layer"] = layer_number(method["layer"], classified.n_layers)
         return {
             "dataset": self.view.dataset,
-            "method": method,
-            "classifier": classified.digest,
-            "weights": self.weights,
+            "method": self.told(found.n_layers),
             "target": self.target,
-            "rows": self.rows.described(classified.n_drawn) | digests,
+            "rows": self.rows.described(found.n_drawn) | digests,
+            **self._explaining(found, running),
+        }
+
+    def tuning_key(
+        self, found: Classified, held_out: dict[str, Any], running: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """All that the choice among the cell's tries depends on."""
+        tries = [replace(self, settings=each).told(found.n_layers) for each in candidates(self.settings)]
+        return {"tries": tries, "rows": held_out, **self._explaining(found, running)}
+
+    def _explaining(self, found: Classified, running: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "classifier": found.digest,
+            "weights": self.weights,
             "max_length": self.rows.max_length,
             **running,
             "numerics": NUMERICS,
         }
+
+
+def hashed(label: str, key: Mapping[str, Any]) -> str:
+    """`<label>-<hash8>`: a readable name that is unique to the key."""
+    return f"{label}-{fingerprint(key)[:8]}"
 
 
 def cell_folder(dataset_folder: Path, method: str, key: Mapping[str, Any]) -> Path:
@@ -166,7 +177,7 @@ def cell_folder(dataset_folder: Path, method: str, key: Mapping[str, Any]) -> Pa
     told |= {name: key[name] for name, value in usual.items() if key[name] != value}
     words = [f"{n}={v:g}" if isinstance(v, float) else f"{n}={v}" for n, v in told.items()]
     label = _UNREADABLE.sub("-", "_".join(words))[:_LONGEST] or "default"
-    return dataset_folder / method / f"{label}-{fingerprint(key)[:8]}"
+    return dataset_folder / method / hashed(label, key)
 
 
 def method_class(place: str, name: Any) -> type:
@@ -192,12 +203,13 @@ def cells(cfg: DictConfig, dataset: str, methods: Mapping[str, DictConfig] | Non
     """Every protocol and method (the selected ones) of one data set: Table 1's cells.
 
     A method's settings are its own file, changed by what the protocol says of it; both may refer to
-    the data set as `${dataset.…}`. A slow method may name a smaller `n_test` for a data set.
+    the data set as `${dataset.…}`. A slow method or protocol may name a smaller `n_test` for a data set.
     """
     told, degradation = settings_root(cfg, dataset), plain(cfg.degradation)
     for protocol in selected(cfg.protocol):
         for name, config in (selected(cfg.method) if methods is None else methods).items():
-            n = (config.get("n_test") or {}).get(dataset)
+            sizes = [(of.get("n_test") or {}).get(dataset) for of in (config, cfg.protocol[protocol])]
+            n = min((size for size in sizes if size is not None), default=None)
             rows = TestRows(cfg.seed, told.dataset.max_length, n)
             view = View(cfg.finetune.seed, None, None, protocol, dataset, name)
             settings = method_settings(cfg, dataset, protocol, config, told)
@@ -215,6 +227,12 @@ def all_cells(cfg: DictConfig) -> Iterator[Cell]:
     """The cells of all selected data sets."""
     for dataset in datasets(cfg):
         yield from cells(cfg, dataset)
+
+
+def candidates(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The settings that `tries` make of the others; where there are none, the one choice that is left."""
+    fixed = {name: value for name, value in settings.items() if name != "tries"}
+    return [fixed | change for change in settings.get("tries") or [{}]]
 
 
 def method_settings(

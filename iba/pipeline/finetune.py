@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from iba.data.examples import Example
-from iba.data.tokens import tokenise
+from iba.data.tokens import Tokenised
 from iba.errors import UserError
 from iba.evaluation.variants import Variant, class_probabilities
 from iba.models.classifier import example_inputs, runner_of
@@ -21,10 +20,10 @@ from iba.models.devices import resolve_device
 from iba.models.frozen import Products
 from iba.models.pretrained import new_classifier
 from iba.pipeline.bench import Bench, benches, refuse_long_texts
-from iba.pipeline.experiment import NUMERICS
+from iba.pipeline.experiment import NUMERICS, hashed
 from iba.pipeline.store import provenance, read_json, write_json, write_parquet
 from iba.pipeline.training import finetune, is_finished
-from iba.settings import fingerprint, plain
+from iba.settings import plain
 
 #: The record of a classifier, which is written last.
 CLASSIFIER = "classifier.json"
@@ -51,8 +50,8 @@ def train(bench: Bench) -> None:
     example = example_inputs(tokenizer, model.device)
     runner_of(model.eval(), example, Products(), fast=cfg.fast, layers=cfg.layers)
     refuse_long_texts(model, bench.rows.max_length)
-    instances = tokenise(bench.samples.train, tokenizer, dataset.max_length)
-    finetune(model, tokenizer, instances, bench.recipe, bench.checkpoint, resolve_device(cfg.device))
+    rows = Tokenised.of(bench.samples.train, tokenizer, dataset.max_length, Path(cfg.paths.cache))
+    finetune(model, tokenizer, rows, bench.recipe, bench.checkpoint, resolve_device(cfg.device))
 
 
 def classifier_key(bench: Bench) -> dict[str, Any]:
@@ -62,8 +61,8 @@ def classifier_key(bench: Bench) -> dict[str, Any]:
         "recipe": plain(bench.recipe.described()),
         "sample_seed": bench.cfg.seed,
         "n": len(bench.samples.test),
-        "test_digest": bench.samples.digests["test"],
-        "scored_digest": bench.samples.digests["scored"],
+        "test_digest": bench.samples.test.digest,
+        "scored_digest": bench.samples.scored.digest,
         "max_length": bench.dataset.max_length,
         **bench.running,
         "numerics": NUMERICS,
@@ -72,8 +71,7 @@ def classifier_key(bench: Bench) -> dict[str, Any]:
 
 def classifier_folder(bench: Bench) -> Path:
     """Where the predictions on the scored rows lie, with a record that holds the accuracy."""
-    hashed = fingerprint(classifier_key(bench))[:8]
-    return bench.folder / "classifiers" / f"seed={bench.recipe.seed}-{hashed}"
+    return bench.folder / "classifiers" / hashed(f"seed={bench.recipe.seed}", classifier_key(bench))
 
 
 def classifier_record(bench: Bench) -> dict[str, Any]:
@@ -111,8 +109,8 @@ def classify(bench: Bench) -> None:
         "n_accuracy": len(rows),
         "accuracy_attributed": float(correct[rows["attributed"]].mean()),
         "labels": labels,
-        "label_distribution": label_shares(bench.samples.scored, labels),
-        "label_distribution_train": label_shares(bench.samples.train, labels),
+        "label_distribution": label_shares(bench.samples.scored.labels, labels),
+        "label_distribution_train": label_shares(bench.samples.train.labels, labels),
         "truncated_share": float(rows["truncated"].mean()),
     }
     about = provenance(bench.classifier.device, seconds=round(time.monotonic() - started, 2))
@@ -124,24 +122,19 @@ def classify(bench: Bench) -> None:
 
 def prediction_rows(bench: Bench) -> pd.DataFrame:
     """One row per scored instance: label, prediction, the gold class's probability, length, truncation."""
-    attributed = {example.id for example in bench.samples.test}
-    variants = [Variant.whole(i.input_ids, i.token_type_ids) for i in bench.scored]
-    probabilities = class_probabilities(bench.classifier, variants)
-    gold = np.array([i.example.label for i in bench.scored])
-    return pd.DataFrame(
-        {
-            "instance_id": [i.id for i in bench.scored],
-            "label": gold,
-            "predicted": probabilities.argmax(1),
-            "prob_gold": probabilities[np.arange(len(gold)), gold],
-            "n_tokens": [len(i) for i in bench.scored],
-            "truncated": [i.truncated for i in bench.scored],
-            "attributed": [i.id in attributed for i in bench.scored],
-        }
-    )
+    attributed = set(bench.samples.test.ids)
+    variants, rows = [], []
+    for one in bench.scored:
+        variants.append(Variant.whole(one.input_ids, one.token_type_ids))
+        about = {"instance_id": one.id, "label": one.example.label, "n_tokens": len(one)}
+        rows.append(about | {"truncated": one.truncated, "attributed": one.id in attributed})
+    found, table = class_probabilities(bench.classifier, variants), pd.DataFrame(rows)
+    table.insert(2, "predicted", found.argmax(1))
+    table.insert(3, "prob_gold", found[np.arange(len(table)), table["label"]])
+    return table
 
 
-def label_shares(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, float]:
+def label_shares(given: Sequence[int], labels: Sequence[str]) -> dict[str, float]:
     """Share of every class."""
-    counts = Counter(example.label for example in examples)
-    return {name: counts[number] / len(examples) for number, name in enumerate(labels)}
+    counts = Counter(given)
+    return {name: counts[number] / len(given) for number, name in enumerate(labels)}

@@ -33,7 +33,7 @@ from iba.report.seeds import seeds
 from iba.report.stored import CELL, Stored, load
 
 FIGURES = (figure1, figure2, figure3, figure4)
-#: Every table of the run but Table 1 and that of all methods, in the order of the page: one more is one more here.
+#: Every table of the run but Table 1 and that of all methods, in the order of the page.
 TABLES = (
     tables.table1_right,
     tables.planted,
@@ -75,7 +75,7 @@ def run(cfg: DictConfig) -> None:
             reproduction.write(stored, judged, _copy(cfg, stored))
         if "html" in wanted:
             grids = [grid for table in [*shown, *overview] for grid in table.grids]
-            html.write(stored, judged, tests, grids, drawn, int(cfg.report.n_examples))
+            html.write(stored, judged, tests, grids, drawn)
     print(f"{stored.folder}: redrew {', '.join(cfg.only or get_args(ReportPart))}")
     if shown:
         terminal.show(stored.folder, shown[0].grids[0])

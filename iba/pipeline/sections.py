@@ -28,6 +28,8 @@ from iba.settings import (
 
 #: Two special tokens of a single text, three of a pair, and one to read.
 Tokens = Annotated[int, Field(ge=4)]
+#: What one method may try, so may every other.
+MOST_TRIES = 7
 #: None takes all.
 Rows = Count | None
 #: Whether blocks of our own run the model: where they can, in any case, never.
@@ -131,11 +133,18 @@ class Method(Section):
 
 
 class Protocol(Section):
-    """One protocol; `methods` is what it changes of their settings."""
+    """One protocol; `methods` is what it changes of their settings, `tries` among them."""
 
     name: Name
     title: str
     methods: dict[str, dict[str, Any]]
+    n_test: dict[str, Rows] | None = None
+
+    @model_validator(mode="after")
+    def _tries_are_few(self) -> Protocol:
+        if any(len(changes.get("tries") or []) > MOST_TRIES for changes in self.methods.values()):
+            raise _mistake(f"have at most {MOST_TRIES} tries for a method, as all others")
+        return self
 
 
 class Removal(Section):
@@ -258,7 +267,7 @@ class Benchmark(Section):
     """How the benchmark measures."""
 
     name: Name | None
-    classifier: Literal["finetuned", "fresh"]
+    classifier: Literal["finetuned", "fresh"] | None
     precisions: Annotated[list[Literal["fp32", "bf16"]], Field(min_length=1)]
     n: Count
     repeats: Count

@@ -88,7 +88,10 @@ def study_cells(
 
     def cell(method: DictConfig, protocol: str, value: Value | None, own: dict[str, Any]) -> Cell:
         view = View(cfg.finetune.seed, study.name, value, protocol, dataset, method.name)
-        settings = method_settings(cfg, dataset, protocol, method, told) | own
+        settings = method_settings(cfg, dataset, protocol, method, told)
+        if not settings.get("tries"):  # where the protocol lets nothing be tried, the study does not either
+            own = {name: each for name, each in own.items() if name != "tries"}
+        settings |= own
         return Cell(view, settings, cfg.target, "fine-tuned", rows, degradation)
 
     for protocol in selected(cfg.protocol):
@@ -121,7 +124,10 @@ def _varied(cell: Cell, study: DictConfig) -> Cell:
         return replace(cell, target=str(value))
     if study.vary not in cell.settings:
         raise UserError(f"study {study.name}: method {cell.view.method} has no setting {study.vary!r}.")
-    return replace(cell, settings=cell.settings | {study.vary: value})
+    settings = cell.settings | {study.vary: value}
+    if any(study.vary in change for change in settings.get("tries") or []):
+        del settings["tries"]  # they would undo what varies
+    return replace(cell, settings=settings)
 
 
 def study_datasets(cfg: DictConfig, study: DictConfig) -> list[str]:

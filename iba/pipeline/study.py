@@ -13,6 +13,7 @@ from iba.pipeline.degrade import degrade_cell
 from iba.pipeline.finetune import classifier_record, refuse_weak_classifier
 from iba.pipeline.parts import compute_in_parts
 from iba.pipeline.studies import refuse_unknown_points, studies, study_cells, study_datasets, study_rows
+from iba.pipeline.tuning import tuned
 
 
 def run(cfg: DictConfig) -> None:
@@ -53,9 +54,9 @@ def run_study(bench: Bench, cfg: DictConfig, study: DictConfig) -> None:
     bottlenecks are computed once for all layers.
     """
     name, n_layers = str(bench.dataset.name), classifier_record(bench)["settings"]["n_layers"]
-    asked = list(study_cells(cfg, study, name, n_layers))
-    cells = {folder_of(bench, cell): cell for cell in reversed(asked)}
     # The last layer first: what its fit learns of the layers below is not computed again.
+    asked = [tuned(bench, cell) for cell in reversed([*study_cells(cfg, study, name, n_layers)])]
+    cells = {folder_of(bench, cell): cell for cell in asked}
     works = [attribution_work(bench, c) for path, c in cells.items() if not (path / SCORES).is_file()]
     label = f"{study.name} {name}"
     if works:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
@@ -23,7 +21,7 @@ from transformers import (
     set_seed,
 )
 
-from iba.data.tokens import Instance
+from iba.data.tokens import Tokenised
 from iba.errors import UserError
 from iba.models.pretrained import WEIGHTS_FILE
 from iba.pipeline.store import STEPS, TRAINED, alone, provenance, read_json, write_json
@@ -77,12 +75,12 @@ def is_finished(folder: Path, recipe: Recipe) -> bool:
 def finetune(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    instances: Sequence[Instance],
+    rows: Tokenised,
     recipe: Recipe,
     folder: Path,
     device: torch.device,
 ) -> None:
-    """Train `model` on `instances` and save it, with its record, into `folder` (safetensors).
+    """Train `model` on `rows` and save it, with its record, into `folder` (safetensors).
 
     A killed run continues from its last saved step with the same optimiser, data order and random
     state, so the result is that of an uninterrupted run. Of two processes one trains and the other waits.
@@ -98,7 +96,7 @@ def finetune(
         set_seed(recipe.seed)
         # As the first step says; a run that was killed after the last one has no step left.
         model.config.problem_type = "single_label_classification"
-        trainer = _trainer(model, tokenizer, instances, arguments)
+        trainer = _trainer(model, tokenizer, rows, arguments)
         try:
             trainer.train(resume_from_checkpoint=_last_step(folder / STEPS))
         except torch.cuda.OutOfMemoryError as error:
@@ -129,14 +127,14 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pa
 def _trainer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    instances: Sequence[Instance],
+    rows: Tokenised,
     arguments: TrainingArguments,
 ) -> Trainer:
-    """Trainer on the instances, padded by the batch; on a terminal with a bar and the loss beside it."""
+    """Trainer on the rows, padded by the batch; on a terminal with a bar and the loss beside it."""
     trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=_rows(instances),
+        train_dataset=rows.table,
         data_collator=DataCollatorWithPadding(tokenizer),
     )
     trainer.remove_callback(ProgressCallback)
@@ -180,17 +178,6 @@ def arguments_on(device: torch.device, recipe: Recipe, output: Path) -> Training
 def _current(device: torch.device) -> AbstractContextManager[Any]:
     """While it is held, "cuda" means `device`: accelerate and saved random states know no number."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-
-
-def _rows(instances: Sequence[Instance]) -> Dataset:
-    return Dataset.from_dict(
-        {
-            "input_ids": [list(i.input_ids) for i in instances],
-            "token_type_ids": [list(i.token_type_ids) for i in instances],
-            "attention_mask": [[1] * len(i) for i in instances],
-            "labels": [i.example.label for i in instances],
-        }
-    )
 
 
 def _last_step(output: Path) -> str | None:

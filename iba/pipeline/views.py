@@ -24,6 +24,7 @@ from iba.pipeline.experiment import (
     Classified,
     Value,
     View,
+    candidates,
     cells,
     dataset_config,
     datasets,
@@ -46,7 +47,8 @@ __all__ = ["StoredCell", "Value", "View", "classifiers", "known_methods", "predi
 class StoredCell:
     """A stored cell under one of its names.
 
-    `record`: settings, `n` and provenance. `cell`: the same text for all names of one and the same cell.
+    `record`: settings, `n`, provenance and, where settings were chosen, `tuning`. `cell`: the same text for
+    all names of one and the same cell.
     """
 
     view: View
@@ -63,8 +65,7 @@ class StoredCell:
         return long_form(wide, settings, rows["n_tokens"].to_numpy(), removable.to_numpy())
 
     def probabilities(self) -> tuple[pd.DataFrame, Curves]:
-        """instance_id and target; and the target's probability by operator, order and grid: the fractions, and
-        instances × steps."""
+        """instance_id and target; and the target's probability by operator, order and grid."""
         wide, steps = read_parquet(self.curves), defaultdict(list)
         for order, operator, grid, step, fraction in columns(
             read_json(self.curves.with_suffix(".json"))["settings"]
@@ -186,18 +187,45 @@ def _differences(cfg: DictConfig, name: str, stored: Mapping[str, Any], own: boo
 
 def _cells(cfg: DictConfig, dataset: str) -> Iterator[StoredCell]:
     """The data set's cells by all their names."""
-    index = defaultdict(list)
-    for each in _Stored.at((run_folder(cfg) / dataset).glob(f"*/*/{CELL}")):
-        index[each.folder.parent.name, _known(cfg, each.record["key"])].append(each)
+    index = _index(cfg, (run_folder(cfg) / dataset).glob(f"*/*/{CELL}"))
+    tuning = run_folder(cfg) / "tuning" / dataset_config(cfg, dataset).train_name
+    tries = _index(cfg, tuning.glob("*.json"))
+    running = {"precision": cfg.precision} | forced(cfg)
     for seed, trained in _trained(cfg, dataset).items() if index else ():
         classified = Classified.of(trained.record)
-        for cell in _asked(cfg, dataset, classified.n_layers):
-            key = cell.key(classified, {}, {"precision": cfg.precision} | forced(cfg))
-            found = index[cell.view.method, _known(cfg, key)]
-            found = [each for each in found if degradation_path(each.folder, cell.degradation).is_file()]
-            if found:
-                stored = _only(found, lambda each: each.record["key"]["numerics"])
-                yield _named(stored, replace(cell, view=replace(cell.view, seed=seed)))
+        for asked in _asked(cfg, dataset, classified.n_layers):
+            for cell, chosen in _tuned(cfg, asked, classified, running, tries):
+                key = cell.key(classified, {}, running)
+                found = index[cell.view.method, _known(cfg, key)]
+                found = [each for each in found if degradation_path(each.folder, cell.degradation).is_file()]
+                if found:
+                    stored = _only(found, lambda each: each.record["key"]["numerics"])
+                    yield _named(stored, replace(cell, view=replace(cell.view, seed=seed)), chosen)
+
+
+def _index(cfg: DictConfig, records: Iterable[Path]) -> Mapping[tuple[str, str], list[_Stored]]:
+    """What is stored by the name above it and by what a configuration alone can know of its key."""
+    found = defaultdict(list)
+    for each in _Stored.at(records):
+        found[each.folder.parent.name, _known(cfg, each.record["key"])].append(each)
+    return found
+
+
+def _tuned(
+    cfg: DictConfig,
+    cell: Cell,
+    classified: Classified,
+    running: Mapping[str, Any],
+    tries: Mapping[tuple[str, str], list[_Stored]],
+) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """The cell with the settings of its best try, and the record of all; nothing where none were stored."""
+    options = candidates(cell.settings)
+    if len(options) == 1:
+        yield replace(cell, settings=options[0]), {}
+    elif found := tries["tuning", _known(cfg, cell.tuning_key(classified, {}, running))]:
+        asked = cell.rows.n_calibration or dataset_config(cfg, cell.view.dataset).n_calibration
+        record = _only(found, lambda each: each.record["key"]["rows"]["n"] == asked).record
+        yield replace(cell, settings=options[record["chosen"]]), {"tuning": record}
 
 
 def _asked(cfg: DictConfig, dataset: str, n_layers: int) -> Iterator[Cell]:
@@ -210,12 +238,13 @@ def _asked(cfg: DictConfig, dataset: str, n_layers: int) -> Iterator[Cell]:
 
 def _known(cfg: DictConfig, key: Mapping[str, Any]) -> str:
     """What a configuration alone can know of a key."""
-    unknown = {"numerics", "calibration_digest"} | ({"precision"} if cfg.precision == "auto" else set())
-    rows = {name: value for name, value in key["rows"].items() if name != "digest"}
+    unknown = {"numerics"} | ({"precision"} if cfg.precision == "auto" else set())
+    told = ("seed", "n", "ids") if "target" in key else ()  # of the held-out rows nothing
+    rows = {name: key["rows"].get(name) for name in told}
     return fingerprint({name: value for name, value in key.items() if name not in unknown} | {"rows": rows})
 
 
-def _only(found: Sequence[_Stored], rank: Callable[[_Stored], int]) -> _Stored:
+def _only(found: Sequence[_Stored], rank: Callable[[_Stored], float]) -> _Stored:
     """The one of the highest rank; `UserError` where two would do."""
     best = [each for each in found if rank(each) == max(map(rank, found))]
     if len(best) > 1:
@@ -228,13 +257,13 @@ def _only(found: Sequence[_Stored], rank: Callable[[_Stored], int]) -> _Stored:
     return best[0]
 
 
-def _named(stored: _Stored, cell: Cell) -> StoredCell:
+def _named(stored: _Stored, cell: Cell, chosen: dict[str, Any]) -> StoredCell:
     key, record = stored.record["key"], stored.record
     layer = {name: value for name, value in key["method"].items() if name == "layer"}
     settings = key | {"method": record["method"] | layer, "n": key["rows"]["n"]}
     return StoredCell(
         cell.view,
-        record | {"settings": settings, "n": key["rows"]["n"]},
+        record | chosen | {"settings": settings, "n": key["rows"]["n"]},
         str(Path(*stored.folder.parts[-3:])),
         stored.folder,
         degradation_path(stored.folder, cell.degradation),

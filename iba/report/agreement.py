@@ -37,9 +37,9 @@ def kendall(scores: Float[np.ndarray, "rankings tokens"]) -> Float[np.ndarray, "
     concordant, discordant = (
         np.bitwise_count(above[:, None] & other).sum(-1, dtype=np.int64) for other in (above, below)
     )
-    untied = np.sqrt(np.diag(concordant))
+    untied = np.diag(concordant)
     with np.errstate(invalid="ignore"):
-        return np.asarray((concordant - discordant) / np.outer(untied, untied))
+        return np.asarray((concordant - discordant) / np.sqrt(np.outer(untied, untied)))
 
 
 def taus(rankings: Mapping[str, pd.DataFrame]) -> Float[np.ndarray, "n rankings rankings"]:

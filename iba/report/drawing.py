@@ -34,6 +34,8 @@ LOOK: dict[Any, Any] = {
     "pdf.fonttype": 42,  # text stays text
     "savefig.dpi": 220,
 }
+#: How a line or a mark is drawn: arguments of `plot`.
+Look = dict[str, Any]
 #: Line style and marker by rank of the method, so that a grey print can still be read.
 _MARKS = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "x"), ((0, (5, 1)), "D"), ((0, (1, 1)), "v"))
 #: Height of the line below a figure, inches, and its letters.
@@ -79,8 +81,8 @@ def save(figure: Figure, stem: Path, foot: str) -> Path:
     return stem.with_suffix(".png")
 
 
-def marks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Line style and marker of each, as arguments of `plot`."""
+def marks(names: Iterable[str]) -> dict[str, Look]:
+    """Line style and marker of each."""
     return {
         name: dict(zip(("linestyle", "marker"), _MARKS[rank % len(_MARKS)], strict=True))
         for rank, name in enumerate(names)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from iba.display.highlight import spans, stretched, units
-from iba.evaluation.ranking import removal_order
 from iba.pipeline.views import View
 from iba.report.stored import CELL, Stored
 
@@ -36,29 +36,18 @@ class ShownInstance:
     preview: str
     highlighted: Sequence[Highlighted]
 
-    def of(self, protocol: str) -> list[Highlighted]:
-        """The highlights of one protocol."""
-        return [h for h in self.highlighted if h.protocol == protocol]
+
+def load(stored: Stored) -> list[ShownInstance]:
+    """The instances whose tokens are stored, by data set; empty without any."""
+    cells = product(stored.datasets, stored.protocols, stored.methods)
+    tables = [table for cell in cells if (table := _scores(stored, *cell)) is not None]
+    if not tables:
+        return []
+    groups = pd.concat(tables).groupby(["dataset", "instance_id"], sort=False, observed=True)
+    return [_instance(stored, rows) for _, rows in groups]
 
 
-def load(stored: Stored, n: int) -> list[ShownInstance]:
-    """`n` instances of every data set whose tokens are stored, evenly spread; empty without any."""
-    found = []
-    for dataset in stored.datasets:
-        tables = [_scores(stored, p, dataset, m) for p in stored.protocols for m in stored.methods]
-        rows = pd.concat([table for table in tables if table is not None] or [pd.DataFrame()])
-        if len(rows):
-            chosen = spread(rows["instance_id"].unique(), n)
-            found += [_instance(stored, rows[rows["instance_id"] == one]) for one in chosen]
-    return found
-
-
-def spread(ids: np.ndarray, n: int) -> np.ndarray:
-    """`n` of them at even distances: stored rows may be sorted by class, so the first ones would not do."""
-    return ids[np.unique(np.linspace(0, len(ids) - 1, n).round().astype(int))]
-
-
-def _scores(stored: Stored, protocol: str, dataset: str, method: str) -> pd.DataFrame | None:
+def _scores(stored: Stored, dataset: str, protocol: str, method: str) -> pd.DataFrame | None:
     """The rows of a cell of which the tokens are stored, with the measures that the page names."""
     cell = stored.cells.get(View(stored.seed, None, None, protocol, dataset, method))
     scores = cell.scores() if cell else None
@@ -88,11 +77,10 @@ def _instance(stored: Stored, rows: pd.DataFrame) -> ShownInstance:
 def _html(stored: Stored, row: pd.Series) -> Markup:
     """The tokens: stronger colour, larger score; a line below what the first step of the test removes."""
     scores, special = np.asarray(row["scores"], np.float64), np.asarray(row["special"], np.bool_)
-    ranked = removal_order(scores.tolist(), special.tolist(), "most")
     first_step = int(np.rint(stored.frame.fractions[1] * len(scores)))
     titles, classes = [""] * len(scores), [""] * len(scores)
-    for rank, place in enumerate(ranked):
-        titles[place] = f"score {scores[place]:.4g}, rank {rank + 1} of {len(ranked)}"
+    for rank, place in enumerate(row["order"]):
+        titles[place] = f"score {scores[place]:.4g}, rank {rank + 1} of {len(row['order'])}"
         classes[place] = "removed" * (rank < first_step)
     shown = units(list(row["tokens"]), special.tolist())
     return Markup(spans(shown, stretched(scores, special).tolist(), titles, classes))

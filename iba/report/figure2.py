@@ -7,8 +7,7 @@ target's probability with T in place of X, and the bits per token that T keeps o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,34 +15,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from iba.report.curves import Curves, in_words, quantity
-from iba.report.drawing import PAGE_WIDTH, Picture, lacking, legend
+from iba.report.drawing import PAGE_WIDTH, Look, Picture, legend
 from iba.report.stored import Stored
 from iba.report.studies import METHOD, X_ALONE, StudyRows, load
 from iba.report.study_panels import (
     AXIS,
     BARE,
     REMOVED,
-    Colours,
     colour_bar,
     colours,
     curves,
-    draw_curves,
-    draw_levels,
-    draw_track,
-    level_of_points,
+    draw_line,
+    make_room,
     samples,
-    title,
-    track,
 )
 
-STUDY, BITS = "betas", "bits_per_token"
-#: Rows below the curves → what they are measured against: the same number without any optimisation.
-_AGAINST = {"drop_11": None, "area_over": None, "prob_bottleneck": "prob_start", BITS: "bits_per_token_start"}
-_AXIS = AXIS | {"prob_bottleneck": "target probability\nwith bottleneck", BITS: "bits per token"}
-_WITHOUT = "whole text, or before optimisation"
+STUDY = "betas"
 _PAPERS, _SELECTED = "the paper's β", "selected β (corrected, uncut texts)"
 #: The paper's β is one of the points: a pale band behind it, so that its interval can be seen.
-_LINES: dict[str, dict[str, Any]] = {
+_LINES: dict[str, Look] = {
     _PAPERS: {"linewidth": 5, "alpha": 0.25},
     _SELECTED: {"linestyle": "--", "linewidth": 0.9},
 }
@@ -59,39 +49,22 @@ def pictures(stored: Stored) -> Iterator[Picture]:
 def draw(stored: Stored, study: Sequence[StudyRows], found: Sequence[Curves]) -> Figure:
     """Columns are data sets and protocols; every row has one scale, so that they can be compared."""
     figure = Figure(figsize=(PAGE_WIDTH if len(study) > 1 else 4.4, 7.4), layout="constrained")
-    heights = [1.9, *[1] * len(_AGAINST)]
+    heights = [1.9, *[1] * len(AXIS)]
     grid = figure.subplots(len(heights), len(study), sharey="row", squeeze=False, height_ratios=heights)
     colour = colours({beta for rows in study for beta in rows.values})
     for column, rows, shown in zip(grid.T, study, found, strict=True):
-        column[0].set_title(title(stored, rows))
-        draw_curves(column[0], rows, shown, colour)
+        draw_line(list(column), stored, rows, shown, list(AXIS), colour)
         column[0].set_xlabel(REMOVED)
-        for axes, measure in zip(column[1:], _AGAINST, strict=True):
-            _draw_measure(axes, stored, rows, measure, colour)
-            axes.tick_params(axis="x", labelbottom=measure == BITS)
+        for axes in column[1:]:
+            _beta_axis(axes, [float(beta) for beta in colour], marked_betas(stored, rows))
+            axes.tick_params(axis="x", labelbottom=axes is column[-1])
         column[-1].set_xlabel("β")
-    for axes, label in zip(grid[:, 0], [quantity(found), *_AXIS.values()], strict=True):
+    make_room(grid[0, 0], found)
+    for axes, label in zip(grid[:, 0], [quantity(found), *AXIS.values()], strict=True):
         axes.set_ylabel(label)
     colour_bar(figure, list(grid[0]), colour, [power(float(beta)) for beta in colour], "β")
     legend(figure)
     return figure
-
-
-def _draw_measure(axes: Axes, stored: Stored, rows: StudyRows, measure: str, colour: Colours) -> None:
-    found, start = track(rows, measure, stored.how), _AGAINST[measure]
-    if found.empty:
-        lacking(axes, "not stored", va="center")
-    else:
-        draw_track(axes, found, colour)
-    if start is None:
-        draw_levels(axes, rows, measure, stored.how)
-    elif not math.isnan(level := level_of_points(rows, start)):
-        axes.axhline(level, color="black", linestyle="-.", linewidth=0.8, label=_WITHOUT, zorder=0)
-    if measure == BITS and (found["estimate"] > 0).any():
-        axes.set_yscale("log", nonpositive="mask")
-    _beta_axis(axes, [float(beta) for beta in colour])
-    for label, beta in marked_betas(stored, rows).items():
-        axes.axvline(beta, color="#b2182b", label=label, zorder=0, **_LINES[label])
 
 
 def marked_betas(stored: Stored, rows: StudyRows) -> dict[str, float]:
@@ -108,7 +81,9 @@ def marked_betas(stored: Stored, rows: StudyRows) -> dict[str, float]:
     return found
 
 
-def _beta_axis(axes: Axes, betas: Sequence[float]) -> None:
+def _beta_axis(axes: Axes, betas: Sequence[float], marked: Mapping[str, float]) -> None:
+    for label, beta in marked.items():
+        axes.axvline(beta, color="#b2182b", label=label, zorder=0, **_LINES[label])
     axes.set_xscale("log")
     axes.set_xlim(min(betas) / 2, max(betas) * 2)
     axes.xaxis.set_major_locator(LogLocator(numticks=20))

@@ -70,7 +70,7 @@ def _beta(text: ScoredText) -> str:
 
 
 @dataclass(frozen=True)
-class BeforeAfter:
+class BeforeAfter(Block):
     """One text once per classifier, each with its scores from the smallest to the largest."""
 
     title: str
@@ -79,13 +79,13 @@ class BeforeAfter:
 
     @property
     def height(self) -> float:
-        """Inches that it needs."""
+        """By the letters of the text."""
         letters = sum(len(token) + 1 for token in self.rows["tokens"].iloc[0])
         each = _LABEL + _LINE * (letters // _LETTERS + 1) + 0.06
         return _TITLE + len(self.rows) * each + 0.06
 
     def draw(self, figure: Figure, top: float) -> None:
-        """Draw it below `top`, inches from the figure's lower edge."""
+        """Title, scale, and a paragraph for each classifier."""
         _write(figure, top - 0.12, self.title, size=7.5)
         scale = "orange: from the smallest to the largest score of the text; special tokens in grey"
         _write(figure, top - 0.27, scale, color="0.35")

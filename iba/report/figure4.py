@@ -21,16 +21,12 @@ from iba.report.study_panels import (
     AXIS,
     BARE,
     REMOVED,
-    Colours,
     colour_bar,
     colours,
     curves,
-    draw_curves,
-    draw_levels,
-    draw_track,
+    draw_line,
+    make_room,
     samples,
-    title,
-    track,
 )
 
 STUDY = "layers"
@@ -53,7 +49,7 @@ def pictures(stored: Stored) -> Iterator[Picture]:
     every = [layer for rows in study for layer in rows.values]
     yield Picture(
         "figure4",
-        draw(stored, study, found, every, list(AXIS)),
+        draw(stored, study, found, every, ["drop_11", "area_over"]),
         f"Figure 4. {_caption(stored, study, found, *each)}",
     )
 
@@ -77,16 +73,14 @@ def draw(
     grid = figure.subplots(len(study), len(widths), sharex="col", squeeze=False, width_ratios=widths)
     every = {layer for rows in study for layer in rows.values}
     colour = colours(every & set(chosen))
-    for axes, rows, shown in zip(grid, study, found, strict=True):
-        draw_curves(axes[0], rows, shown, colour)
-        axes[0].set_title(title(stored, rows))
-        axes[0].set_ylabel(PROBABILITY if shown.remark else DROP)
-        for panel, measure in zip(axes[1:], measures, strict=True):
-            _draw_measure(panel, stored, rows, measure, colour)
-            panel.xaxis.set_major_locator(MultipleLocator(2 if len(every) <= 12 else 4))
-            panel.xaxis.set_minor_locator(MultipleLocator(1))
+    for line, rows, shown in zip(grid, study, found, strict=True):
+        draw_line(list(line), stored, rows, shown, measures, colour)
+        make_room(line[0], [shown])
+        labels = [PROBABILITY if shown.remark else DROP, *(AXIS[measure] for measure in measures)]
+        for axes, label in zip(line, labels, strict=True):
+            axes.set_ylabel(label)
     for column in grid[:, 1:].T:
-        _share_y(list(column))
+        _one_scale(list(column), 2 if len(every) <= 12 else 4)
     for axes, label in zip(grid[-1], [REMOVED, *["bottleneck after layer"] * len(measures)], strict=True):
         axes.set_xlabel(label)
     colour_bar(figure, list(grid[:, 0]), colour, [str(layer) for layer in colour], "layer")
@@ -94,18 +88,14 @@ def draw(
     return figure
 
 
-def _draw_measure(axes: Axes, stored: Stored, rows: StudyRows, measure: str, colour: Colours) -> None:
-    draw_track(axes, track(rows, measure, stored.how), colour)
-    draw_levels(axes, rows, measure, stored.how)
-    axes.set_ylabel(AXIS[measure])
-
-
-def _share_y(column: Sequence[Axes]) -> None:
-    """The same scale in all rows, so that protocols can be compared."""
+def _one_scale(column: Sequence[Axes], every: int) -> None:
+    """The same scale in all rows, so that protocols can be compared; a number at `every` so many layers."""
     low = min(axes.get_ylim()[0] for axes in column)
     high = max(axes.get_ylim()[1] for axes in column)
     for axes in column:
         axes.set_ylim(low, high)
+        axes.xaxis.set_major_locator(MultipleLocator(every))
+        axes.xaxis.set_minor_locator(MultipleLocator(1))
 
 
 def _caption(

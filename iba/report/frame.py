@@ -122,8 +122,6 @@ def read_frame(
             classes = predicted.get((cell.view.dataset, cell.view.seed))
             tables.append(_with_numbers(table, cell, classes).assign(**asdict(cell.view)))
             curves.append(outcome.most)
-    if not tables:
-        return Frame(pd.DataFrame(columns=[*KEYS, "instance_id", *MEASURES]), np.empty((0, 0)), *grids.found)
     rows = pd.concat(tables, ignore_index=True)
     for name in ("study", "protocol", "dataset", "method", "operator"):
         rows[name] = pd.Categorical(rows[name], order.get(name, sorted(rows[name].dropna().unique())))

@@ -50,7 +50,6 @@ def write(
     tests: pd.DataFrame,
     tables: Sequence[Grid],
     drawn: Sequence[tuple[Path, str]],
-    n_examples: int,
 ) -> Path:
     """Store `report.html`, opened by the first of `drawn` (PNG and caption) and of `tables`.
 
@@ -58,7 +57,7 @@ def write(
     """
     env = environment("iba.report", autoescape=True)
     env.filters |= {"markup": markup, "number": number}
-    shown = examples.load(stored, n_examples)
+    shown = examples.load(stored)
     page = env.get_template("report.html.j2").render(
         run=stored.folder.name,
         model=stored.title,

@@ -144,9 +144,10 @@ def _refusal(stored: Stored, dataset: str, samples: pd.Series) -> str:
     """Why a data set is left out: two methods of which neither saw all instances of the other."""
     smallest = samples.map(len).idxmin()
     other = next(m for m, sample in samples.items() if not samples[smallest] <= sample)
+    two = " and ".join(stored.known[str(method)].label for method in (smallest, other))
     return (
-        f"{stored.label(dataset)} is left out: {stored.known[str(smallest)].label} and {stored.known[str(other)].label} "
-        f"were degraded on samples of which neither holds the other; run scripts/degrade.py for both again."
+        f"{stored.label(dataset)} is left out: {two} were degraded on samples of which neither holds the "
+        "other; run scripts/degrade.py for both again."
     )
 
 

@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from iba.report.drawing import PAGE_WIDTH, Picture
+from iba.report.drawing import PAGE_WIDTH, Look, Picture
 from iba.report.methods import FAMILIES, Compared
 
 #: Marker of a family, so that a grey print can still be read; the row itself names the method.
 _MARKERS = dict(zip(FAMILIES, "osD^v", strict=True))
 _OTHER_MARKER = "P"
-_RANDOM = {"color": "0.45", "linestyle": ":"}
+_RANDOM: Look = {"color": "0.45", "linestyle": ":"}
 
 
 def pictures(found: Compared) -> Iterator[Picture]:
@@ -22,8 +22,8 @@ def pictures(found: Compared) -> Iterator[Picture]:
     if not found.mean_drops().empty:
         caption = (
             "All methods: mean drop of the target's probability after the top 11 % of tokens, by data set, "
-            f"on the rows that all methods have; bars: {found.stored.how.percent} bootstrap intervals. Within a "
-            "family the method with the largest mean over the data sets comes first."
+            f"on the rows that all methods have; bars: {found.stored.how.percent} bootstrap intervals. Within "
+            "a family the method with the largest mean over the data sets comes first."
         )
         yield Picture("methods", draw(found), caption)
 
@@ -37,7 +37,9 @@ def order(found: Compared) -> dict[str, list[str]]:
 
 def positions(families: dict[str, list[str]]) -> tuple[dict[str, float], dict[str, float]]:
     """Heights of the family heads and of the methods, counted downwards from 0."""
-    heads, rows, y = {}, {}, 0.0
+    heads: dict[str, float] = {}
+    rows: dict[str, float] = {}
+    y = 0.0
     for family, methods in families.items():
         heads[family] = y
         rows |= {method: y - place for place, method in enumerate(methods, start=1)}
@@ -67,7 +69,10 @@ def _draw_panel(axes: Axes, found: Compared, dataset: str, rows: dict[str, float
     cells = found.cells(dataset, "drop_11")
     for name, cell in cells.iterrows():
         method, y = found.stored.known[str(name)], rows[str(name)]
-        face = {"markerfacecolor": method.colour if method.explains_class else "white", "markersize": 4.2}
+        face: Look = {
+            "markerfacecolor": method.colour if method.explains_class else "white",
+            "markersize": 4.2,
+        }
         marker = _MARKERS.get(method.family, _OTHER_MARKER)
         axes.plot([cell["ci_low"], cell["ci_high"]], [y, y], color=method.colour, linewidth=1.4, zorder=2)
         axes.plot(cell["estimate"], y, color=method.colour, marker=marker, zorder=3, **face)
@@ -94,5 +99,5 @@ def _legend(figure: Figure, found: Compared) -> None:
 
 
 def _dot(face: str, label: str) -> Line2D:
-    look = {"marker": "o", "linestyle": "none", "color": "0.3", "markersize": 4.2}
+    look: Look = {"marker": "o", "linestyle": "none", "color": "0.3", "markersize": 4.2}
     return Line2D([], [], markerfacecolor=face, label=label, **look)

@@ -33,7 +33,7 @@ def render(stored: Stored, claims: Sequence[Judged]) -> str:
 
 
 def write(stored: Stored, claims: Sequence[Judged], copy: Path | None) -> list[Path]:
-    """Store the page and the single checks in the run's folder, and the page in `copy` if one is asked for."""
+    """Store the page and the single checks in the run's folder; the page also in `copy`, if asked for."""
     text = render(stored, claims)
     targets = [stored.folder / "REPRODUCTION.md", *([copy] if copy else [])]
     checks = write_csv(stored.folder / "checks.csv", single_checks(claims))

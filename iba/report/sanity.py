@@ -98,8 +98,13 @@ def of_study(stored: Stored, study: str) -> pd.DataFrame:
     parts = [
         points.of(dataset=d, protocol=p) for d, p in product(stored.names.datasets, stored.names.protocols)
     ]
-    found = [row for part in parts if len(part.rows) for row in _rows(stored, study, part)]
+    found = [row for part in parts if _was_run(study, part) for row in _rows(stored, study, part)]
     return pd.DataFrame(found, columns=COLUMNS)
+
+
+def _was_run(study: str, frame: Frame) -> bool:
+    """Whether there is a point besides the base and references, which other studies may have as well."""
+    return bool(set(frame.rows["point"]) - {STUDIES[study].base, REFERENCE})
 
 
 def _points(stored: Stored, study: str) -> Frame:

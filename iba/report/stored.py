@@ -149,16 +149,17 @@ def load(cfg: DictConfig) -> Stored:
 
     The methods are compared with each other, so they must have seen the same instances.
     """
-    stored = _read(cfg)
-    if stored.table1.rows.empty:
-        raise UserError(f"{stored.folder} holds no degradation rows yet: run scripts/degrade.py first.")
+    cells = views.stored_cells(cfg)
+    stored = _read(cfg, cells) if cells else None
+    if stored is None or stored.table1.rows.empty:
+        raise UserError(f"{run_folder(cfg)} holds no degradation rows yet: run scripts/degrade.py first.")
     _refuse_without_classifier(stored)
     _refuse_other_model(stored, str(cfg.model.name))
     _refuse_unequal_samples(stored.table1)
     return stored
 
 
-def _read(cfg: DictConfig) -> Stored:
+def _read(cfg: DictConfig, cells: list[StoredCell]) -> Stored:
     known = {name: _method(config) for name, config in views.known_methods(cfg).items()}
     evident = {name: str(config.title) for name, config in selected(cfg.evident).items()}
     chosen = {name: known[name] for name in selected(cfg.method)}
@@ -169,7 +170,6 @@ def _read(cfg: DictConfig) -> Stored:
         {name: method.colour for name, method in chosen.items()},
     )
     order = {"protocol": [*names.protocols], "dataset": [*(names.datasets | evident)], "method": [*known]}
-    cells = views.stored_cells(cfg)
     return Stored(
         folder=run_folder(cfg),
         names=names,

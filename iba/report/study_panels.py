@@ -7,8 +7,7 @@ and colour-blind eyes keep in order; references are grey or black and have a lin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import matplotlib
 import numpy as np
@@ -20,19 +19,27 @@ from matplotlib.figure import Figure
 from iba.evaluation.stats import Resampling, mean_interval, percentiles, resampled_means
 from iba.pipeline.views import Value
 from iba.report.curves import Curves, mean_curves, readable
-from iba.report.drawing import remark, share_axis
+from iba.report.drawing import Look, lacking, remark, share_axis
 from iba.report.stored import Stored
 from iba.report.studies import X_ALONE, StudyRows
 
 #: How references are drawn, by what the legend calls them.
-_MARKS = {
+_MARKS: dict[str, Look] = {
     "random": {"color": "0.5", "linestyle": ":", "marker": "x"},
     "norm of the standardised X": {"color": "black", "linestyle": (0, (4, 1.5)), "marker": "D"},
     "norm of the layer's update": {"color": "0.3", "linestyle": (0, (8, 2)), "marker": "s"},
 }
-_OTHER_MARK = {"color": "0.35", "linestyle": "-.", "marker": "+"}
-#: What the scores are called on an axis.
-AXIS = {"drop_11": "drop at 11 %", "area_over": "area over curve"}
+_OTHER_MARK: Look = {"color": "0.35", "linestyle": "-.", "marker": "+"}
+_BITS = "bits_per_token"
+#: What numbers are called on an axis.
+AXIS = {
+    "drop_11": "drop at 11 %",
+    "area_over": "area over curve",
+    "prob_bottleneck": "target probability\nwith bottleneck",
+    _BITS: "bits per token",
+}
+#: Numbers that references do not have → the same without any optimisation.
+_START = {"prob_bottleneck": "prob_start", _BITS: "bits_per_token_start"}
 #: The axis under the curves, which are too many for bands; and in a caption.
 REMOVED = "tokens removed (%), most important first\n(means, without intervals)"
 BARE = "the curves are means without intervals, which would cover one another"
@@ -56,12 +63,12 @@ def _curves(rows: StudyRows, how: Resampling) -> Curves:
 
 def track(rows: StudyRows, measure: str, how: Resampling) -> pd.DataFrame:
     """Columns estimate, low and high: the mean of a number by the points that have it, resampled together."""
-    table = _numbers(rows, measure).dropna(axis=1)
+    table, names = _numbers(rows, measure).dropna(axis=1), ("estimate", "low", "high")
+    if table.empty:
+        return pd.DataFrame(columns=names)
     values = table.to_numpy(float)
-    ends = percentiles(resampled_means(values, how), how) if len(table.columns) else ((), ())
-    return pd.DataFrame(
-        dict(zip(("estimate", "low", "high"), (values.mean(0), *ends), strict=True)), table.columns
-    )
+    ends = percentiles(resampled_means(values, how), how)
+    return pd.DataFrame(dict(zip(names, (values.mean(0), *ends), strict=True)), table.columns)
 
 
 def level_of_points(rows: StudyRows, measure: str) -> float:
@@ -74,12 +81,6 @@ def _numbers(rows: StudyRows, measure: str) -> pd.DataFrame:
     return rows.matrix(measure) if measure in rows.points.rows else pd.DataFrame()
 
 
-def reference(rows: StudyRows, method: str) -> tuple[str, dict[str, Any]]:
-    """Title of a reference of the study, and how it is drawn."""
-    title = rows.x_alone() if method == X_ALONE else method
-    return title, _MARKS.get(title, _OTHER_MARK)
-
-
 def colours(values: Iterable[Value]) -> Colours:
     """A colour per varied value, in ascending order."""
     values = sorted(values)
@@ -87,12 +88,27 @@ def colours(values: Iterable[Value]) -> Colours:
     return {value: matplotlib.colormaps[_MAP](place) for value, place in zip(values, places, strict=False)}
 
 
-def draw_curves(axes: Axes, rows: StudyRows, found: Curves, colour: Colours) -> None:
+def draw_line(
+    line: Sequence[Axes],
+    stored: Stored,
+    rows: StudyRows,
+    found: Curves,
+    measures: Sequence[str],
+    colour: Colours,
+) -> None:
+    """One data set and protocol: its curves, and each measure against what varies."""
+    _draw_curves(line[0], rows, found, colour)
+    names = stored.names
+    line[0].set_title(f"{names.datasets[rows.dataset]}, {names.protocols[rows.protocol]}\n{sample(rows)}")
+    for axes, measure in zip(line[1:], measures, strict=True):
+        _draw_measure(axes, rows, measure, colour, stored.how)
+
+
+def _draw_curves(axes: Axes, rows: StudyRows, found: Curves, colour: Colours) -> None:
     """The curves of the points in `colour`, and of all references."""
     means = dict(zip(found.names, found.mean, strict=True))
-    for method in sorted(rows.reference_records):
-        title, mark = reference(rows, method)
-        axes.plot(found.fractions, means[method], label=title, zorder=3, **mark)
+    for method, label, mark in _references(rows):
+        axes.plot(found.fractions, means[method], label=label, zorder=3, **mark)
     for value in rows.values:
         if value in colour:
             axes.plot(found.fractions, means[value], color=colour[value], marker="o", markersize=2)
@@ -100,26 +116,52 @@ def draw_curves(axes: Axes, rows: StudyRows, found: Curves, colour: Colours) -> 
     remark(axes, found.remark)
 
 
-def draw_track(axes: Axes, found: pd.DataFrame, colour: Colours) -> None:
+def _references(rows: StudyRows) -> Iterator[tuple[str, str, Look]]:
+    """The references of the study, with their titles and how they are drawn."""
+    for method in sorted(rows.reference_records):
+        label = rows.x_alone() if method == X_ALONE else method
+        yield method, label, _MARKS.get(label, _OTHER_MARK)
+
+
+def _draw_measure(axes: Axes, rows: StudyRows, measure: str, colour: Colours, how: Resampling) -> None:
+    found = track(rows, measure, how)
+    if found.empty:
+        lacking(axes, "not stored", va="center")
+    else:
+        _draw_track(axes, found, colour)
+    if measure == _BITS and (found["estimate"] > 0).any():
+        axes.set_yscale("log", nonpositive="mask")
+    if measure not in _START:
+        _draw_levels(axes, rows, measure, how)
+    elif not math.isnan(level := level_of_points(rows, _START[measure])):
+        label = "whole text, or before optimisation"
+        axes.axhline(level, color="black", linestyle="-.", linewidth=0.8, label=label, zorder=0)
+
+
+def _draw_track(axes: Axes, found: pd.DataFrame, colour: Colours) -> None:
     """The mean at every point with its interval; points that are not in `colour` are hollow."""
     axes.plot(found.index, found["estimate"], color="0.75", linewidth=0.8, zorder=1)
-    for value, point in found.iterrows():
+    for value, estimate, low, high in found.itertuples():
         drawn = colour.get(value)
-        axes.plot(
-            [value, value], [point["low"], point["high"]], color=drawn or "0.6", linewidth=1.1, zorder=2
-        )
-        faces = {"color": drawn or "0.6", "markerfacecolor": drawn or "white"}
-        axes.plot([value], [point["estimate"]], marker="o", markersize=3.6, zorder=3, **faces)
+        line: Look = {"color": drawn or "0.6", "markerfacecolor": drawn or "white"}
+        axes.plot([value, value], [low, high], linewidth=1.1, zorder=2, **line)
+        axes.plot([value], [estimate], marker="o", markersize=3.6, zorder=3, **line)
 
 
-def draw_levels(axes: Axes, rows: StudyRows, measure: str, how: Resampling) -> None:
+def _draw_levels(axes: Axes, rows: StudyRows, measure: str, how: Resampling) -> None:
     """The mean of a score of every reference as a line across, with its interval as a band."""
-    for method in sorted(rows.reference_records):
-        title, mark = reference(rows, method)
-        line = {name: mark[name] for name in ("color", "linestyle")}
+    for method, label, mark in _references(rows):
         mean = mean_interval(rows.level(method, measure).to_numpy(float), how)
+        line = {name: mark[name] for name in ("color", "linestyle")}
         axes.axhspan(mean.low, mean.high, color=mark["color"], alpha=0.13, linewidth=0, zorder=0)
-        axes.axhline(mean.estimate, linewidth=1.0, label=title, zorder=1, **line)
+        axes.axhline(mean.estimate, linewidth=1.0, label=label, zorder=1, **line)
+
+
+def make_room(axes: Axes, found: Iterable[Curves]) -> None:
+    """Room above the curves for a remark, if there is one."""
+    low, high = axes.get_ylim()
+    if any(curves.remark for curves in found):
+        axes.set_ylim(low, high + 0.4 * (high - low))
 
 
 def colour_bar(
@@ -136,11 +178,6 @@ def colour_bar(
     bar.ax.tick_params(length=0)
     bar.outline.set_visible(False)
     bar.ax.set_title(title, fontsize="medium")
-
-
-def title(stored: Stored, rows: StudyRows) -> str:
-    """Data set, protocol, number of instances and cut."""
-    return f"{stored.names.datasets[rows.dataset]}, {stored.names.protocols[rows.protocol]}\n{sample(rows)}"
 
 
 def sample(rows: StudyRows) -> str:

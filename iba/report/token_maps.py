@@ -7,10 +7,10 @@ too long for one line are wrapped, like text.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
 import matplotlib
 import numpy as np
@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from iba.display.highlight import printable, units
-from iba.report.drawing import PAGE_WIDTH
+from iba.report.drawing import PAGE_WIDTH, Look
 from iba.report.stored import Stored
 from iba.report.studies import METHOD
 
@@ -72,7 +72,7 @@ def _texts(stored: Stored, study: str, protocol: str, dataset: str) -> Iterator[
             numbers, own = cell.numbers(), scores[_columns(scores)]
             joined = own if numbers is None else own.merge(numbers, "left", "instance_id")
             tables.append(joined.assign(value=view.value))
-            layer = layer or cell.record.get("provenance", {}).get("resolved", {}).get("layer")
+            layer = cell.record["settings"]["method"].get("layer")
     labels = stored.classifiers[dataset]["provenance"]["labels"]
     for instance_id, rows in pd.concat(tables).groupby("instance_id", sort=False) if tables else ():
         target = str(labels[int(rows["target"].iloc[0])])
@@ -98,13 +98,15 @@ def how_many(texts: Sequence[ScoredText]) -> str:
     return "one text" if n == 1 else f"{n} texts"
 
 
-class Block(Protocol):
-    """A part of a sheet, `height` inches high."""
+class Block(ABC):
+    """A part of a sheet."""
 
     @property
+    @abstractmethod
     def height(self) -> float:
         """Inches that it needs."""
 
+    @abstractmethod
     def draw(self, figure: Figure, top: float) -> None:
         """Draw it below `top`, inches from the figure's lower edge."""
 
@@ -120,7 +122,7 @@ def sheet(blocks: Sequence[Block]) -> Figure:
 
 
 @dataclass(frozen=True)
-class TokenMap:
+class TokenMap(Block):
     """One number per row (a layer, a β) and token of one text; `label`: what the rows are, `names`: which."""
 
     title: str
@@ -150,7 +152,7 @@ class TokenMap:
 
     @property
     def height(self) -> float:
-        """Inches that it needs, title and tokens included."""
+        """Title and tokens included."""
         return _TITLE + sum(self._tall + self._below(line) + _GAP for line in self.lines)
 
     @property
@@ -162,7 +164,7 @@ class TokenMap:
         return 0.1 + _LETTER * max(map(len, self.tokens[line])) * float(np.sin(np.radians(_TILT)))
 
     def draw(self, figure: Figure, top: float) -> None:
-        """Draw it below `top`, inches from the figure's lower edge."""
+        """Line after line."""
         lines, norm, bottom = self.lines, self.norm, top - _TITLE - self._tall
         width = min(_WIDEST, (PAGE_WIDTH - _LEFT - _RIGHT) / max(s.stop - s.start for s in lines))
         for number, line in enumerate(lines):
@@ -177,7 +179,7 @@ class TokenMap:
     def _draw_line(self, axes: Axes, line: slice, norm: Normalize) -> None:
         axes.pcolormesh(self.values[:, line], norm=norm, cmap=_MAP, edgecolors="white", linewidth=0.3)
         places, tokens = np.arange(line.stop - line.start) + 0.5, map(printable, self.tokens[line])
-        slanted = {"rotation": _TILT, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
+        slanted: Look = {"rotation": _TILT, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
         axes.set_xticks(places, list(tokens), **slanted)
         axes.set_yticks(np.arange(len(self.names)) + 0.5, self.names)
         axes.set_ylabel(self.label)

@@ -86,7 +86,7 @@ def larger(
     text += "" if theirs is None else f" (paper: {number(theirs)})"
     text += _with_more_steps(stored, protocol, dataset, better, worse)
     state = larger_state(row["difference"], row["ci_high"], row["p_holm"], stored.how)
-    return enough(row["n"], Check(state, text))
+    return enough(int(row["n"]), Check(state, text))
 
 
 def _with_more_steps(stored: Stored, protocol: str, dataset: str, better: str, worse: str) -> str:
@@ -130,9 +130,9 @@ def layer_checks(drops: pd.DataFrame, how: Resampling) -> list[Check]:
         enough(
             mean.n,
             Check(
-                larger_state(mean.estimate, mean.high, p, how),
+                larger_state(mean.estimate, mean.high, float(p), how),
                 f"layer {best} − layer {other} = {number(mean.estimate)} {interval(mean.low, mean.high)}, "
-                f"n = {mean.n}, {p_value(p)}, d = {number(effect_size(values), 2)}",
+                f"n = {mean.n}, {p_value(float(p))}, d = {number(effect_size(values), 2)}",
             ),
         )
         for (best, other), values, mean, p in zip(contests, differences, means, corrected, strict=True)

@@ -1,0 +1,149 @@
+"""Equal care: seven tries on held-out training rows, all of them stored, and the settings that win."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from iba.pipeline import finetune, tuning
+from iba.pipeline.attribute import cell_key
+from iba.pipeline.bench import Bench
+from iba.pipeline.calibration import attribute_rows, first_step_drops
+from iba.pipeline.checks import check_settings
+from iba.pipeline.experiment import Cell, candidates, cells, datasets
+from iba.pipeline.store import read_parquet
+from iba.pipeline.studies import study_cells
+from iba.pipeline.tuning import prepared, tries, tuned
+
+ROOT = Path(__file__).resolve().parent.parent
+GRID = "protocol.corrected.methods.iba.tries=[{beta: 0.1},{beta: 10.0},{beta: 0.1, layer: 1}]"
+
+
+def configured(folder: Path, *overrides: str) -> DictConfig:
+    fixed = ["preset=smoke", "dataset=planted", "precision=fp32", "finetune.precision=fp32"]
+    paths = [f"paths.root={ROOT}", f"paths.results={folder}/results", f"paths.cache={folder}/cache"]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose("config", [*fixed, *paths, GRID, *overrides])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    cfg = configured(tmp_path_factory.mktemp("tuning"))
+    finetune.run(cfg)
+    return Bench.open(cfg, "planted")
+
+
+@pytest.fixture
+def bench(trained: Bench, tmp_path: Path) -> Bench:
+    """The trained classifier, in a run without a try."""
+    folder = Path(trained.cfg.paths.cache).parent
+    shutil.copytree(folder / "results", tmp_path / "results")
+    return replace(trained, cfg=configured(folder, f"paths.results={tmp_path}/results"), kept={})
+
+
+def of(bench: Bench, protocol: str = "corrected", method: str = "iba") -> Cell:
+    return next(
+        c for c in cells(bench.cfg, "planted") if (c.view.protocol, c.view.method) == (protocol, method)
+    )
+
+
+def stored(bench: Bench) -> list[Path]:
+    return sorted(Path(bench.cfg.paths.results).rglob("tuning/planted/*.parquet"))
+
+
+def by_hand(monkeypatch: pytest.MonkeyPatch, *drops: float) -> list[int]:
+    """Lets the tries, in their order, have these drops on every row; says how many rows each had."""
+    asked: list[int] = []
+
+    def said(attributed: Any, classifier: Any, rows: Any) -> Any:
+        asked.append(len(rows))
+        return np.full(len(rows), drops[len(asked) - 1])
+
+    monkeypatch.setattr(tuning, "first_step_drops", said)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("drops", "best"), [((0.1, 0.3, 0.2), 1), ((0.2, 0.2, 0.1), 0), ((0.0, 0.1, 0.1), 1)]
+)
+def test_the_largest_drop_wins_and_of_equals_the_first(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, drops: tuple[float, ...], best: int
+) -> None:
+    asked, cell = by_hand(monkeypatch, *drops), of(bench)
+    found = tuned(bench, cell)
+    assert found == replace(cell, settings=candidates(cell.settings)[best])
+    assert "tries" not in found.settings
+    assert asked == [len(bench.calibration)] * 3
+    assert tuned(bench, cell) == found
+    assert len(asked) == 3, "the tries are computed once"
+
+
+def test_every_rows_drop_is_stored_and_is_that_of_the_method_alone(bench: Bench) -> None:
+    cell = of(bench)
+    record = tries(bench, cell)
+    (path,) = stored(bench)
+    table = read_parquet(path)
+    held_out = [row.id for row in bench.calibration]
+    assert not set(held_out) & {e.id for e in (*bench.samples.train, *bench.samples.test)}
+    for trial, settings in enumerate(candidates(cell.settings)):
+        method, _ = prepared(bench, replace(cell, settings=settings))
+        drops = first_step_drops(
+            attribute_rows(method, bench.classifier, bench.calibration), bench.classifier, bench.calibration
+        )
+        mine = table[table.trial == trial]
+        assert mine.instance_id.tolist() == held_out
+        np.testing.assert_allclose(mine.drop_11, drops, atol=1e-7)
+    assert table.trial.nunique() == len(record["key"]["tries"]) == 3
+    assert record["drop_11"] == pytest.approx(table.groupby("trial").drop_11.mean().tolist())
+    assert record["chosen"] == int(np.argmax(record["drop_11"]))
+
+
+def test_killed_tries_go_on_where_they_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = by_hand(monkeypatch, 0.1, 0.3)  # the third finds nothing more to say
+    with pytest.raises(IndexError):
+        tuned(bench, of(bench))
+    asked.clear()
+    asked = by_hand(monkeypatch, 0.2)
+    assert tuned(bench, of(bench)).settings["beta"] == 10.0
+    assert len(asked) == 1
+
+
+def test_tries_depend_on_the_held_out_rows_and_the_method_alone(bench: Bench) -> None:
+    cell = of(bench)
+    changes = ({}, {"n": 2}, {"n_calibration": 3}, {"max_length": 8})
+    found = [tries(bench, replace(cell, rows=replace(cell.rows, **change))) for change in changes]
+    assert len(stored(bench)) == 3
+    assert found[0] == found[1]
+    assert [record["key"]["rows"]["n"] for record in found] == [4, 4, 3, 4]
+    described = of(bench, "described")
+    assert tuned(bench, described) == described, "where nothing is tried nothing changes"
+    assert cell_key(bench, tuned(bench, cell))["method"]["beta"] in (0.1, 10.0)
+
+
+def test_what_a_study_varies_is_not_tuned_away(tmp_path: Path) -> None:
+    cfg = configured(tmp_path, "study=[ig_steps,layers]", "study.ig_steps.datasets=[planted]")
+    steps = [c for c in study_cells(cfg, cfg.study.ig_steps, "planted", 4) if c.view.protocol == "corrected"]
+    assert [c.settings["n_steps"] for c in steps] == [10, 50]
+    assert not any("tries" in c.settings for c in steps)
+    cfg.protocol.corrected.methods.iba.tries = [{"beta": 0.1}, {"beta": 1.0}]
+    layers = [c for c in study_cells(cfg, cfg.study.layers, "planted", 4) if c.view.protocol == "corrected"]
+    assert [len(candidates(c.settings)) for c in layers if c.view.method == "iba"] == [2] * 4
+
+
+def test_every_method_of_table_1_has_at_most_as_many_tries_as_iba(tmp_path: Path) -> None:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("config", ["preset=campaign", "method=all", f"paths.root={ROOT}"])
+    check_settings(cfg)
+    for name in datasets(cfg):
+        corrected = [c for c in cells(cfg, name) if c.view.protocol == "corrected"]
+        tried = {c.view.method: len(candidates(c.settings)) for c in corrected}
+        assert {tried[method] for method in ("iba", "ig", "lime")} == {7} == {max(tried.values())}
+        sizes = {(c.view.protocol, c.view.method): c.rows.n for c in cells(cfg, name)}
+        assert sizes["released", "lime"] == sizes["described", "iba"]
