@@ -136,6 +136,10 @@ def test_the_rationed_set_gets_as_many_texts_as_time_allows(
         "finished": {"attribute": [], "degrade": []},
         "seconds": {"attribute": 60, "degrade": 20},
     }
+    cfg.gpu.rationed = "another"
+    session.ration(cfg)
+    assert session.texts is None, "the set is not selected"
+    cfg.gpu.rationed = "imdb"
     session.ration(cfg)
     assert session.texts == texts
     session.record["seconds"]["attribute"] = 1.0
