@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -135,6 +136,10 @@ def test_the_rationed_set_gets_as_many_texts_as_time_allows(
         "finished": {"attribute": [], "degrade": []},
         "seconds": {"attribute": 60, "degrade": 20},
     }
+    cfg.gpu.rationed = "another"
+    session.ration(cfg)
+    assert session.texts is None, "the set is not selected"
+    cfg.gpu.rationed = "imdb"
     session.ration(cfg)
     assert session.texts == texts
     session.record["seconds"]["attribute"] = 1.0
@@ -238,3 +243,16 @@ def test_passes_are_timed_and_methods_counted_once(
     assert "Table 1 on all 1,000 instances" in capsys.readouterr().out
     monkeypatch.setattr(measure, "flops", lambda *_: pytest.fail("counted twice"))
     projection.run(cfg)
+
+
+def test_the_page_projects_from_the_stored_operations(repository: Path) -> None:
+    counts = pd.read_csv(repository / "results/benchmark/bert_base_flops.csv")
+    full_rows = composed(repository, "benchmark").benchmark.full_rows
+    section = (repository / "docs/speed.md").read_text().split("### What bert-base would take")[1]
+    (petaflop,) = re.findall(r"is (\d+) PFLOP", section)
+    assert round(projection.seconds_at(counts, full_rows, 1e15) or 0) == int(petaflop)
+    found = re.findall(r"\| ([\d.]+) \| (\d+) % \| ([\d.]+) \|", section)
+    assert len(found) == 5
+    for peak, share, hours in found:
+        seconds = projection.seconds_at(counts, full_rows, float(peak) * 1e12 * int(share) / 100) or 0
+        assert f"{seconds / 3600:.1f}" == hours

@@ -48,10 +48,8 @@ def run(cfg: DictConfig) -> None:
     hydra = HydraConfig.get()
     planned = partial(plan, cfg, list(hydra.overrides.task), str(hydra.runtime.choices["preset"]))
     session = Session(run_folder(cfg), 60 * float(cfg.gpu.limit_minutes))
-    for turns in (
-        cfg.gpu.turn_minutes,
-        DictConfig({}),
-    ):  # what was cut off goes on when all others have had their turn
+    # What was cut off goes on when all others have had their turn.
+    for turns in (cfg.gpu.turn_minutes, DictConfig({})):
         for name in planned(None):
             session.ration(cfg)
             session.work(name, planned(session.texts), 60 * float(turns.get(name, math.inf)))
@@ -77,7 +75,7 @@ def plan(cfg: DictConfig, given: Sequence[str], preset: str, texts: int | None) 
     def script(name: str, sets: Sequence[str], own: Sequence[str]) -> Arguments:
         own = (*own, f"dataset=[{','.join(sets)}]")
         set_here = {_key(one) for one in own}
-        foreign = [_OWN, *(f"dataset.{name}." for name in datasets(cfg) if name not in sets)]
+        foreign = [_OWN, *(f"dataset.{other}." for other in datasets(cfg) if other not in sets)]
         foreign += () if own[0] == of_benchmark[0] else _OF_BENCHMARK
         kept = [o for o in given if _key(o) not in set_here and not _key(o).startswith(tuple(foreign))]
         return str(ROOT / "scripts" / f"{name}.py"), *own, *kept
@@ -150,7 +148,8 @@ class Session:
     def ration(self, cfg: DictConfig) -> None:
         """Decide once how many texts of the rationed set time allows, by what a token of the others took."""
         rationed, seconds = str(cfg.gpu.rationed), self.record["seconds"]
-        if self.texts or not {"attribute", "degrade"} <= self.record["finished"].keys():
+        known = {"attribute", "degrade"} <= self.record["finished"].keys()
+        if self.texts or rationed not in datasets(cfg) or not known:
             return
         others = sum(self._tokens(name).sum() for name in datasets(cfg) if name != rationed)
         own = self._tokens(rationed)
