@@ -115,7 +115,8 @@ class Bench:
                 model = type(model)(model.config)
         refuse_long_texts(model, self.max_length)
         cfg = self.cfg
-        return Classifier(model, tokenizer, device, self.precision, cfg.token_budget, cfg.fast, cfg.layers)
+        running = cfg.token_budget, cfg.fast, cfg.layers, cfg.memory_gb
+        return Classifier(model, tokenizer, device, self.precision, *running)
 
     @property
     def weights_digest(self) -> str:
