@@ -23,6 +23,7 @@ from captum.attr import IntegratedGradients
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from baselines.integrated_gradients import rows_of_a_pass, steps_of_a_pass
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import Inputs, TokenBatch
 from iba.models.classifier import Classifier
@@ -74,7 +75,12 @@ class AttentionAttribution(Unfitted):
             target=target,
             additional_forward_args=(hidden, *batch.inputs),
             n_steps=self.n_steps,
-            internal_batch_size=max(len(batch), classifier.token_budget // batch.input_ids.shape[1]),
+            internal_batch_size=rows_of_a_pass(classifier, batch, self.n_steps),
             return_convergence_delta=True,
         )
         return attributed.float(), gap.float()
+
+    def held(self, classifier: Classifier, tokens: int) -> int:
+        """As many passes with gradients as steps go together, each with a layer's maps and their gradient."""
+        shapes, steps = classifier.shapes(tokens), steps_of_a_pass(self.n_steps)
+        return steps * (shapes.backward() + 3 * shapes.maps) + 3 * shapes.maps

@@ -19,7 +19,7 @@ from scipy.sparse import block_array, csr_array
 from scipy.sparse.csgraph import maximum_flow
 from torch import Tensor
 
-from baselines.attention_maps import head_means, with_residual
+from baselines.attention_maps import head_means, held_by_maps, with_residual
 from iba.attributor import Attribution, Unfitted, pad_scores
 from iba.data.tokens import TokenBatch
 from iba.errors import UserError
@@ -43,12 +43,12 @@ class AttentionFlow(Unfitted):
         self, classifier: Classifier, batch: TokenBatch, target: Int[Tensor, " batch"]
     ) -> Attribution:
         """Scores in [0, 1], blind to the target; special tokens, which cannot be removed, get 0."""
-        maps = [with_residual(mean).cpu() for mean in head_means(classifier, batch)]
-        reads = classifier.runner.reads(batch.inputs)
+        # Fetched at the end, all at once.
+        stacked = torch.stack([with_residual(mean) for mean in head_means(classifier, batch)], 1).cpu()
+        reads = classifier.runner.reads(batch.inputs).cpu()
         if (reads.sum(1) > 1).any():
             raise UserError("attention flow needs a head that reads one token; this one reads several.")
         sources = reads.int().argmax(1).tolist()
-        stacked = torch.stack(maps, 1)
         rows = []
         for row, instance in enumerate(batch.instances):
             n = len(instance)
@@ -59,6 +59,10 @@ class AttentionFlow(Unfitted):
             )
             rows.append(scores)
         return Attribution(pad_scores(rows, batch))
+
+    def held(self, classifier: Classifier, tokens: int) -> int:
+        """A pass without gradients, and maps."""
+        return held_by_maps(classifier, tokens)
 
 
 def flows_from(

@@ -52,6 +52,19 @@ def head_means(classifier: Classifier, batch: TokenBatch) -> list[Edges]:
     return [probabilities.mean(1) for _, probabilities in classifier.runner.attentions(batch.inputs)]
 
 
+def held_by_maps(classifier: Classifier, tokens: int) -> int:
+    """`Attributor.held` of methods that read `head_means`: a pass, every layer's, and one by heads."""
+    shapes = classifier.shapes(tokens)
+    return shapes.forward + 3 * shapes.maps + (classifier.n_layers + 2) * tokens
+
+
+def held_by_edges(classifier: Classifier, tokens: int) -> int:
+    """`Attributor.held` of methods on edges: a pass, every layer's result, one's maps and values."""
+    shapes = classifier.shapes(tokens)
+    values = (shapes.heads + 3) * shapes.hidden
+    return shapes.forward + shapes.maps + values + classifier.n_layers * tokens
+
+
 def with_residual(weights: Edges) -> Edges:
     """½ A + ½ I: the residual connection as attention's equal (Abnar & Zuidema 2020, section 3)."""
     identity = torch.eye(weights.shape[-1], device=weights.device)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from jaxtyping import Int
 from torch import Tensor
 
-from baselines.attention_maps import head_means, read_row, rollout, with_residual
+from baselines.attention_maps import head_means, held_by_maps, read_row, rollout, with_residual
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
 from iba.models.classifier import Classifier
@@ -29,3 +29,7 @@ class AttentionRollout(Unfitted):
         """Scores that are non-negative and sum to 1 per instance, blind to the target."""
         maps = [with_residual(mean) for mean in head_means(classifier, batch)]
         return Attribution(read_row(rollout(maps), classifier, batch))
+
+    def held(self, classifier: Classifier, tokens: int) -> int:
+        """A pass without gradients, and maps."""
+        return held_by_maps(classifier, tokens)

@@ -97,8 +97,9 @@ class AttentionWriteBottleneck:
         per_token: `bits`. per_instance: `bits_per_token`, `cross_entropy_nats`, the target's probability
         under the bottleneck (`prob_bottleneck`), and `beta`.
         """
+        noise = self._noise(classifier)
         finals = [
-            self.optimise(classifier, classifier.batch([instance]), target[row : row + 1])
+            self.optimise(classifier, classifier.batch([instance]), target[row : row + 1], noise)
             for row, instance in enumerate(batch.instances)
         ]
         scores = pad_scores([final.edge_nats.sum((0, 1)) for final in finals], batch)
@@ -114,13 +115,18 @@ class AttentionWriteBottleneck:
             },
         )
 
+    def held(self, classifier: Classifier, tokens: int) -> int:
+        """Every copy's and layer's block with its maps and messages: of one text, as long as it may be."""
+        shapes = classifier.shapes(tokens)
+        layer = shapes.block + 5 * shapes.hidden + 4 * shapes.maps + 2 * tokens
+        return self.copies * classifier.n_layers * layer
+
     def optimise(
-        self, classifier: Classifier, single: TokenBatch, target: Int[Tensor, " one"]
+        self, classifier: Classifier, single: TokenBatch, target: Int[Tensor, " one"], noise: MessageNoise
     ) -> Transmission:
         """The state after the last update of the gates of a batch of one."""
         n = single.input_ids.shape[1]
         embedded = classifier.hidden_states(single, [0])[0]
-        noise = self._noise(classifier)
         alpha = torch.full(
             (classifier.n_layers, n, n), self.alpha_init, device=classifier.device, requires_grad=True
         )
@@ -228,7 +234,7 @@ def message_statistics(classifier: Classifier, data: FitData, n_instances: int) 
             first = (probabilities.sum(2)[..., None] * values).sum((0, 2))
             second = (probabilities.square().sum(2)[..., None] * values.square()).sum((0, 2))
             moments.append(torch.stack([first.flatten(), second.flatten()]))
-        return torch.stack(moments), int(batch.attention_mask.sum(1).square().sum())
+        return torch.stack(moments), sum(len(i) ** 2 for i in batch.instances)
 
     mean, std, _ = pooled(rows, classifier, sums, 1e-6)
     return {

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from baselines.attention_maps import (
     LayerAttention,
+    held_by_edges,
     layer_attentions,
     read_row,
     rollout,
@@ -57,6 +58,10 @@ class GlobEnc(Unfitted):
             weights = norms / norms.sum(-1, keepdim=True).clamp_min(1e-12)
             maps.append(with_residual(weights) if self.parts == "attention" else weights)
         return Attribution(read_row(rollout(maps), classifier, batch))
+
+    def held(self, classifier: Classifier, tokens: int) -> int:
+        """A pass without gradients, maps and values; vectors of as many edges as the budget has tokens."""
+        return held_by_edges(classifier, tokens)
 
 
 @torch.no_grad()

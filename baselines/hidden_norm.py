@@ -66,3 +66,8 @@ class HiddenNorm:
             mean, std = (self._state[name].to(vector.device) for name in ("noise_mean", "noise_std"))
             vector = (vector - mean) / std
         return Attribution(vector.norm(dim=-1).masked_fill(~batch.attention_mask, 0.0))
+
+    def held(self, classifier: Classifier, tokens: int) -> int:
+        """A pass without gradients, and the states after every layer up to the one that is read."""
+        shapes = classifier.shapes(tokens)
+        return shapes.forward + (classifier.resolve_layer(self.layer) + 1) * shapes.hidden

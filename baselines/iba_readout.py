@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from iba.attributor import Attribution, FitData, State, learned
 from iba.bottleneck import Noise, kl_nats, restrict
 from iba.data.tokens import Instance, TokenBatch, buckets
 from iba.models.classifier import Classifier
+from iba.models.devices import sent
 from iba.noise import feature_statistics
 from iba.progress import progress
 from iba.settings import Count, Depths, Layer, LearningRate, NotNegative, Seed
@@ -93,6 +95,11 @@ class ReadoutBottleneck:
             per_instance={"bits_per_token": bits.sum(1) / batch.attention_mask.sum(1)},
         )
 
+    def held(self, classifier: Classifier, tokens: int) -> int:
+        """A pass without gradients, and the states after every layer."""
+        shapes = classifier.shapes(tokens)
+        return shapes.forward + (classifier.n_layers + 1) * shapes.hidden
+
     def _layers(self, classifier: Classifier) -> list[int]:
         asked = [classifier.resolve_layer(depth) for depth in (*self.depths, self.layer)]
         return sorted({*asked, classifier.n_layers})
@@ -121,23 +128,23 @@ class ReadoutBottleneck:
         network = self._new_network(classifier)
         optimiser = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
         generator = torch.Generator().manual_seed(self.seed)
-        losses: list[float] = []
+        losses: list[Tensor] = []
         for rows in progress(self._draws(train), "train the readout", self.n_training_steps, unit="step"):
             optimiser.zero_grad(set_to_none=True)
-            total = 0.0
+            total: Any = 0.0
             # Drawn for all rows at once, so that it does not depend on how they are grouped.
             width = (len(rows), max(map(len, rows)), classifier.hidden_size)
             drawn = torch.randn(width, generator=generator)
             for group in buckets([len(r) for r in rows], classifier.token_budget):
                 batch = classifier.batch([rows[i] for i in group])
                 states = classifier.hidden_states(batch, layers)
-                standard = drawn[group, : batch.input_ids.shape[1]].to(classifier.device)
+                standard = sent(drawn[group, : batch.input_ids.shape[1]], classifier.device)
                 loss = readout_loss(network, classifier, batch, states, layer, noise, standard, self.beta)
                 (loss / len(rows)).backward()
-                total += float(loss.detach()) / len(rows)
+                total = total + loss.detach().double() / len(rows)
             optimiser.step()
             losses.append(total)
-        return _weights(network) | _ends(losses)
+        return _weights(network) | _ends(torch.stack(losses).cpu())
 
     def _draws(self, train: Sequence[Instance]) -> Iterator[list[Instance]]:
         rng = np.random.default_rng(self.seed)
@@ -150,11 +157,11 @@ def _weights(network: nn.Module) -> State:
     return {PREFIX + name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
-def _ends(losses: list[float]) -> State:
+def _ends(losses: Float[Tensor, " steps"]) -> State:
     tail = losses[-max(1, len(losses) // 10) :]
     return {
-        "training_loss_nats_start": torch.tensor(losses[0]),
-        "training_loss_nats_end": torch.tensor(float(np.mean(tail))),
+        "training_loss_nats_start": losses[0].float(),
+        "training_loss_nats_end": tail.mean().float(),
     }
 
 
@@ -178,7 +185,7 @@ def readout_loss(
     hidden, mask = states[layer], batch.attention_mask
     alpha = network(torch.cat(list(states.values()), -1))
     restricted = restrict(alpha, hidden, noise.mean + noise.std * standard)
-    labels = torch.tensor([i.example.label for i in batch.instances], device=hidden.device)
+    labels = sent(torch.tensor([i.example.label for i in batch.instances]), hidden.device)
     logits = classifier.logits_from(restricted, batch.inputs, layer)
     cross_entropy = nn.functional.cross_entropy(logits, labels, reduction="sum")
     kl = kl_nats(alpha, hidden, noise).masked_fill(~mask[..., None], 0.0).sum((1, 2))

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from baselines.attention_maps import LayerAttention, layer_attentions, read_row, rollout
+from baselines.attention_maps import LayerAttention, held_by_edges, layer_attentions, read_row, rollout
 from iba.attributor import Attribution, Unfitted
 from iba.data.tokens import TokenBatch
 from iba.models.classifier import Classifier
@@ -40,6 +40,10 @@ class InformationFlowRoutes(Unfitted):
             chunk = max(1, classifier.token_budget // (len(batch) * layer.hidden.shape[1]))
             maps.append(edge_importance(layer, chunk))
         return Attribution(read_row(rollout(maps), classifier, batch))
+
+    def held(self, classifier: Classifier, tokens: int) -> int:
+        """A pass without gradients, maps and values; vectors of as many edges as the budget has tokens."""
+        return held_by_edges(classifier, tokens)
 
 
 @torch.no_grad()

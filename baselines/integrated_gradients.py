@@ -41,13 +41,10 @@ class IntegratedGradients(Unfitted):
     """Path integral of the gradient of a class's probability, summed over features.
 
     `explained_class`: None explains the target; a class name explains that class whatever the target is,
-    as the released code does with its class 0. On a CPU one pass holds as many rows as the token budget
-    allows, and up to `internal_batch_size` even of texts so long that it allows fewer. On a GPU it holds a
-    quarter of the steps of the batch, but one at least, whatever `internal_batch_size` says: every layer's
-    activations are kept for the backward pass, so a pass must shrink with a batch that was halved.
-    `baseline`: what stands in place of every token: the embedding of [PAD] or of [MASK], zeros, or the mean
-    of all embeddings. `completeness`: also report how far the scores are from adding up to the probability
-    gained.
+    as the released code does with its class 0. `internal_batch_size`: rows that a pass on a CPU holds even
+    of texts of which the token budget allows fewer. `baseline`: what stands in place of every token: the
+    embedding of [PAD] or of [MASK], zeros, or the mean of all embeddings. `completeness`: also report how far
+    the scores are from adding up to the probability gained.
     Cost: `n_steps` forward and backward passes; with `completeness` two forward passes more.
     """
 
@@ -88,7 +85,7 @@ class IntegratedGradients(Unfitted):
             target=target,
             additional_forward_args=path.arguments,
             n_steps=self.n_steps,
-            internal_batch_size=self.rows_of_a_pass(classifier, batch),
+            internal_batch_size=rows_of_a_pass(classifier, batch, self.n_steps, self.internal_batch_size),
             return_convergence_delta=self.completeness,
         )
         attributed, *gap = found if self.completeness else (found,)
@@ -101,11 +98,10 @@ class IntegratedGradients(Unfitted):
             scores = scores / scores.norm(dim=1, keepdim=True).clamp_min(1e-12)
         return Attribution(scores, per_instance=told)
 
-    def rows_of_a_pass(self, classifier: Classifier, batch: TokenBatch) -> int:
-        """Rows, each one text at one step, that go through the classifier together."""
-        if classifier.device.type == "cuda":
-            return len(batch) * max(1, self.n_steps // _SHARE)
-        return max(self.internal_batch_size, len(batch), classifier.token_budget // batch.input_ids.shape[1])
+    def held(self, classifier: Classifier, tokens: int) -> int:
+        """As many passes with gradients as steps go together; both ends of the path, their sums."""
+        shapes = classifier.shapes(tokens)
+        return steps_of_a_pass(self.n_steps) * shapes.backward() + 4 * shapes.hidden
 
     def path(
         self, classifier: Classifier, batch: TokenBatch, blank: Int[Tensor, "batch tokens"]
@@ -123,3 +119,20 @@ class IntegratedGradients(Unfitted):
             probabilities_from_words(classifier),
             tuple(batch.inputs),
         )
+
+
+def rows_of_a_pass(classifier: Classifier, batch: TokenBatch, n_steps: int, least: int = 1) -> int:
+    """Rows, each one text at one of `n_steps`, that go through the classifier together.
+
+    On a CPU as many as the token budget allows, and `least` even of texts so long that it allows fewer. On a
+    GPU a quarter of the steps of the batch, but one at least: every layer's activations are kept for the
+    backward pass, so a pass must shrink with a batch that was halved.
+    """
+    if classifier.device.type != "cpu":
+        return len(batch) * steps_of_a_pass(n_steps)
+    return max(least, len(batch), classifier.token_budget // batch.input_ids.shape[1])
+
+
+def steps_of_a_pass(n_steps: int) -> int:
+    """How many of `n_steps` go through the classifier together on a GPU."""
+    return max(1, n_steps // _SHARE)

@@ -36,3 +36,7 @@ class Saliency(Unfitted):
             words, target=target, additional_forward_args=tuple(batch.inputs)
         )
         return Attribution(gradient.norm(p=self.norm, dim=-1).float().masked_fill(~batch.attention_mask, 0.0))
+
+    def held(self, classifier: Classifier, tokens: int) -> int:
+        """A pass with gradients."""
+        return classifier.shapes(tokens).backward()

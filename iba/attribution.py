@@ -108,6 +108,11 @@ class InformationBottleneck:
             },
         )
 
+    def held(self, classifier: Classifier, tokens: int) -> int:
+        """Every copy's pass with gradients; gates, their gradient, Adam's means and the states told."""
+        shapes = classifier.shapes(tokens)
+        return self.copies * shapes.backward(classifier.resolve_layer(self.layer)) + 14 * shapes.hidden
+
     def _optimise(
         self,
         classifier: Classifier,

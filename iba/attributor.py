@@ -10,10 +10,13 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from iba.data.tokens import Instance, TokenBatch
 from iba.errors import UserError
 from iba.models.classifier import Classifier
+from iba.models.devices import sent
+from iba.models.memory import FLOAT
 from iba.parallel import grouped
 from iba.progress import progress
 
@@ -67,7 +70,7 @@ class FitData:
 class Attributor(Protocol):
     """An attribution method, made from its configuration."""
 
-    #: Copies of every token that one batch holds at once; the pipeline divides its token budget by it.
+    #: Copies of every token that are run at once; the pipeline divides its token budget by it.
     copies: int
     #: What it reads of a classifier: one of `NEEDS`.
     needs: str
@@ -85,6 +88,9 @@ class Attributor(Protocol):
     ) -> Attribution:
         """Scores for every token of every instance, explaining the class `target`."""
 
+    def held(self, classifier: Classifier, tokens: int) -> int:
+        """Numbers (float32) on the device for each token of a batch of texts of `tokens` tokens, at most."""
+
 
 class Unfitted:
     """Base of the methods that need nothing but the classifier."""
@@ -100,6 +106,10 @@ class Unfitted:
     def restore(self, state: State) -> None:
         """Nothing to restore."""
 
+    def held(self, classifier: Classifier, tokens: int) -> int:
+        """A pass without gradients."""
+        return classifier.shapes(tokens).forward
+
 
 def attribute_grouped(
     method: Attributor, classifier: Classifier, rows: Sequence[Instance], targets: Sequence[int]
@@ -110,12 +120,20 @@ def attribute_grouped(
     """
 
     def work(group: list[int]) -> Attribution:
-        target = torch.tensor([targets[i] for i in group], device=classifier.device)
+        target = sent(torch.tensor([targets[i] for i in group]), classifier.device)
         return method.attribute(classifier, classifier.batch([rows[i] for i in group]), target).cpu()
 
     workers = classifier.workers if method.concurrent else 1
-    budget, fitting = classifier.token_budget // method.copies, classifier.fitting[type(method).__name__]
-    return grouped([len(r) for r in rows], budget, work, workers, fitting)
+    lengths, fitting = [len(r) for r in rows], classifier.fitting[type(method).__name__]
+    return grouped(lengths, _budget(method, classifier, lengths), work, workers, fitting)
+
+
+def _budget(method: Attributor, classifier: Classifier, lengths: Sequence[int]) -> int:
+    """Tokens of a batch: the classifier's budget, of which every copy takes its share, and what has room."""
+    budget = classifier.token_budget // method.copies
+    if classifier.memory is None or not lengths:
+        return budget
+    return min(budget, int(classifier.memory / (FLOAT * method.held(classifier, max(lengths)))))
 
 
 @dataclass(frozen=True)
@@ -155,8 +173,5 @@ def instance_seed(seed: int, instance_id: str) -> int:
 
 
 def pad_scores(rows: Sequence[Tensor], batch: TokenBatch) -> Float[Tensor, "batch tokens"]:
-    """Per-instance score vectors as one padded tensor (0 on padding)."""
-    scores = torch.zeros(batch.input_ids.shape, device=batch.input_ids.device)
-    for row, values in enumerate(rows):
-        scores[row, : len(values)] = values
-    return scores
+    """Per-instance score vectors, all of one device, as one padded float32 tensor (0 on padding)."""
+    return pad_sequence(list(rows), batch_first=True).to(batch.input_ids.device, torch.float32)

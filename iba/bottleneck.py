@@ -25,6 +25,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from iba.models.devices import sent
+
 Hidden = Float[Tensor, "batch tokens hidden"]
 LogitsFrom = Callable[[Tensor], Tensor]
 
@@ -77,7 +79,7 @@ class NoiseBank:
             generator = torch.Generator().manual_seed(self._seed * 10_007 + number)
             blocks = range(math.ceil(tokens / self._shape[1]))
             drawn = torch.cat([torch.randn(self._shape, generator=generator) for _ in blocks], dim=1)
-            self._steps[number] = drawn.to(self._device)
+            self._steps[number] = sent(drawn, self._device)
         return self._steps[number][:, :tokens]
 
 

@@ -36,9 +36,10 @@ def _statistics_up_to(classifier: Classifier, rows: list[Instance], layer: int) 
     def sums(group: list[int]) -> tuple[Tensor, int]:
         batch = classifier.batch([rows[i] for i in group])
         states = classifier.hidden_states(batch, numbers)
-        values = (states[number][batch.attention_mask].double() for number in numbers)  # one at a time
-        moments = torch.stack([torch.stack([v.sum(0), v.square().sum(0)]) for v in values])
-        return moments, int(batch.attention_mask.sum())
+        padding = ~batch.attention_mask[..., None]
+        values = (states[number].double().masked_fill_(padding, 0) for number in numbers)  # one at a time
+        moments = torch.stack([torch.stack([v.sum((0, 1)), v.square().sum((0, 1))]) for v in values])
+        return moments, sum(map(len, batch.instances))
 
     mean, std, count = pooled(rows, classifier, sums, 1e-3, classifier.workers)
     return {

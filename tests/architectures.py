@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -145,14 +146,14 @@ are not all that the answer rests on.
 """
 
 
-def all_methods() -> dict[str, Attributor]:
-    """Every method by its label, with few steps and samples."""
+def all_methods(protocol: str = "corrected", sizes: Mapping[str, Any] = _FEW) -> dict[str, Attributor]:
+    """Every method by its label, with few steps and samples, or with the `sizes` that are given."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("config", ["preset=smoke", "dataset=planted", "method=all", "paths.root=."])
     found = {}
     for name, method in cfg.method.items():
-        settings = method_settings(cfg, "planted", "corrected", method)
-        found[method.label] = build(name, settings | {k: v for k, v in _FEW.items() if k in settings})
+        settings = method_settings(cfg, "planted", protocol, method)
+        found[method.label] = build(name, settings | {k: v for k, v in sizes.items() if k in settings})
     return found
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from toys import ToyClassifier, instance
 from transformers import PreTrainedTokenizerFast
 
-from baselines.integrated_gradients import IntegratedGradients
+from baselines.integrated_gradients import IntegratedGradients, rows_of_a_pass
 from baselines.integrated_gradients_released import IntegratedGradientsReleased
 from baselines.lime_released import LimeReleased, perturbed, token_ids, word_scores
 from baselines.lime_tokens import LimeTokens, local_weights, samples
@@ -200,13 +200,12 @@ def test_internal_batches_change_nothing(
 
 def test_on_a_gpu_a_pass_shrinks_with_the_batch(classifier: Classifier, instances: list[Instance]) -> None:
     """So that halving a batch that does not fit in memory halves what it needs."""
-    method = IntegratedGradients(n_steps=10)
     classifier.token_budget = 1
-    assert method.rows_of_a_pass(classifier, classifier.batch(instances[:4])) == 256, "on a CPU it need not"
+    batches = [collate(instances[:n], 0, "cpu") for n in (4, 2, 1)]
+    assert rows_of_a_pass(classifier, batches[0], 10, least=256) == 256, "on a CPU it need not"
     classifier.device = torch.device("cuda")
-    rows = [method.rows_of_a_pass(classifier, collate(instances[:n], 0, "cpu")) for n in (4, 2, 1)]
-    assert rows == [8, 4, 2]
-    assert IntegratedGradients(n_steps=3).rows_of_a_pass(classifier, collate(instances[:4], 0, "cpu")) == 4
+    assert [rows_of_a_pass(classifier, batch, 10, least=256) for batch in batches] == [8, 4, 2]
+    assert rows_of_a_pass(classifier, batches[0], 3) == 4
 
 
 # --- LIME -------------------------------------------------------------------------------------------------

@@ -91,4 +91,5 @@ def _classifier(bench: Bench) -> Classifier:
         model, tokenizer = new_classifier(
             cfg.model, cfg.paths.model_dir, bench.dataset.labels, cfg.finetune.seed, None
         )
-    return Classifier(model, tokenizer, device, "fp32", cfg.token_budget, cfg.fast, cfg.layers)
+    running = cfg.token_budget, cfg.fast, cfg.layers, cfg.memory_gb
+    return Classifier(model, tokenizer, device, "fp32", *running)

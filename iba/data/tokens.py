@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from iba.data.examples import Example, Examples, Span
 from iba.data.rows import Rows
+from iba.models.devices import sent
 from iba.pipeline.store import atomic
 from iba.settings import fingerprint
 
@@ -230,9 +231,7 @@ def collate(instances: Sequence[Instance], pad_token_id: int, device: torch.devi
 def padded(rows: Sequence[Row], fill: int | bool, device: torch.device | str) -> Tensor:
     """Rows of unequal length as one tensor (rows, longest) on `device`, padded on the right with `fill`."""
     together = pad_sequence([torch.as_tensor(row) for row in rows], batch_first=True, padding_value=fill)
-    if torch.device(device).type == "cuda":  # from pinned memory a copy need not wait for the GPU's work
-        together = together.pin_memory()
-    return together.to(device, non_blocking=True)
+    return sent(together, device)
 
 
 #: A group is closed before a text that would be padded to more than so many times its length,

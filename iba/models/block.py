@@ -135,6 +135,7 @@ class Block:
         """
         queries, keys, values = map(self.heads, self.projected(hidden))
         context = attend(queries, keys, values, attends, self.products)
+        del queries, keys, values  # what follows takes the most memory
         return self.after_attention(context.transpose(1, 2).flatten(2), hidden)
 
     def attention_probabilities(

@@ -24,6 +24,7 @@ from iba.models.adapter import Adapter, bare
 from iba.models.block import FAMILIES, Block, Hidden
 from iba.models.frozen import Products
 from iba.models.heads import ManyLabels, class_id, head_of
+from iba.models.memory import LONG, Shapes, TokenBudget, planned
 from iba.models.postnorm import PostNorm
 from iba.models.runner import Maps, Runner, layer_number, wrong_layer
 from iba.parallel import usable_workers
@@ -34,9 +35,13 @@ class Classifier:
 
     Layers are numbered from 1 as in the paper; `hidden_states` 0 are the embeddings. Parameters are
     frozen and dropout is off. `precision` "bf16" runs the blocks' linear maps in bfloat16; `token_budget`
-    bounds the tokens (padding counted) of one forward pass, and with them the memory. What the logits mean
-    is its `head`'s to say (iba/models/heads.py).
+    bounds the tokens (padding counted) of one forward pass, and with them the memory: "auto" by what the
+    device has free, `memory_gb` GiB of it at most. What the logits mean is its `head`'s to say
+    (iba/models/heads.py).
     """
+
+    #: Bytes that a method may hold for a batch; None where the token budget alone bounds it.
+    memory: float | None = None
 
     def __init__(
         self,
@@ -44,17 +49,17 @@ class Classifier:
         tokenizer: PreTrainedTokenizerFast,
         device: torch.device | str = "cpu",
         precision: str = "fp32",
-        token_budget: int = 8192,
+        token_budget: TokenBudget = 8192,
         fast: bool | Literal["auto"] = "auto",
         layers: str | None = None,
+        memory_gb: float | None = None,
     ) -> None:
         self.head = head_of(bare(model).config)
         self.model = _on(bare(model), device).eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.device = torch.device(device)
         self.precision = precision
-        self.token_budget = token_budget
-        self._path = fast, layers
+        self._path = fast, layers, memory_gb
         #: By the kind of work, what `grouped` learned of the device's memory.
         self.fitting: defaultdict[str, dict[int, int]] = defaultdict(dict)
         self._remembered: dict[Any, dict[int, Hidden]] | None = None
@@ -66,6 +71,7 @@ class Classifier:
             fast,
             layers,
         )
+        self.token_budget, self.memory = planned(token_budget, self.device, self.shapes(), memory_gb)
 
     def in_precision(self, name: str) -> Classifier:
         """The same model run in another precision."""
@@ -86,6 +92,15 @@ class Classifier:
     def hidden_size(self) -> int:
         """Features per token."""
         return int(self.model.config.hidden_size)
+
+    def shapes(self, tokens: int = LONG) -> Shapes:
+        """The encoder's, and of texts of `tokens` tokens."""
+        config = self.model.config.get_text_config()
+        known = (getattr(config, name, None) for name in ("intermediate_size", "ffn_dim", "n_inner"))
+        inner = next((size for size in known if size), 4 * self.hidden_size)
+        # The fast path computes the last layer at the first position alone.
+        whole = self.n_layers - isinstance(self.runner, PostNorm)
+        return Shapes(whole, self.hidden_size, inner, config.num_attention_heads, tokens)
 
     @property
     def labels(self) -> list[str]:

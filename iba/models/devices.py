@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from iba.errors import UserError
 
 Precision = Literal["auto", "fp32", "bf16"]
+#: Devices that copy from pinned memory without being waited for.
+_COPIES_ALONGSIDE = ("cuda",)
 
 
 def resolve_device(asked: object) -> torch.device:
@@ -31,6 +34,13 @@ def resolve_device(asked: object) -> torch.device:
             f"device={name} cannot be used; choose auto, cpu, cuda, cuda:1 … torch says: {reason}"
         ) from error
     return device
+
+
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """`tensor`, of the CPU, on `device`: a GPU need not first finish the work that it has."""
+    if torch.device(device).type in _COPIES_ALONGSIDE:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

@@ -135,8 +135,8 @@ class Bench:
             )
             if weights == "random":
                 model = type(model)(model.config)
-        device = resolve_device(cfg.device)
-        return Classifier(model, tokenizer, device, self.precision, cfg.token_budget, cfg.fast, cfg.layers)
+        running = cfg.token_budget, cfg.fast, cfg.layers, cfg.memory_gb
+        return Classifier(model, tokenizer, resolve_device(cfg.device), self.precision, *running)
 
     @property
     def weights_digest(self) -> str:

@@ -309,7 +309,8 @@ class Settings(Section):
     target: Target
     device: str | int
     precision: Precision
-    token_budget: Count
+    token_budget: Count | Literal["auto"]
+    memory_gb: Positive | None
     fast: Fast
     layers: Text | None
     part_size: Count
