@@ -28,7 +28,7 @@ from iba.models.classifier import Classifier
 from iba.models.postnorm import PostNorm
 from iba.models.tiny import tiny_tokenizer
 from iba.pipeline.checks import build
-from iba.pipeline.experiment import method_settings
+from iba.pipeline.experiment import candidates, method_settings
 from iba.settings import CONFIGS
 
 N_LAYERS = 4
@@ -152,7 +152,7 @@ def all_methods(protocol: str = "corrected", sizes: Mapping[str, Any] = _FEW) ->
         cfg = compose("config", ["preset=smoke", "dataset=planted", "method=all", "paths.root=."])
     found = {}
     for name, method in cfg.method.items():
-        settings = method_settings(cfg, "planted", protocol, method)
+        settings = candidates(method_settings(cfg, "planted", protocol, method))[0]
         found[method.label] = build(name, settings | {k: v for k, v in sizes.items() if k in settings})
     return found
 
