@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
-from iba.display.highlight import AGAINST, CSS, FOR, Unit, html_spans, printable, strengths, units
+from iba.display.highlight import AGAINST, CSS, FOR, Unit, html_spans, printable, strengths, stretched, units
 
 
 @pytest.mark.parametrize(
@@ -18,13 +19,13 @@ from iba.display.highlight import AGAINST, CSS, FOR, Unit, html_spans, printable
     ],
 )
 def test_marks_of_stored_tokens_become_spaces(tokens: list[str]) -> None:
-    shown = units(tokens, [True, *[False] * 5, True])
+    shown = units(tokens, np.array([True, *[False] * 5, True]))
     assert "".join(one.before + one.text for one in shown[1:-1]) == " a unbelievable film"
     assert [one.joined for one in shown] == [False, False, False, True, True, False, False]
 
 
 def test_pieces_of_bytes_become_letters() -> None:
-    shown = units(["<s>", "caf", "Ã©", "Ġnoir", "ĠðŁĺ", "Ģ"], [True, *[False] * 5])
+    shown = units(["<s>", "caf", "Ã©", "Ġnoir", "ĠðŁĺ", "Ģ"], np.array([True, *[False] * 5]))
     assert "".join(one.before + one.text for one in shown[1:4]) == " café noir"
     assert [one.text for one in shown[4:]] == ["�", "�"]
 
@@ -33,6 +34,18 @@ def test_strengths_are_shares_of_the_largest_score() -> None:
     shown = [Unit("[CLS]", None, special=True), Unit("a", 1.0), Unit("b", -2.0), Unit("c", 0.5)]
     assert strengths(shown) == [0, 0.5, -1, 0.25]
     assert strengths([Unit("a", 0.0)]) == [0.0]
+
+
+def test_scores_are_stretched_for_the_eye() -> None:
+    special = np.array([True, False, False, False])
+    np.testing.assert_allclose(stretched(np.array([9.0, 1.0, -2.0, 0.0]), special), [0, 0.5, -1, 0])
+    np.testing.assert_allclose(stretched(np.array([9.0, 1.0, 3.0, 2.0]), special), [0, 0, 1, 0.5])
+
+
+def test_punctuation_of_stored_pieces_stands_as_in_english() -> None:
+    tokens = ["[CLS]", "it", "isn", "'", "t", "(", "so", ")", "good", ".", "well", "-", "done", "[SEP]"]
+    shown = units(tokens, np.array([token.startswith("[") for token in tokens]))
+    assert "".join(one.before + one.text for one in shown[1:-1]) == " it isn't (so) good. well - done"
 
 
 def test_html_escapes_and_keeps_the_text() -> None:

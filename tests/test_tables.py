@@ -124,13 +124,13 @@ def test_the_notes_say_what_the_records_say(stored: Stored) -> None:
     for (protocol, dataset, method), record in records.items():
         record["settings"] = record["settings"] | {"precision": "bf16"}
         if (protocol, method) == ("corrected", "iba"):
-            learned = {"beta": 1.0, "beta_grid": [0.1, 1.0], "n_calibration": 64}
-            record["provenance"] = record["provenance"] | {"learned": learned}
+            tried = [{"beta": 0.1}, {"beta": 1.0}]
+            record["tuning"] = {"settings": tried, "chosen": 1, "key": {"rows": {"n": 64}}}
         if (dataset, method) == ("imdb", "ig"):
             record["settings"] |= {"numerics": 1}
     found = "\n".join([*tables.dataset_notes(stored, records), *method_notes(stored, records)])
     assert "the largest mean drop at 11 %, Table 1's own measure, on 64 held-out training rows" in found
-    assert "IBA (`corrected`): IMDB 1*, AG News 1*. Methods not named here, IG and LIME among them" in found
+    assert "IBA (`corrected`): IMDB β 1*, AG News β 1*" in found
     assert "Attributions and probabilities computed in bf16." in found
     assert "older version of the numerics" in found
     assert "IG (`released`): IMDB; IG (`corrected`): IMDB." in found
@@ -247,7 +247,7 @@ def test_a_planted_set_has_no_paper_number_and_a_recall(tmp_path: Path) -> None:
     assert rows["recall"].to_dict() == {"iba": 1.0, "ig": 1.0, "lime": 1.0, "random": 0.0}
     assert rows["chance"].to_list() == pytest.approx([0.2] * 4)
     (line, *_) = tables.planted(stored).grids[0].rows
-    assert line[1:] == ["IBA", "20", "1.000 [1.000, 1.000]", "0.200"]
+    assert line[1:] == ["IBA", "20", "0.200", "1.000 [1.000, 1.000]"]
 
 
 def test_recalls_whose_scores_are_gone_stay_as_they_are_stored(tmp_path: Path) -> None:
@@ -279,7 +279,9 @@ def test_tex_escapes_what_latex_reads() -> None:
         assert part in found
 
 
-def test_lines_are_spread_over_columns_with_dashes() -> None:
-    rows = pd.DataFrame([("a", "x", 1), ("b", "y", 2), ("a", "y", 3)], columns=["key", "at", "n"])
-    found = text.spread(rows, ["key"], "at", ["x", "y"], lambda row: str(row.n))
-    assert found == {("a",): ["1", "3"], ("b",): ["–", "2"]}
+def test_lines_are_crossed_with_columns_and_dashes() -> None:
+    rows = pd.DataFrame([("a", "x", 1), ("b", "y", 2), ("a", "y", 3)], columns=["dataset", "at", "n"])
+    say = lambda key, value: f"{value}!"  # noqa: E731
+    found = text.crossed("t", say, rows, ["dataset"], ("at", ["x", "y"]), lambda row: str(row.n))
+    assert found.heads == ["data set", "x!", "y!"]
+    assert found.rows == [["a!", "1", "3"], ["b!", "–", "2"]]

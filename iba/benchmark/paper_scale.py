@@ -1,8 +1,8 @@
 """How long the report takes, and in how much memory, on synthetic rows of the paper's size.
 
-`python -m iba.benchmark.paper_scale FOLDER` writes 52,524 instances × 12 cells below FOLDER and makes every part
-of the report from them. It prints and stores seconds, CPU seconds and peak memory of every step, and the size of
-the rows.
+`python -m iba.benchmark.paper_scale FOLDER` writes 52,524 instances × 12 cells below FOLDER and makes every
+part of the report from them. It prints and stores seconds, CPU seconds and peak memory of every step, and the
+size of the rows.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from iba.benchmark.synthetic import write_cell, write_classifier, write_rows
+from iba.benchmark.synthetic import write_cell, write_classifier, write_rows, write_tries
 from iba.pipeline.degrade import columns
 from iba.pipeline.experiment import cells, run_folder
 from iba.pipeline.store import provenance, write_json
-from iba.report import claims, figure1, tables
+from iba.report import claims, drawing, figure1, tables
 from iba.report.agreement import agreement
 from iba.report.methods import compare_methods, methods
 from iba.report.stored import load
@@ -40,19 +41,21 @@ def write(cfg: DictConfig, rng: np.random.Generator) -> None:
         run, ids = run_folder(cfg), [f"test:{i}" for i in range(n)]
         predicted = rng.integers(0, 2, n)
         table = pd.DataFrame({"instance_id": ids, "label": 1, "predicted": predicted})
-        write_classifier(cfg, run, name, table, cfg.finetune.seed, accuracy=0.5, label_distribution={})
+        told = write_classifier(cfg, run, name, table, cfg.finetune.seed, accuracy=0.5, label_distribution={})
         lengths = np.clip(rng.normal(1, 0.4, n) * MEAN_TOKENS[name], 8, 512).astype(int)
         special = [np.isin(np.arange(length), (0, length - 1)) for length in lengths]
         write_rows(run / name, ids, special)
-        known = {"settings": {"weights": f"{name}-{cfg.finetune.seed}", "n_layers": 12, "n": n}}
-        for cell in cells(cfg, name):
+        for asked in cells(cfg, name):
+            cell = write_tries(run, asked, told, 0)
             scores = [rng.normal(size=length).astype("float16").astype("float32") for length in lengths]
             orders = [(1 + np.argsort(-one[1:-1], kind="stable")).astype("uint16") for one in scores]
             rows = pd.DataFrame(
                 {"instance_id": ids, "target": np.int16(1), "order": orders, "scores": scores}
             )
             steps = len(columns(cell.degradation))
-            write_cell(run, cell, known, rows, rng.beta(0.5, 0.5, (n, steps)), seconds_per_instance=1.0)
+            write_cell(
+                run, cell, told, rows, rng.beta(0.5, 0.5, (n, steps)), seconds_per_instance=rng.uniform(1, 2)
+            )
 
 
 def report(cfg: DictConfig) -> pd.DataFrame:
@@ -74,7 +77,8 @@ def report(cfg: DictConfig) -> pd.DataFrame:
     step("faithfulness", tables.faithfulness, stored)
     step("all methods", lambda: methods(compare_methods(stored, "corrected")))
     step("verdicts", claims.judge, stored, tests)
-    step("figure 1", lambda: list(figure1.pictures(stored)))
+    elsewhere = replace(stored, folder=stored.folder.with_name("drawn"))
+    step("figure 1", lambda: drawing.write(elsewhere, figure1.pictures(stored)))
     step("agreement", agreement, stored)
     whole = pd.DataFrame(rows, columns=["step", "seconds", "cpu_seconds", "peak_memory_mb"])
     total = ["whole", *whole[["seconds", "cpu_seconds"]].sum(), whole["peak_memory_mb"].max()]

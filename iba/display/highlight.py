@@ -53,17 +53,17 @@ class Unit:
     before: str = " "
 
 
-def units(tokens: Sequence[str], special: Sequence[bool]) -> list[Unit]:
+def units(tokens: Sequence[str], special: Bool[np.ndarray, " tokens"]) -> list[Unit]:
     """Stored tokens, of which no place in a text is known, by the tokenizer's marks ("##", "Ġ", "▁").
 
     "Ġ" belongs to tokenizers of bytes: their pieces become letters, a part of a letter "�". "##" says nothing
     of the spaces around punctuation: they are left out where English has none.
     """
-    words = [token for token, is_special in zip(tokens, special, strict=True) if not is_special]
+    words = [token for token, is_special in zip(tokens, special.tolist(), strict=True) if not is_special]
     of_bytes = any(word.startswith("Ġ") for word in words)
     marked = of_bytes or any(word.startswith("▁") for word in words)
     found: list[Unit] = []
-    for token, is_special in zip(tokens, special, strict=True):
+    for token, is_special in zip(tokens, special.tolist(), strict=True):
         continues = not token.startswith(("Ġ", "▁")) if marked else token.startswith("##")
         joined = continues and not is_special and bool(found) and not found[-1].special
         text = _BYTES.decode([token]).lstrip() if of_bytes else token.removeprefix("##").lstrip("▁")
@@ -85,7 +85,7 @@ def strengths(shown: Sequence[Unit]) -> list[float]:
     return [score / largest for score in scores]
 
 
-def stretched(scores: Float[np.ndarray, " tokens"], special: Bool[np.ndarray, " tokens"]) -> np.ndarray:
+def stretched(scores: Float[np.ndarray, " tokens"], special: Bool[np.ndarray, " tokens"]) -> list[float]:
     """Scores of one text scaled for the eye alone to −1 … 1, special tokens 0.
 
     Signed scores are divided by their largest size; scores without a negative one are stretched from
@@ -93,16 +93,16 @@ def stretched(scores: Float[np.ndarray, " tokens"], special: Bool[np.ndarray, " 
     """
     own = scores[~special]
     if not len(own):
-        return np.zeros_like(scores)
+        return [0.0] * len(scores)
     low, high = float(own.min()), float(own.max())
     scaled = scores / max(abs(low), high) if low < 0 else (scores - low) / max(high - low, 1e-12)
-    return np.where(special, 0.0, np.clip(scaled, -1, 1))
+    found: list[float] = np.where(special, 0.0, np.clip(scaled, -1, 1)).tolist()
+    return found
 
 
 def html_spans(shown: Sequence[Unit], unit: str | None = None) -> str:
     """HTML of the units, to be put into an element of class "hl"; with a `unit` hovering shows the score."""
-    scored = [one.score is not None and unit is not None for one in shown]
-    titles = [f"{one.score:.3g} {unit}".strip() * told for one, told in zip(shown, scored, strict=True)]
+    titles = ["" if unit is None or one.score is None else f"{one.score:.3g} {unit}".strip() for one in shown]
     return spans(shown, strengths(shown), titles, [""] * len(shown))
 
 

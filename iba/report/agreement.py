@@ -20,7 +20,7 @@ from iba.report.frame import estimates
 from iba.report.stored import Stored
 from iba.report.studies import METHOD
 from iba.report.tables import kept
-from iba.report.text import Grid, Table, estimate, spread
+from iba.report.text import Table, crossed, estimate
 
 #: Studies whose neighbouring points are compared, and how a point of theirs is named.
 STUDIES = {"layers": "layer", "betas": "beta", "noise_seeds": "seed"}
@@ -88,32 +88,25 @@ def _pairs(
         yield (*key, first, second), found[:, places[first], places[second]]
 
 
-def _grid(stored: Stored, rows: pd.DataFrame) -> Grid:
-    """Pairs against protocols."""
-    keys = ["kind", "dataset", "first", "second"]
-    rows = rows.rename(columns={"tau": "estimate"}).assign(n=rows.groupby(keys)["n"].transform("max"))
-    cells = spread(rows, [*keys, "n"], "protocol", stored.protocols, lambda row: estimate(row, 2))
-    lines = [
-        [
-            kind,
-            stored.names.datasets.get(dataset, dataset),
-            f"{_title(stored, first)} – {_title(stored, second)}",
-            str(n),
-            *found,
-        ]
-        for (kind, dataset, first, second, n), found in cells.items()
-    ]
-    heads = ["between", "data set", "pair", "n", *(stored.names.protocols[p] for p in stored.protocols)]
-    note = "Kendall's τ-b of the token scores, mean over instances: 1 same order, 0 unrelated, −1 reversed."
-    return Grid("Rank agreement", heads, lines, [note])
+def agreement(stored: Stored) -> Table:
+    """`agreement.*`, pairs against protocols; nothing where there are no token scores."""
+    rows, keys = agreement_rows(stored), ["kind", "dataset", "first", "second"]
+    if rows.empty:
+        return Table("agreement", rows, [], "agreement")
+    first, second = (rows[side].map(lambda name: _title(stored, name)) for side in ("first", "second"))
+    shown = rows.assign(pair=first + " – " + second, n=rows.groupby(keys)["n"].transform("max"))
+    grid = crossed(
+        "Rank agreement",
+        stored.say,
+        shown.rename(columns={"tau": "estimate"}),
+        ["kind", "dataset", "pair", "n"],
+        ("protocol", stored.protocols),
+        lambda row: estimate(row, 2),
+        ["Kendall's τ-b of the token scores, mean over instances: 1 same order, 0 unrelated, −1 reversed."],
+    )
+    return Table("agreement", rows, [grid], "agreement")
 
 
 def _title(stored: Stored, name: str) -> str:
     """A method's label, or a point of a study in words ("layer=1" is layer 1)."""
     return stored.names.methods.get(name, name.replace("beta=", "β ").replace("=", " "))
-
-
-def agreement(stored: Stored) -> Table:
-    """`agreement.*`; nothing where there are no token scores."""
-    rows = agreement_rows(stored)
-    return Table("agreement", rows, [] if rows.empty else [_grid(stored, rows)], "agreement")

@@ -61,7 +61,7 @@ def _scores(stored: Stored, dataset: str, protocol: str, method: str) -> pd.Data
 def _instance(stored: Stored, rows: pd.DataFrame) -> ShownInstance:
     first = rows.iloc[0]
     labels = stored.classifiers[first["dataset"]]["provenance"]["labels"]
-    pieces = units(list(first["tokens"]), list(first["special"]))
+    pieces = units(list(first["tokens"]), np.asarray(first["special"], np.bool_))
     return ShownInstance(
         first["dataset"],
         str(labels[int(first["target"])]),
@@ -82,5 +82,5 @@ def _html(stored: Stored, row: pd.Series) -> Markup:
     for rank, place in enumerate(row["order"]):
         titles[place] = f"score {scores[place]:.4g}, rank {rank + 1} of {len(row['order'])}"
         classes[place] = "removed" * (rank < first_step)
-    shown = units(list(row["tokens"]), special.tolist())
-    return Markup(spans(shown, stretched(scores, special).tolist(), titles, classes))
+    shown = units(list(row["tokens"]), special)
+    return Markup(spans(shown, stretched(scores, special), titles, classes))

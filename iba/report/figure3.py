@@ -94,8 +94,8 @@ class BeforeAfter(Block):
             row = self.rows.loc[weights]
             _write(figure, base - 0.1, literal(self._label(weights, row)), color="0.35")
             special = np.asarray(row["special"], np.bool_)
-            shown = units(list(row["tokens"]), special.tolist())
-            strengths = stretched(np.asarray(row["scores"], float), special).tolist()
+            shown = units(list(row["tokens"]), special)
+            strengths = stretched(np.asarray(row["scores"], float), special)
             start = (_LEFT, base - 0.1 - _LABEL)
             base = paragraph(figure, shown, strengths, start, PAGE_WIDTH - _LEFT, _TEXT) - 0.1
 

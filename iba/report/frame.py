@@ -113,10 +113,10 @@ def read_frame(
 ) -> Frame:
     """The rows of `cells`; `order`: of the protocols, data sets and methods; `evident`: data sets whose
     evidence is known, of which token scores are read. `UserError` where cells were degraded otherwise."""
-    tables, curves, grids = [], [], _Grids()
+    tables, curves, steps = [], [], dict[str, np.ndarray]()
     predicted = {key: rows.set_index("instance_id")["predicted"] for key, rows in predictions.items()}
     for cell in cells:
-        for operator, outcome, about in _outcomes(cell, grids, cell.view.dataset in set(evident)):
+        for operator, outcome, about in _outcomes(cell, steps, cell.view.dataset in set(evident)):
             scores = {name: measure.score(outcome) for name, measure in MEASURES.items()}
             table = about.assign(operator=operator, **{n: s for n, s in scores.items() if s is not None})
             classes = predicted.get((cell.view.dataset, cell.view.seed))
@@ -125,45 +125,33 @@ def read_frame(
     rows = pd.concat(tables, ignore_index=True)
     for name in ("study", "protocol", "dataset", "method", "operator"):
         rows[name] = pd.Categorical(rows[name], order.get(name, sorted(rows[name].dropna().unique())))
-    return Frame(
-        rows.reindex(columns=[*rows.columns, *(MEASURES.keys() - rows.columns)]),
-        np.concatenate(curves),
-        *grids.found,
-    )
+    rows = rows.reindex(columns=[*rows.columns, *(MEASURES.keys() - rows.columns)])
+    return Frame(rows, np.concatenate(curves), steps["curve"], steps.get("eraser", np.empty(0)))
 
 
-class _Grids:
-    """The steps that all cells must share, or means would be of different things."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, np.ndarray] = {}
-
-    @property
-    def found(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the curves, and ERASER's shares."""
-        return self.known.get("curve", np.empty(0)), self.known.get("eraser", np.empty(0))
-
-    def check(self, grid: str, fractions: np.ndarray) -> None:
-        """Raise `UserError` unless the fractions are those of all others."""
-        if not np.array_equal(self.known.setdefault(grid, fractions), fractions):
-            raise UserError(
-                "the stored cells were degraded at different steps: run scripts/degrade.py for all of them "
-                "with one degradation.n_points and one eraser_shares, in a folder of its own (run=NAME)."
-            )
+def _refuse_other_steps(known: dict[str, np.ndarray], grid: str, fractions: np.ndarray) -> None:
+    """All cells must share their steps, or means would be of different things."""
+    if not np.array_equal(known.setdefault(grid, fractions), fractions):
+        raise UserError(
+            "the stored cells were degraded at different steps: run scripts/degrade.py for all of them "
+            "with one degradation.n_points and one eraser_shares, in a folder of its own (run=NAME)."
+        )
 
 
-def _outcomes(cell: StoredCell, grids: _Grids, evident: bool) -> Iterator[tuple[str, Outcome, pd.DataFrame]]:
+def _outcomes(
+    cell: StoredCell, steps: dict[str, np.ndarray], evident: bool
+) -> Iterator[tuple[str, Outcome, pd.DataFrame]]:
     """By operator: what the removals did, and who the instances are, in their stored order."""
     about, curves = cell.probabilities()
     scores = _all_scores(cell, about["instance_id"]) if evident else None
     for (_, _, grid), (fractions, _) in curves.items():
-        grids.check(grid, fractions)
+        _refuse_other_steps(steps, grid, fractions)
     for operator in sorted(
         {operator for operator, order, grid in curves if (order, grid) == ("most", "curve")}
     ):
         of = [("most", "curve"), ("least", "curve"), ("most", "eraser"), ("least", "eraser")]
         found = [curves.get((operator, *key), (None, None))[1] for key in of]
-        yield operator, Outcome(grids.found[0], *found, scores), about
+        yield operator, Outcome(steps["curve"], *found, scores), about
 
 
 def _all_scores(cell: StoredCell, ids: pd.Series) -> pd.DataFrame | None:

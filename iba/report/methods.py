@@ -7,20 +7,19 @@ A slow method that ran on fewer instances thus sets their number.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
-from iba.evaluation.measures import MEASURES, measured_in
+from iba.evaluation.measures import measured_in
 from iba.evaluation.stats import Resampling
 from iba.report.frame import DELETE, ESTIMATE, Frame, compare, summarise
-from iba.report.notes import chosen_betas, dataset_notes
+from iba.report.notes import chosen_settings, dataset_notes
 from iba.report.stored import Record, Stored
 from iba.report.tables import planted_rows, significantly_best
-from iba.report.text import Grid, Table, estimate, grid, number
+from iba.report.text import Grid, Table, crossed, estimate, number, strong
 
 _RECALL, SECONDS = "planted_recall", "seconds_per_instance"
 COLUMNS = ["protocol", "dataset", "method", "measure", *ESTIMATE, "device"]
@@ -54,6 +53,16 @@ class Compared:
     def beside(self) -> set[str]:
         """Data sets with known evidence that were not selected: they stand beside the others."""
         return self.stored.evident.keys() - self.stored.names.datasets.keys()
+
+    def say(self, key: str, value: Any) -> str:
+        """What the value of a key is called."""
+        if key == "method":
+            return self.label(value)
+        return "s per instance ↓" if value == SECONDS else self.stored.say(key, value)
+
+    def family(self, method: str) -> str:
+        """The method's family."""
+        return self.stored.known[method].family
 
     def label(self, method: str) -> str:
         """The method's name, marked if it explains no class."""
@@ -122,10 +131,11 @@ class Compared:
 def compare_methods(stored: Stored, protocol: str) -> Compared:
     """Cut the methods of every data set to the instances that they share.
 
-    Under `protocol`; where nothing of it is stored, under the first that has rows.
+    Under `protocol`; where it leaves nothing to compare, under the first that does not.
     """
     frame = stored.of_methods(stored.known, stored.names.datasets | stored.evident).of(operator=DELETE)
-    protocol = next(p for p in (protocol, *frame.present("protocol")) if p in frame.present("protocol"))
+    run = {p: frame.of(protocol=p).present("method") for p in (protocol, *frame.present("protocol"))}
+    protocol = next(p for p, found in sorted(run.items(), key=lambda of: len(of[1]) < 2) if found)
     frame, own_n, refused, shared = frame.of(protocol=protocol), {}, {}, []
     for dataset in frame.present("dataset"):
         rows = frame.of(dataset=dataset).rows
@@ -146,8 +156,8 @@ def _refusal(stored: Stored, dataset: str, samples: pd.Series) -> str:
     other = next(m for m, sample in samples.items() if not samples[smallest] <= sample)
     two = " and ".join(stored.known[str(method)].label for method in (smallest, other))
     return (
-        f"{stored.label(dataset)} is left out: {two} were degraded on samples of which neither holds the "
-        "other; run scripts/degrade.py for both again."
+        f"{stored.say('dataset', dataset)} is left out: {two} were degraded on samples of which neither "
+        "holds the other; run scripts/degrade.py for both again."
     )
 
 
@@ -172,61 +182,55 @@ def grids(found: Compared) -> list[Grid]:
 
 
 def _overview(found: Compared, best: dict[str, str | None]) -> Grid:
-    drops = {dataset: found.cells(dataset, "drop_11")["estimate"] for dataset in found.datasets}
-    sizes = {dataset: found.cells(dataset, "drop_11")["n"].max() for dataset in found.datasets}
-    columns: dict[str, Callable[[Any], str]] = _who(found)
-    for d in found.datasets:
-        columns[f"{found.stored.label(d)} (n = {sizes[d]})"] = lambda row, d=d: _bold(
-            drops[d].get(row.method), best.get(d) == row.method
-        )
-    chosen = [d for d in found.datasets if d not in found.beside]
-    columns["mean"] = lambda row: number(row.mean) if all(row.method in drops[d] for d in chosen) else "–"
-    rows = found.mean_drops().rename("mean").rename_axis("method").reset_index()
-    caption = f"All methods: drop of the target's probability after the top 11 % of tokens ({_under(found)})"
-    return grid(caption, rows, columns, notes(found))
+    """Methods against data sets, by the mean, which only those have that ran on all of them."""
+    means, chosen = found.mean_drops(), {*found.datasets} - found.beside
+    drops = found.rows[found.rows["measure"] == "drop_11"].astype({"dataset": str, "method": str})
+    sets = drops[drops["dataset"].isin(chosen)].groupby("method").size().reindex(means.index)
+    whole = means.where(sets == len(chosen)).rename("estimate").rename_axis("method").reset_index()
+    rows = pd.concat([drops, whole.assign(dataset="mean")])
+    place = {method: place for place, method in enumerate(means.index)}
+    rows = rows[rows["method"].isin(place)].sort_values("method", key=lambda m: m.map(place), kind="stable")
+    sizes = drops.groupby("dataset")["n"].max()
+
+    def say(key: str, value: Any) -> str:
+        return f"{found.say(key, value)} (n = {sizes[value]})" if value in sizes else found.say(key, value)
+
+    return crossed(
+        f"All methods: drop of the target's probability after the top 11 % of tokens ({_under(found)})",
+        say,
+        rows.assign(family=rows["method"].map(found.family)),
+        ["method", "family"],
+        ("dataset", [*found.datasets, "mean"]),
+        lambda row: strong(number(row.estimate), best.get(row.dataset) == row.method),
+        notes(found),
+    )
 
 
 def _one(found: Compared, dataset: str, best: dict[str, str | None]) -> Grid:
-    drop, *others = [*measured_in("methods"), SECONDS]
-    cells = {measure: found.cells(dataset, measure)["estimate"] for measure in others}
-    columns: dict[str, Callable[[Any], str]] = _who(found) | {
-        "n": lambda row: str(row.n),
-        MEASURES[drop].heading: lambda row: _strong(estimate(row), best.get(dataset) == row.method),
-    }
-    for measure, values in cells.items():
-        if len(values):
-            text = _seconds if measure == SECONDS else number
-            head = "s per instance ↓" if measure == SECONDS else MEASURES[measure].heading
-            columns[head] = lambda row, values=values, text=text: text(values.get(row.method))
-    rows = found.cells(dataset, drop).sort_values("estimate", ascending=False, kind="stable").reset_index()
-    return grid(
-        f"All methods on {found.stored.label(dataset)} ({_under(found)})",
+    """Methods against measures, the largest drop first."""
+    drops = found.cells(dataset, "drop_11").sort_values("estimate", ascending=False, kind="stable")
+    rows = found.rows[found.rows["dataset"] == dataset].astype({"method": str, "measure": str})
+    rows = rows.assign(n=rows["method"].map(drops["n"]), family=rows["method"].map(found.family))
+    rows = rows.sort_values("method", key=lambda method: method.map(drops.index.get_loc), kind="stable")
+
+    def text(row: Any) -> str:
+        if row.measure == "drop_11":
+            return strong(estimate(row), best.get(dataset) == row.method)
+        return _seconds(row.estimate) if row.measure == SECONDS else number(row.estimate)
+
+    return crossed(
+        f"All methods on {found.say('dataset', dataset)} ({_under(found)})",
+        found.say,
         rows,
-        columns,
+        ["method", "family", "n"],
+        ("measure", [m for m in (*measured_in("methods"), SECONDS) if m in set(rows["measure"])]),
+        text,
         _sizes(found, dataset),
     )
 
 
-def _who(found: Compared) -> dict[str, Callable[[Any], str]]:
-    return {
-        "method": lambda row: found.label(row.method),
-        "family": lambda row: found.stored.known[row.method].family,
-    }
-
-
-def _bold(value: float | None, strong: bool) -> str:
-    return f"**{number(value)}**" if strong else number(value)
-
-
-def _strong(text: str, strong: bool) -> str:
-    """The number in bold, its interval not."""
-    value, _, ends = text.partition(" ")
-    return f"{f'**{value}**' if strong else value} {ends}".strip()
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "–"
+def _seconds(value: float) -> str:
+    """With two digits."""
     return "< 0.001" if value < 0.001 else f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"
 
 
@@ -266,7 +270,7 @@ def notes(found: Compared) -> list[str]:
             "work beside it, and without what a method learns beforehand (statistics, β, a network). They "
             "compare methods roughly; `make bench` measures."
         )
-    chosen, about = chosen_betas(found.stored, found.records), dataset_notes(found.stored, found.records)
+    chosen, about = chosen_settings(found.stored, found.records), dataset_notes(found.stored, found.records)
     return [*lines, *found.refused.values(), *chosen, *about]
 
 

@@ -22,8 +22,8 @@ def pictures(found: Compared) -> Iterator[Picture]:
     if not found.mean_drops().empty:
         caption = (
             "All methods: mean drop of the target's probability after the top 11 % of tokens, by data set, "
-            f"on the rows that all methods have; bars: {found.stored.how.percent} bootstrap intervals. Within "
-            "a family the method with the largest mean over the data sets comes first."
+            f"on the rows that all methods have; bars: {found.stored.how.percent} bootstrap intervals. "
+            "Within a family the method with the largest mean over the data sets comes first."
         )
         yield Picture("methods", draw(found), caption)
 
@@ -83,7 +83,7 @@ def _draw_panel(axes: Axes, found: Compared, dataset: str, rows: dict[str, float
         axes.axhline(y, color="0.93", linewidth=0.6, zorder=0)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    name = found.stored.label(dataset).replace(", ", ",\n")
+    name = found.stored.say("dataset", dataset).replace(", ", ",\n")
     axes.set_title(f"{name}\nn = {cells['n'].iloc[0]}")
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from itertools import chain, product
+from functools import cache, partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,27 +19,20 @@ import pandas as pd
 
 from iba.evaluation.stats import Resampling, holm, mean_intervals, sign_flip_test
 from iba.pipeline.views import Value
-from iba.report.frame import DELETE, Frame, compare, summarise
+from iba.report.frame import DELETE, ESTIMATE, Frame, compare, summarise
 from iba.report.stored import Stored
-from iba.report.text import Grid, Table, grid, interval, number, p_value
+from iba.report.text import Grid, Table, interval, listed, number, p_value
 
 #: The point of a method that does not vary.
 REFERENCE = "reference"
 #: The method whose level is chance.
 RANDOM = "random"
+_KEYS = ["study", "dataset", "protocol", "method", "point"]
 #: The columns of drop and area, by measure.
 _LEVELS = {
     "drop_11": ("n", "drop_11", "ci_low", "ci_high"),
     "area_over": ("n", "area_over", "area_low", "area_high"),
 }
-_TESTED = [
-    f"{name}{part}" for name in ("over_random", "over_rival") for part in ("", "_low", "_high", "_p_holm")
-]
-_CHANGE = ["difference", "difference_low", "difference_high", "p_holm"]
-COLUMNS = [
-    *("study", "dataset", "protocol", "method", "point"),
-    *dict.fromkeys(chain(*_LEVELS.values(), ["completeness_gap"], _TESTED[:4], _CHANGE, _TESTED[4:])),
-]
 #: By method and point: what is told of it, or a number per instance.
 Numbers = dict[tuple[str, Value], dict[str, float]]
 Differences = dict[tuple[str, Value], pd.Series]
@@ -88,7 +81,8 @@ def sanity_rows(stored: Stored) -> pd.DataFrame:
     `over_random`, from random scores under the same operator, and `over_rival`, from the check's rival in
     Table 1, each corrected over all methods and points of the study on the data set under the protocol.
     """
-    return pd.concat([of_study(stored, study) for study in STUDIES], ignore_index=True)
+    found = [rows for study in STUDIES if not (rows := of_study(stored, study)).empty]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
 @cache
@@ -99,7 +93,7 @@ def of_study(stored: Stored, study: str) -> pd.DataFrame:
         points.of(dataset=d, protocol=p) for d, p in product(stored.names.datasets, stored.names.protocols)
     ]
     found = [row for part in parts if _was_run(study, part) for row in _rows(stored, study, part)]
-    return pd.DataFrame(found, columns=COLUMNS)
+    return pd.DataFrame(found)
 
 
 def _was_run(study: str, frame: Frame) -> bool:
@@ -128,20 +122,13 @@ def _rows(stored: Stored, study: str, frame: Frame) -> Iterator[dict[str, Any]]:
     known = [
         *_levels(frame, stored.how),
         _tested(_over_random(drops), "over_random", stored.how),
-        _tested(_over_rival(drops, rival), "over_rival", stored.how),
         {(m, point): row for m, wide in drops.items() for point, row in _from_base(wide, base, stored.how)},
+        _tested(_over_rival(drops, rival), "over_rival", stored.how),
     ]
     for method, wide in drops.items():
         for point in sorted(wide, key=lambda point: point != base):
-            found = [numbers.get((method, point), {}) for numbers in known]
-            where = {
-                "study": study,
-                "dataset": dataset,
-                "protocol": protocol,
-                "method": method,
-                "point": point,
-            }
-            yield where | {name: value for numbers in found for name, value in numbers.items()}
+            where = dict(zip(_KEYS, (study, dataset, protocol, method, point), strict=True))
+            yield where | {name: value for of in known for name, value in of.get((method, point), {}).items()}
 
 
 def _levels(frame: Frame, how: Resampling) -> Iterator[Numbers]:
@@ -151,12 +138,8 @@ def _levels(frame: Frame, how: Resampling) -> Iterator[Numbers]:
     """
     for measure, names in _LEVELS.items():
         rows = summarise(frame, ["method", "point"], [measure], how)
-        yield {
-            (row.method, row.point): dict(
-                zip(names, (row.n, row.estimate, row.ci_low, row.ci_high), strict=True)
-            )
-            for row in rows.itertuples()
-        }
+        numbers = rows[ESTIMATE].set_axis(names, axis=1).to_dict("records")
+        yield dict(zip(zip(rows["method"], rows["point"], strict=True), numbers, strict=True))
     if "completeness_gap" in frame.rows:
         keys = [frame.rows["method"].astype(str), frame.rows["point"]]
         gaps = frame.rows["completeness_gap"].abs().groupby(keys).median()
@@ -170,11 +153,8 @@ def _from_base(drops: pd.DataFrame, base: Value, how: Resampling) -> Iterator[tu
     points = sorted(drops, key=lambda point: point != base)
     tests = compare({(): drops[points]}, [], how)
     for row in tests[tests["first"] == base].itertuples():
-        numbers = -row.difference, -row.ci_high, -row.ci_low, row.p_holm
-        yield (
-            row.second,
-            dict(zip(("difference", "difference_low", "difference_high", "p_holm"), numbers, strict=True)),
-        )
+        ends = {"difference_low": -row.ci_high, "difference_high": -row.ci_low}
+        yield row.second, {"difference": -row.difference, **ends, "p_holm": row.p_holm}
 
 
 def _over_random(drops: dict[str, pd.DataFrame]) -> Differences:
@@ -207,13 +187,9 @@ def _tested(differences: Differences, name: str, how: Resampling) -> Numbers:
         return {}
     columns = list(pd.concat(differences.values(), axis=1).dropna().to_numpy(float).T)
     corrected = holm(sign_flip_test(np.array(columns), how.resolving(len(differences))))
+    names = [f"{name}{part}" for part in ("", "_low", "_high", "_p_holm")]
     return {
-        key: {
-            name: mean.estimate,
-            f"{name}_low": mean.low,
-            f"{name}_high": mean.high,
-            f"{name}_p_holm": float(p),
-        }
+        key: dict(zip(names, (mean.estimate, mean.low, mean.high, float(p)), strict=True))
         for key, mean, p in zip(differences, mean_intervals(columns, how), corrected, strict=True)
     }
 
@@ -221,12 +197,9 @@ def _tested(differences: Differences, name: str, how: Resampling) -> Numbers:
 # --- text ---------------------------------------------------------------------------------------------
 
 
-def _columns(
-    check: Sanity, stored: Stored, rows: pd.DataFrame
-) -> dict[str, tuple[Callable[[Any], str], str]]:
-    """What a check's table holds besides drop and area, where a row has it: head → text and note."""
-    rival = stored.known[check.rival].label if check.rival else ""
-    named = {
+def _columns(check: Sanity, rival: str) -> dict[str, tuple[str, str, str]]:
+    """Head → value, corrected p and note of what a table holds besides drop and area, where a row has it."""
+    return {
         "completeness gap": (
             "completeness_gap",
             "",
@@ -253,11 +226,6 @@ def _columns(
             "Holm-corrected over all points of a data set and protocol.",
         ),
     }
-    return {
-        head: (lambda row, value=value, p=p: _cell(row, value, p), note)
-        for head, (value, p, note) in named.items()
-        if rows[value].notna().any()
-    }
 
 
 def _cell(row: Any, value: str, p_holm: str) -> str:
@@ -270,24 +238,23 @@ def _cell(row: Any, value: str, p_holm: str) -> str:
 
 
 def _grid(stored: Stored, check: Sanity, rows: pd.DataFrame) -> Grid:
-    names, more = stored.names, _columns(check, stored, rows)
+    more = _columns(check, stored.say("method", check.rival))
+    more = {head: told for head, told in more.items() if told[0] in rows and rows[told[0]].notna().any()}
     columns: dict[str, Callable[[Any], str]] = {
-        "data set": lambda row: names.datasets[row.dataset],
-        "protocol": lambda row: names.protocols[row.protocol],
-        "method": lambda row: stored.known[row.method].label if row.method in names.methods else row.method,
         "point": lambda row: check.title(row.point),
         "n": lambda row: str(row.n),
         "drop at 11 %": lambda row: f"{number(row.drop_11)} {interval(row.ci_low, row.ci_high)}",
         "area over the curve": lambda row: f"{number(row.area_over)} {interval(row.area_low, row.area_high)}",
     }
-    columns |= {head: text for head, (text, _) in more.items()}
-    return grid(f"Sanity: {check.what}", rows, columns, [note for _, note in more.values()])
+    columns |= {head: partial(_cell, value=value, p_holm=p) for head, (value, p, _) in more.items()}
+    notes = [note for _, _, note in more.values()]
+    return listed(
+        f"Sanity: {check.what}", stored.say, rows, ["dataset", "protocol", "method"], columns, notes
+    )
 
 
 def sanity(stored: Stored) -> Table:
     """`sanity.*`, a text table per check that was run; nothing where none was."""
     rows = sanity_rows(stored)
-    run = dict(list(rows.groupby("study", sort=False)))
-    return Table(
-        "sanity", rows, [_grid(stored, STUDIES[name], found) for name, found in run.items()], "sanity"
-    )
+    run = [] if rows.empty else rows.groupby("study", sort=False)
+    return Table("sanity", rows, [_grid(stored, STUDIES[str(name)], found) for name, found in run], "sanity")

@@ -14,7 +14,7 @@ import pandas as pd
 from iba.evaluation.stats import MIN_SEEDS, crossed_interval
 from iba.report.frame import DELETE
 from iba.report.stored import Stored
-from iba.report.text import Grid, Table, grid, interval, number, share
+from iba.report.text import Grid, Table, interval, listed, number, share
 
 
 def seeds_rows(stored: Stored) -> pd.DataFrame:
@@ -72,17 +72,14 @@ def _row(
 
 
 def _grid(stored: Stored, rows: pd.DataFrame) -> Grid:
-    names = stored.names
     columns = {
-        "data set": lambda row: names.datasets[row.dataset],
-        "protocol": lambda row: names.protocols[row.protocol],
-        "method": lambda row: " − ".join(names.methods[m] for m in (row.method, row.second) if m),
+        "method": lambda row: " − ".join(stored.say("method", m) for m in (row.method, row.second) if m),
         "seeds × n": lambda row: f"{row.n_seeds} × {row.n}",
         "drop at 11 %": lambda row: f"{number(row.drop_11)} {interval(row.ci_low, row.ci_high)}".strip(),
         "each seed": lambda row: " · ".join(number(float(value)) for value in row.per_seed.split()),
     }
     accuracies = [
-        f"{names.datasets[row.dataset]}, seeds {', '.join(row.seeds.split())}: accuracy "
+        f"{stored.say('dataset', row.dataset)}, seeds {', '.join(row.seeds.split())}: accuracy "
         + ", ".join(share(float(value)) for value in row.accuracy.split())
         for row in rows.drop_duplicates("dataset").itertuples()
     ]
@@ -91,7 +88,8 @@ def _grid(stored: Stored, rows: pd.DataFrame) -> Grid:
         "squared standard errors of the mean over seeds and of the mean over instances are added "
         f"(Welch–Satterthwaite degrees of freedom). None for fewer than {MIN_SEEDS} seeds."
     )
-    return grid("Several fine-tuning seeds", rows, columns, [how, *accuracies])
+    keys, caption = ["dataset", "protocol"], "Several fine-tuning seeds"
+    return listed(caption, stored.say, rows, keys, columns, [how, *accuracies])
 
 
 def seeds(stored: Stored) -> Table:

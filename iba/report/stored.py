@@ -12,6 +12,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from iba.errors import UserError
+from iba.evaluation.measures import MEASURES
 from iba.evaluation.stats import Resampling, resampling
 from iba.pipeline import views
 from iba.pipeline.experiment import datasets, run_folder, selected
@@ -139,9 +140,15 @@ class Stored:
         wanted = rows.sort_values(["dataset", "protocol", "method"])
         return {(p, d, m): self.record(p, d, m) for p, d, m in wanted.to_numpy()}
 
-    def label(self, dataset: str) -> str:
-        """The name of a data set, selected or with known evidence."""
-        return (self.names.datasets | self.evident)[dataset]
+    def say(self, key: str, value: Any) -> str:
+        """What the value of a key is called."""
+        known = {
+            "dataset": self.names.datasets | self.evident,
+            "protocol": self.names.protocols,
+            "method": {name: method.label for name, method in self.known.items()},
+            "measure": {name: measure.heading for name, measure in MEASURES.items()},
+        }
+        return known.get(key, {}).get(value, str(value))
 
 
 def load(cfg: DictConfig) -> Stored:

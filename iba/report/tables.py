@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from iba.evaluation.measures import MEASURES, measured_in
 from iba.report.frame import compare, summarise
 from iba.report.notes import dataset_notes, method_notes
 from iba.report.stored import CELL, Stored
-from iba.report.text import Grid, Table, estimate, grid, interval, number, p_value, share, spread
+from iba.report.text import Grid, Table, crossed, estimate, interval, listed, number, p_value, share, strong
 
 #: What Table 1's methods are compared by; each is a Holm family of its own per data set and protocol.
 TESTED = ("drop_11", "area_over")
@@ -83,8 +83,7 @@ def table1_rows(stored: Stored) -> pd.DataFrame:
     rows = summarise(stored.deletion, CELL, ["drop_11"], stored.how).drop(columns="measure")
     theirs = [stored.paper.drops.get((row.dataset, row.method), float("nan")) for row in rows.itertuples()]
     accuracy = [stored.classifiers[dataset]["provenance"]["accuracy"] for dataset in rows["dataset"]]
-    difference = rows["estimate"] - theirs
-    rows = rows.assign(paper_drop_11=theirs, difference=difference, accuracy=accuracy)
+    rows = rows.assign(paper_drop_11=theirs, difference=rows["estimate"] - theirs, accuracy=accuracy)
     return rows.rename(columns={"estimate": "drop_11"})
 
 
@@ -92,8 +91,17 @@ def table1(stored: Stored, tests: pd.DataFrame) -> Table:
     """`table1.*` and `tests.csv`: all protocols side by side, then each with its distance from the paper."""
     rows, best = table1_rows(stored), winners(stored, tests)
     caption = f"Table 1. Drop of the target's probability after the top 11 % of tokens ({stored.title})"
-    whole = _side_by_side(stored, rows, best, caption, _table1_notes(stored))
-    grids = [whole, *(_one_protocol(stored, rows, best, protocol) for protocol in stored.protocols)]
+    grids = [_side_by_side(stored, rows, best, caption, _table1_notes(stored))]
+    columns = {
+        "n": lambda row: str(row.n),
+        f"ours [{stored.how.percent} interval]": lambda row: _drop(row, best),
+        "paper": lambda row: number(row.paper_drop_11),
+        "ours − paper": lambda row: number(row.difference),
+        "accuracy": lambda row: share(row.accuracy),
+    }
+    for protocol, cells in rows.groupby("protocol", observed=True):
+        caption = f"Table 1, {stored.say('protocol', protocol)} (`{protocol}`)"
+        grids.append(listed(caption, stored.say, cells, ["dataset", "method"], columns))
     return Table("table1", rows, grids, "drop", {"tests": tests})
 
 
@@ -101,40 +109,17 @@ def _side_by_side(
     stored: Stored, rows: pd.DataFrame, best: Winners, caption: str, notes: Sequence[str]
 ) -> Grid:
     """Data set and method against the protocols, with the paper's number; winners in bold."""
-    names, dashes = stored.names, ["–"] * len(stored.protocols)
-    cells = spread(rows, ["dataset", "method"], "protocol", stored.protocols, lambda row: _drop(row, best))
-    lines = [
-        [
-            names.datasets[key[0]],
-            names.methods[key[1]],
-            number(stored.paper.drops.get(key)),
-            *cells.get(key, dashes),
-        ]
-        for key in product(stored.datasets, stored.methods)
-    ]
-    heads = ["data set", "method", "paper", *(names.protocols[p] for p in stored.protocols)]
-    return Grid(caption, heads, lines, notes)
-
-
-def _one_protocol(stored: Stored, rows: pd.DataFrame, best: Winners, protocol: str) -> Grid:
-    names = stored.names
-    columns = {
-        "data set": lambda row: names.datasets[row.dataset],
-        "method": lambda row: names.methods[row.method],
-        "n": lambda row: str(row.n),
-        f"ours [{stored.how.percent} interval]": lambda row: _drop(row, best),
-        "paper": lambda row: number(row.paper_drop_11),
-        "ours − paper": lambda row: number(row.difference),
-        "accuracy": lambda row: share(row.accuracy),
-    }
-    caption = f"Table 1, {names.protocols[protocol]} (`{protocol}`)"
-    return grid(caption, rows[rows["protocol"] == protocol], columns)
+    ordered = rows.assign(paper=rows["paper_drop_11"].map(number)).sort_values(
+        ["dataset", "method"], kind="stable"
+    )
+    across = "protocol", stored.protocols
+    keys = ["dataset", "method", "paper"]
+    return crossed(caption, stored.say, ordered, keys, across, lambda row: _drop(row, best), notes)
 
 
 def _drop(row: Any, best: Winners) -> str:
-    value, ends = number(row.drop_11), interval(row.ci_low, row.ci_high)
-    strong = best.get((row.protocol, row.dataset)) == row.method
-    return f"{f'**{value}**' if strong else value} {ends}".strip()
+    text = f"{number(row.drop_11)} {interval(row.ci_low, row.ci_high)}".strip()
+    return strong(text, best.get((row.protocol, row.dataset)) == row.method)
 
 
 def _table1_notes(stored: Stored) -> list[str]:
@@ -182,34 +167,21 @@ def _count(stored: Stored, dataset: str) -> int:
 
 def _differences(stored: Stored, tests: pd.DataFrame, measure: str) -> Grid:
     """The methods but random against each other, by one measure."""
-    names = stored.names
-    pairs = pd.DataFrame(
-        {"dataset": dataset, "first": first, "second": second, "protocol": protocol, "row": row}
-        for dataset in stored.datasets
-        for first, second in combinations([m for m in stored.methods if m != "random"], 2)
-        for protocol in stored.protocols
-        for row in [signed(family(tests, protocol, dataset), first, second)]
+    tests = tests[(tests["first"] != "random") & (tests["second"] != "random")]
+    first, second = (tests[side].map(stored.names.methods) for side in ("first", "second"))
+    return crossed(
+        f"Differences on these texts, {MEASURES[measure].label}",
+        stored.say,
+        tests.assign(contrast=first + " − " + second),
+        ["dataset", "contrast"],
+        ("protocol", stored.protocols),
+        lambda row: f"{number(row.difference)} {interval(row.ci_low, row.ci_high)}, {p_value(row.p_holm)}",
     )
-    cells = spread(
-        pairs, ["dataset", "first", "second"], "protocol", stored.protocols, lambda row: _tested(row.row)
-    )
-    lines = [
-        [names.datasets[d], f"{names.methods[first]} − {names.methods[second]}", *found]
-        for (d, first, second), found in cells.items()
-    ]
-    heads = ["data set", "difference", *(names.protocols[p] for p in stored.protocols)]
-    return Grid(f"Differences on these texts, {MEASURES[measure].label}", heads, lines)
 
 
 def family(tests: pd.DataFrame, protocol: str, dataset: str) -> pd.DataFrame:
     """The tests of one data set and protocol."""
     return tests[(tests["protocol"] == protocol) & (tests["dataset"] == dataset)]
-
-
-def _tested(row: pd.Series | None) -> str:
-    if row is None:
-        return "–"
-    return f"{number(row['difference'])} {interval(row['ci_low'], row['ci_high'])}, {p_value(row['p_holm'])}"
 
 
 # --- planted evidence ---------------------------------------------------------------------------------
@@ -222,7 +194,7 @@ def planted_rows(stored: Stored) -> pd.DataFrame:
     chance = wide[wide["measure"] == "planted_chance"].set_index(CELL)["estimate"].rename("chance")
     rows = wide[wide["measure"] == "planted_recall"].join(chance, CELL).drop(columns="measure")
     found = kept(stored.folder / "planted.csv", rows.rename(columns={"estimate": "recall"}), CELL)
-    return found.sort_values(CELL, key=lambda column: column.astype(str), kind="stable", ignore_index=True)
+    return found.astype(dict.fromkeys(CELL, str)).sort_values(CELL, kind="stable", ignore_index=True)
 
 
 def kept(path: Path, rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -237,24 +209,18 @@ def kept(path: Path, rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
 
 def planted(stored: Stored) -> Table:
     """`planted.*`; the text only where a planted set was selected."""
-    rows, names = planted_rows(stored), stored.names
+    rows = planted_rows(stored)
+    order = {"dataset": stored.datasets, "method": stored.methods}
     shown = rows[rows["dataset"].isin(stored.datasets) & rows["method"].isin(stored.methods)]
-    shown = shown.assign(estimate=shown["recall"].astype(float))
-    keys = list(product(stored.datasets, stored.methods))
-    cells = spread(shown, ["dataset", "method"], "protocol", stored.protocols, estimate)
-    firsts = {(row.dataset, row.method): row for row in shown[::-1].itertuples()}
-    lines = [
-        [names.datasets[d], names.methods[m], str(firsts[d, m].n), *cells[d, m], number(firsts[d, m].chance)]
-        for d, m in keys
-        if (d, m) in cells
-    ]
-    heads = ["data set", "method", "n", *(names.protocols[p] for p in stored.protocols), "chance"]
-    notes = [
+    shown = shown.sort_values([*order], kind="stable", key=lambda names: names.map(order[names.name].index))
+    shown = shown.rename(columns={"recall": "estimate"}).assign(chance=shown["chance"].map(number))
+    note = (
         "Share of an instance's k evidence tokens among its k tokens with the largest scores, mean over "
         "instances with its interval. Chance: what a random ranking reaches on average."
-    ]
-    grids = [Grid("Planted evidence found", heads, lines, notes)] if lines else []
-    return Table("planted", rows, grids, "planted")
+    )
+    keys, across = ["dataset", "method", "n", "chance"], ("protocol", stored.protocols)
+    grid = crossed("Planted evidence found", stored.say, shown, keys, across, estimate, [note])
+    return Table("planted", rows, [grid] if len(shown) else [], "planted")
 
 
 # --- Table 2 ------------------------------------------------------------------------------------------
@@ -264,7 +230,6 @@ def table2(stored: Stored) -> Table:
     """`table2.*`: rows attributed, scored and trained on, accuracy, length, label shares."""
     rows = pd.DataFrame([_table2_row(stored, dataset) for dataset in stored.datasets])
     columns = {
-        "data set": lambda row: stored.names.datasets[row.dataset],
         "n": lambda row: str(row.n),
         "paper's n": lambda row: number(row.paper_n, 0),
         "training rows": lambda row: str(row.n_train),
@@ -274,8 +239,9 @@ def table2(stored: Stored) -> Table:
         "cut": lambda row: share(row.truncated_share),
         "labels": lambda row: row.labels,
     }
-    notes = [f"{stored.names.datasets[d]}: {stored.notes[d]}" for d in stored.datasets if d in stored.notes]
-    return Table("table2", rows, [grid(f"Table 2. Data sets ({stored.title})", rows, columns, notes)], "data")
+    notes = [f"{stored.say('dataset', d)}: {stored.notes[d]}" for d in stored.datasets if d in stored.notes]
+    caption = f"Table 2. Data sets ({stored.title})"
+    return Table("table2", rows, [listed(caption, stored.say, rows, ["dataset"], columns, notes)], "data")
 
 
 def _table2_row(stored: Stored, dataset: str) -> dict[str, object]:
@@ -299,24 +265,14 @@ def _table2_row(stored: Stored, dataset: str) -> dict[str, object]:
 
 def faithfulness(stored: Stored) -> Table:
     """`faithfulness.*`: every measure per cell and removal operator, a text table per protocol."""
-    by = ["protocol", "dataset", "operator", "method"]
-    rows = summarise(stored.table1, by, list(measured_in("faithfulness")), stored.how)
-    grids = [
-        _faithfulness(stored, rows[rows["protocol"] == protocol], protocol) for protocol in stored.protocols
-    ]
+    by, measures = ["dataset", "operator", "method"], list(measured_in("faithfulness"))
+    rows = summarise(stored.table1, ["protocol", *by], measures, stored.how)
+    grids = []
+    for protocol, cells in rows.groupby("protocol", observed=True):
+        caption = f"Faithfulness, {stored.say('protocol', protocol)} (`{protocol}`)"
+        across = "measure", [m for m in measures if m in set(cells["measure"])]
+        grids.append(crossed(caption, stored.say, cells, by, across, estimate, _area_notes(stored)))
     return Table("faithfulness", rows, grids, "faithfulness")
-
-
-def _faithfulness(stored: Stored, rows: pd.DataFrame, protocol: str) -> Grid:
-    names, shown = stored.names, [m for m in measured_in("faithfulness") if m in set(rows["measure"])]
-    cells = spread(rows, ["dataset", "operator", "method"], "measure", shown, estimate)
-    lines = [
-        [names.datasets[d], operator, names.methods[m], *found] for (d, operator, m), found in cells.items()
-    ]
-    heads = ["data set", "operator", "method", *(MEASURES[m].heading for m in shown)]
-    return Grid(
-        f"Faithfulness, {names.protocols[protocol]} (`{protocol}`)", heads, lines, _area_notes(stored)
-    )
 
 
 def _area_notes(stored: Stored) -> list[str]:

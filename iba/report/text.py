@@ -14,6 +14,9 @@ import pandas as pd
 from iba.evaluation.stats import SMALLEST_P
 from iba.pipeline.store import atomic
 
+#: What a key, or its value, is called in a table.
+HEADS = {"dataset": "data set", "kind": "between", "contrast": "difference"}
+Say = Callable[[str, Any], str]
 #: Digits behind the point of probabilities.
 DIGITS = 3
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "−": "$-$", "β": r"$\beta$"}
@@ -93,23 +96,47 @@ def span(numbers: Iterable[int]) -> str:
     return f"{ends[0]} to {ends[-1]}" if len(ends) > 1 else f"{ends[0]}"
 
 
-def grid(
-    caption: str, rows: pd.DataFrame, columns: Mapping[str, Callable[[Any], str]], notes: Sequence[str] = ()
+def strong(text: str, chosen: bool) -> str:
+    """With its first number in bold, if chosen."""
+    value, _, rest = text.partition(" ")
+    return f"**{value}** {rest}".strip() if chosen else text
+
+
+def listed(
+    caption: str,
+    say: Say,
+    rows: pd.DataFrame,
+    keys: Sequence[str],
+    columns: Mapping[str, Callable[[Any], str]],
+    notes: Sequence[str] = (),
 ) -> Grid:
-    """A table of `rows`, a line each; `columns`: head → text of a row."""
-    lines = [[text(row) for text in columns.values()] for row in rows.itertuples()]
-    return Grid(caption, list(columns), lines, notes)
+    """A line per row: its `keys`, named by `say`, then `columns` (head → text of the row)."""
+    named: dict[str, Callable[[Any], str]] = {
+        HEADS.get(key, key): lambda row, key=key: say(key, getattr(row, key)) for key in keys
+    }
+    whole = named | dict(columns)
+    lines = [[text(row) for text in whole.values()] for row in rows.itertuples()]
+    return Grid(caption, list(whole), lines, notes)
 
 
-def spread(
-    rows: pd.DataFrame, keys: Sequence[str], across: str, order: Sequence[Any], text: Callable[[Any], str]
-) -> dict[tuple[Any, ...], list[str]]:
-    """A line of cells per value of `keys`, in the order of `rows`: the text of its row at each value of
-    `across`, in `order`; a dash where there is no row."""
+def crossed(
+    caption: str,
+    say: Say,
+    rows: pd.DataFrame,
+    keys: Sequence[str],
+    across: tuple[str, Sequence[Any]],
+    write: Callable[[Any], str],
+    notes: Sequence[str] = (),
+) -> Grid:
+    """A line per value of `keys`, in the order of `rows`, and a column per value of the key `across`: what is
+    written of the row that has both, a dash where there is none."""
+    name, order = across
     lines: dict[tuple[Any, ...], dict[Any, str]] = {}
     for row in rows.itertuples():
-        lines.setdefault(tuple(getattr(row, key) for key in keys), {})[getattr(row, across)] = text(row)
-    return {key: [cells.get(value, "–") for value in order] for key, cells in lines.items()}
+        lines.setdefault(tuple(getattr(row, key) for key in keys), {})[getattr(row, name)] = write(row)
+    heads = [*(HEADS.get(key, key) for key in keys), *(say(name, value) for value in order)]
+    cells = [[*map(say, keys, at), *(text.get(value, "–") for value in order)] for at, text in lines.items()]
+    return Grid(caption, heads, cells, notes)
 
 
 def markdown(grid: Grid, level: int = 3) -> str:

@@ -201,7 +201,7 @@ def token_map(rows: pd.DataFrame, title: str, label: str, names: Sequence[str]) 
     """A text's rows as a map: bits where they are stored, else scores."""
     of_bits = "bits" in rows and rows["bits"].notna().all()
     special = np.asarray(rows["special"].iloc[0], np.bool_)
-    pieces = units(list(rows["tokens"].iloc[0]), special.tolist())
+    pieces = units(list(rows["tokens"].iloc[0]), special)
     return TokenMap(
         title,
         label,

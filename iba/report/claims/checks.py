@@ -93,7 +93,10 @@ def _with_more_steps(stored: Stored, protocol: str, dataset: str, better: str, w
     """IBA's lead over IG, or IG's over IBA, where IG takes more steps than in Table 1; decides nothing."""
     if {better, worse} != {"iba", "ig"}:
         return ""
-    rows = family(sanity.of_study(stored, STEPS), protocol, dataset)
+    rows = sanity.of_study(stored, STEPS)
+    if "over_rival" not in rows:
+        return ""
+    rows = family(rows, protocol, dataset)
     rows = rows[(rows["method"] == "ig") & (rows["point"] != sanity.STUDIES[STEPS].base)]
     text = ""
     for row in rows.dropna(subset="over_rival").itertuples():

@@ -1,0 +1,152 @@
+"""Figure 1, the curves that it draws, and what all figures share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from fake_results import DROPS, configured, falling, write_cell, write_run
+from matplotlib.figure import Figure
+
+from iba.evaluation.stats import Resampling
+from iba.report import drawing, figure1
+from iba.report.curves import Curves, mean_curves, normalised
+from iba.report.drawing import Picture
+from iba.report.stored import Stored, load
+
+SMALL = ("dataset=[imdb,agnews]", "protocol=[released,corrected]")
+HOW = Resampling(0.95, 300, 3)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
+    root = tmp_path_factory.mktemp("stored")
+    write_run(root, datasets=("imdb", "agnews"), protocols=("released", "corrected"))
+    return load(configured(root, *SMALL))
+
+
+def pictures(stored: Stored) -> dict[str, Picture]:
+    with matplotlib.rc_context(drawing.LOOK):
+        return {picture.stem: picture for picture in figure1.pictures(stored)}
+
+
+def curves(mean: np.ndarray, spread: float = 0.0) -> Curves:
+    return Curves(["iba"], np.linspace(0, 1, mean.shape[1]), 9, mean, mean - spread, mean + spread)
+
+
+def test_the_normalised_drop_by_hand() -> None:
+    """o = 0.9, m = 0.1 (the lower end), so (0.5 − 0.1)/0.8 = 0.5 and the other end is (0.3 − 0.1)/0.8."""
+    means = np.array([[0.9, 0.5, 0.1], [0.9, 0.9, 0.3]])
+    np.testing.assert_allclose(normalised(means), [[1, 0.5, 0], [1, 1, 0.25]])
+    assert np.isnan(normalised(np.full((2, 3), 0.5))).all()
+
+
+def test_intervals_of_the_normalised_drop_start_with_no_width() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = np.concatenate([np.full((30, 2, 1), 0.9), rng.uniform(0.1, 0.5, (30, 2, 4))], axis=2)
+    probabilities[:, :, 0] = rng.uniform(0.7, 0.9, (30, 1))
+    found = mean_curves(["a", "b"], np.linspace(0, 1, 5), probabilities, HOW)
+    np.testing.assert_allclose(found.low[:, 0], 1)
+    np.testing.assert_allclose(found.high[:, 0], 1)
+    assert (found.low[:, 1:-1] < found.mean[:, 1:-1]).all()
+    assert (found.mean[:, 1:-1] < found.high[:, 1:-1]).all()
+    np.testing.assert_allclose(found.unscaled().mean, probabilities.mean(0))
+
+
+@pytest.mark.parametrize(("lost", "low", "small"), [(0.2, 0.11, False), (0.2, 0.1, True), (0.2, -0.1, True),
+                                                     (0.0, 0.0, True), (-0.2, -0.3, True)])  # fmt: skip
+def test_when_too_little_is_lost_for_the_normalised_drop(lost: float, low: float, small: bool) -> None:
+    assert replace(curves(np.zeros((1, 2))), lost=lost, lost_low=low).too_small is small
+
+
+def test_curves_know_how_much_is_lost() -> None:
+    """o = 0.9, m = 0.3; the instances lose 0.7 and 0.5 in turn, so no resample loses less than 0.5."""
+    probabilities = np.array([[[0.9, 0.4], [0.9, 0.2]], [[0.9, 0.4], [0.9, 0.4]]] * 8)
+    found = mean_curves(["a", "b"], np.array([0.0, 1.0]), probabilities, HOW)
+    assert found.lost == pytest.approx(0.6)
+    assert 0.5 < found.lost_low < 0.6
+
+
+def test_where_too_little_is_lost_all_protocols_show_the_probability(tmp_path: Path) -> None:
+    """On AG News half the texts gain by being emptied (0.9 to 0.1, 0.1 to 0.8)."""
+    run = write_run(tmp_path, datasets=("imdb", "agnews"), protocols=("released", "corrected"))
+    gains = np.vstack([falling(10, 0.3), np.linspace(0.1, 0.8, 10)[None].repeat(10, 0)])
+    for method in DROPS:
+        write_cell(run, "agnews", "corrected", method, gains)
+    found = pictures(load(configured(tmp_path, *SMALL)))
+    assert "(AG News: the probability itself" in found["figure1"].caption
+    for stem, start in (("figure1", [1, 0.9, 1, 0.5]), ("figure1_probability", [0.9, 0.9, 0.9, 0.5])):
+        panels = found[stem].figure.axes
+        assert [axes.lines[0].get_ydata()[0] for axes in panels] == pytest.approx(start)
+        said = [axes.texts[0].get_text() for axes in panels]
+        assert [text != "" for text in said] == ([False, True] * 2 if stem == "figure1" else [False] * 4)
+    assert "o − m = 0.05" in found["figure1"].figure.axes[3].texts[0].get_text()
+
+
+def test_figure_1_has_a_file_per_protocol_and_a_companion(stored: Stored) -> None:
+    found = pictures(stored)
+    stems = ["figure1", "figure1_released", "figure1_corrected", "figure1_probability"]
+    assert list(found) == stems
+    assert [bool(found[stem].caption) for stem in stems] == [True, False, False, True]
+    assert "n: IMDB 20, AG News 20." in found["figure1"].caption
+    assert "the probability itself" not in found["figure1"].caption
+
+
+def test_figures_show_the_most_first_curves(tmp_path: Path) -> None:
+    write_run(tmp_path, datasets=("imdb",), protocols=("described",), drops={"iba": 0.3}, n=8)
+    stored = load(configured(tmp_path, "dataset=imdb", "protocol=described"))
+    (found,) = figure1.panels(stored).values()
+    assert found.unscaled().mean[0, 1] == pytest.approx(0.6)
+
+
+def test_a_protocol_of_its_own_file_has_limits_of_its_own(stored: Stored) -> None:
+    """Flat curves under one protocol do not leave its panels empty because another's fall far."""
+    means = {"released": [1.0, 0.9, 0.8], "corrected": [1.0, -3.0, 0.0]}
+    panels = {(p, d): curves(np.array([mean])) for p, mean in means.items() for d in stored.datasets}
+    with matplotlib.rc_context(drawing.LOOK):
+        flat = figure1.draw(stored, ["released"], panels, "d")
+        both = figure1.draw(stored, ["released", "corrected"], panels, "d")
+    assert flat.axes[0].get_ylim()[0] == pytest.approx(0.8 - 0.008)
+    assert both.axes[0].get_ylim()[0] == pytest.approx(-3 - 0.16)
+
+
+def test_wide_intervals_are_cut_at_the_frame() -> None:
+    mean = np.array([[1.0, 0.5, 0.0]])
+    narrow, wide, nothing = curves(mean, 0.1), curves(mean, 50), curves(mean * np.nan)
+    assert figure1.limits([narrow]) == pytest.approx((-0.1 - 0.048, 1.1 + 0.048))
+    assert figure1.limits([narrow, wide]) == pytest.approx((-1 - 0.12, 2 + 0.12))
+    assert figure1.limits([narrow, nothing]) == figure1.limits([narrow])
+    assert figure1.limits([nothing]) == (0.0, 1.0)
+
+
+def test_the_legend_fits_a_figure_of_one_panel(tmp_path: Path) -> None:
+    """Nothing is drawn outside the figure."""
+    write_run(tmp_path, datasets=("imdb",), protocols=("described",), n=8)
+    stored = load(configured(tmp_path, "dataset=imdb", "protocol=described"))
+    with matplotlib.rc_context(drawing.LOOK):
+        figure = pictures(stored)["figure1"].figure
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+
+
+def test_every_figure_names_encoder_and_preset(stored: Stored, tmp_path: Path) -> None:
+    assert stored.made_with == "bge-small-en-v1.5, preset bge_small"
+    write_run(tmp_path, "bge_small/mine", ("rte",), ("described",))
+    other = load(configured(tmp_path, "dataset=rte", "protocol=described", "run=bge_small/mine"))
+    assert other.made_with.endswith("preset bge_small, run bge_small/mine")
+    with matplotlib.rc_context(drawing.LOOK):
+        figure = Figure(figsize=(4, 2), layout="constrained")
+        figure.subplots()
+        png = drawing.save(figure, tmp_path / "one", stored.made_with)
+    across, up = 4 * 220, round((2 + drawing._FOOT) * 220)
+    pixels = matplotlib.image.imread(png)
+    assert pixels.shape[:2] == pytest.approx((up, across), abs=1)
+    foot = pixels[-round(drawing._FOOT * 220) :, :, :3]
+    assert foot.min() < 0.6, "something is printed there"
+    assert (foot[-2:] == 1).all(), "and not cut off"
+    assert png.with_suffix(".pdf").is_file()
