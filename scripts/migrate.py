@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from iba.cli import main
+from iba.errors import UserError
 from iba.evaluation.ranking import removal_order
 from iba.models.pretrained import new_classifier
 from iba.pipeline import views
@@ -132,8 +134,9 @@ def migrate(cfg: DictConfig) -> None:
     old, found, before = Path(cfg.old) / cfg.run, {}, {}
     for name in datasets(cfg):
         bench = Bench.open(cfg, name)
-        model, tokenizer = new_classifier(cfg.model, cfg.paths.model_dir, bench.dataset.labels, 0)
-        bench.kept["fine-tuned"] = SimpleNamespace(model=model, tokenizer=tokenizer)
+        with suppress(UserError):  # the encoder is not here: its tokens are not known
+            model, tokenizer = new_classifier(cfg.model, cfg.paths.model_dir, bench.dataset.labels, 0)
+            bench.kept["fine-tuned"] = SimpleNamespace(model=model, tokenizer=tokenizer)
         trained = {
             run: classifier(cfg, run / name, bench.folder) for run, _ in runs(old, cfg.finetune.seed)
             if (run / name / CLASSIFIER).is_file()
@@ -252,10 +255,13 @@ def bench_rows(bench: Bench, rows: RowSet, old: Old, digest: str) -> Path:
     path = rows_path(bench, digest, rows.max_length)
     if path.is_file():
         return path
-    if (found := bench.on(rows)).samples.digests["test"] == digest:
+    found, known = bench.on(rows), "fine-tuned" in bench.kept
+    if known and found.samples.digests["test"] == digest:
         assert stored_rows(found) == path
         return path
-    print(f"{old.folder}: {digest} is no longer in the data; rows from the stored tables")
+    print(
+        f"{old.folder}: {digest} is no longer in the data (or the encoder is not here); rows from the stored tables"
+    )
     curves = read_parquet(old.folder / "degradation.parquet")
     curves = curves[(curves["grid"] == "curve") & (curves["step"] == 9)].drop_duplicates("instance_id")
     labels = read_parquet(old.run / old.dataset / "classifier.parquet").set_index("instance_id")["label"]
