@@ -1,4 +1,4 @@
-"""Run the campaign of results/PREREGISTRATION.md: `scripts/campaign.py paths.data_dir=DATA paths.model_dir=DIR`.
+"""Run the campaign of results/PREREGISTRATION.md: `scripts/campaign.py paths.data_dir=A paths.model_dir=B`.
 
 The steps of its parts run in the preregistered order, each by its stage's own script. A stopped step goes on
 where it ended; one that ended well is not run again. The run's `hours.csv` gets a line for every step that
@@ -38,7 +38,7 @@ MPNET_SIZES = {
 
 
 def steps(run: Path) -> Iterator[Step]:
-    """(part, stage and its settings), in the preregistered order; some are made of what earlier ones stored."""
+    """(part, stage and its settings), in the preregistered order; some depend on what earlier ones stored."""
     for name in ("mnli_matched", "rte", "agnews", "imdb"):
         yield "1 classifiers", ["finetune", f"dataset={name}"]
     for name in SETS:

@@ -1,4 +1,4 @@
-"""Words that people marked as the reason for a label, as the evidence of test rows: for agreement with people.
+"""Words that people marked as the reason for a label, as the evidence of test rows.
 
 The training rows are those of the data set that the marks belong to, so that its classifier is explained.
 """
