@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from iba.cli import main
+from iba.errors import UserError
 from iba.evaluation.ranking import removal_order
 from iba.models.pretrained import new_classifier
 from iba.pipeline import views
@@ -132,12 +134,14 @@ def migrate(cfg: DictConfig) -> None:
     old, found, before = Path(cfg.old) / cfg.run, {}, {}
     for name in datasets(cfg):
         bench = Bench.open(cfg, name)
-        model, tokenizer = new_classifier(cfg.model, cfg.paths.model_dir, bench.dataset.labels, 0)
-        bench.kept["fine-tuned"] = SimpleNamespace(model=model, tokenizer=tokenizer)
+        with suppress(UserError):  # the encoder is not here: its tokens are not known
+            model, tokenizer = new_classifier(cfg.model, cfg.paths.model_dir, bench.dataset.labels, 0)
+            bench.kept["fine-tuned"] = SimpleNamespace(model=model, tokenizer=tokenizer)
         trained = {
             run: classifier(cfg, run / name, bench.folder) for run, _ in runs(old, cfg.finetune.seed)
             if (run / name / CLASSIFIER).is_file()
         }  # fmt: skip
+        tables_of_tries(cfg, old, bench, trained)
         # Where two are one cell by now, Table 1's stays, then the one of the later commit.
         olds = sorted(
             cells(old, cfg.finetune.seed, name),
@@ -147,6 +151,34 @@ def migrate(cfg: DictConfig) -> None:
             before[each.folder] = each
             found[each.folder] = move(cfg, bench, each, trained[each.run])
     check(cfg, found, before)
+
+
+def tables_of_tries(cfg: DictConfig, old: Path, bench: Bench, known: dict[Path, Classified]) -> None:
+    """The campaign's tries with every row's drop."""
+    for run, classified in known.items():
+        for path in sorted(run.glob(f"tuning/{bench.dataset.train_name}/*.json")):
+            record = read_json(path)
+            settings, drops = record["settings"], read_parquet(path.with_suffix(".parquet"))
+            if settings["weights_digest"] != classified.digest:
+                continue  # another data set's classifier
+            method = path.stem.rpartition("-")[0]
+            tries = [
+                each | {"_target_": each["_target_"].replace("iba.method.", "iba.attribution.")}
+                for each in settings["method"]
+            ]
+            rows = RowSet(cfg.seed, settings["max_length"])
+            view = View(0, None, None, "corrected", str(bench.dataset.name), method)
+            cell = Cell(view, {"tries": tries}, "gold", settings["weights"], rows, {})
+            held_out = {"digest": settings["calibration_digest"], "n": drops["instance_id"].nunique()}
+            running = {"precision": settings["precision"]}
+            key = cell.tuning_key(classified, held_out, running) | {
+                "numerics": numerics(record["provenance"]["git_commit"])
+            }
+            new = tuning_path(run_folder(cfg), bench.dataset.train_name, method, key)
+            means = drops.groupby("trial")["drop_11"].mean()
+            found = {"settings": tries, "drop_11": means.tolist(), "chosen": int(means.idxmax())}
+            write_json(new.with_suffix(".json"), {"key": key, **found, "provenance": record["provenance"]})
+            write_parquet(new, drops)
 
 
 def classifier(cfg: DictConfig, source: Path, folder: Path) -> Classified:
@@ -252,10 +284,11 @@ def bench_rows(bench: Bench, rows: RowSet, old: Old, digest: str) -> Path:
     path = rows_path(bench, digest, rows.max_length)
     if path.is_file():
         return path
-    if (found := bench.on(rows)).samples.digests["test"] == digest:
+    found = bench.on(rows)
+    if "fine-tuned" in bench.kept and found.samples.digests["test"] == digest:
         assert stored_rows(found) == path
         return path
-    print(f"{old.folder}: {digest} is no longer in the data; rows from the stored tables")
+    print(f"{old.folder}: {digest} is not in the data, or the encoder is not here: rows from the tables")
     curves = read_parquet(old.folder / "degradation.parquet")
     curves = curves[(curves["grid"] == "curve") & (curves["step"] == 9)].drop_duplicates("instance_id")
     labels = read_parquet(old.run / old.dataset / "classifier.parquet").set_index("instance_id")["label"]
@@ -368,9 +401,7 @@ def check(cfg: DictConfig, moved: dict[Path, Path], before: dict[Path, Old]) -> 
         )
         if moved_apart := np.abs(old["prob_target"] - new["prob_target"]).max():
             count["folders whose cell is stored by a later commit"] += 1
-            print(
-                f"{folder}: {curves.parent} is of another commit, probabilities differ by {moved_apart:.2g} at most"
-            )
+            print(f"{folder}: {curves.parent} is of another commit, differs by {moved_apart:.2g} at most")
         count["degradation rows"] += len(old)
         if moved_apart == 0:
             count.update(others(before[folder], curves.parent))

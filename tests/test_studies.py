@@ -127,9 +127,9 @@ def test_a_point_that_is_the_cell_of_table_1_is_that_cell(finished: DictConfig) 
 def test_what_is_alike_under_two_protocols_is_computed_once(
     finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """IG explains the gold class and another one; its settings are the same under both protocols."""
-    two = ["protocol=[described,corrected]", "study.targets.protocols=[described,corrected]",
-           "protocol.corrected.methods.ig.tries=null"]  # fmt: skip
+    """IG explains the gold class and another one; untuned, its settings are the same under both protocols."""
+    two = ["protocol=[described,corrected]", "study.targets.protocols=[described,corrected]"]
+    two += ["protocol.corrected.methods.ig.tries=[]"]
     cfg = configured(copied(finished, tmp_path), *two, only="targets")
     explained: list[int] = []
     attribute_alone = IntegratedGradients.attribute
