@@ -190,12 +190,12 @@ def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
         f"{c.__module__}.{c.__name__}" for c in (IntegratedGradients, IntegratedGradientsReleased)
     )
     timed = {
-        "iba": {"n_steps": 10, "beta": 1.0, "noise": "statistics"},
+        "iba": {"n_steps": 10, "beta": 1.0, "noise": "statistics", "layer": 0.75},
         "ig": {"_target_": ig, "normalise": False},
         "lime": {"n_samples": 100},
     }
     run = {  # the same work, of a released kind
-        "iba": {"n_steps": 10, "beta": 1e-5, "noise": "layer_input"},
+        "iba": {"n_steps": 10, "beta": 1e-5, "noise": "layer_input", "layer": layer},
         "ig": {"_target_": released, "normalise": True},
         "lime": {"n_samples": n_samples},
     }
@@ -218,12 +218,9 @@ def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
         write_json(tmp_path / f"{name}.json", {"settings": settings})
     assert read_timed(tmp_path, {"name": "other"}) == []
     records = {
-        (dataset, method): {
-            "settings": {"method": run[method]},
-            "provenance": {"resolved": {"layer": layer} if method == "iba" else {}},
-        }
+        (dataset, method): {"settings": {"method": settings}}
         for dataset in PAPER_SETS
-        for method in run
+        for method, settings in run.items()
     }
     run_rows = replace(with_records(large, records), timed=read_timed(tmp_path, {"name": "m"}))
     verdict = cost_between(run_rows, pd.DataFrame(), "corrected")

@@ -296,7 +296,7 @@ def test_a_caption_names_the_beta_chosen_for_every_layer(stored: Stored) -> None
     rows = studies.load(stored, "layers")[0]
     assert figure4.chosen_betas(stored, rows) == ""
     learned = {
-        layer: {"provenance": {"learned": {"beta": 0.1 * layer, "n_calibration": 16}}}
+        layer: {"settings": {"method": {"beta": 0.1 * layer}}, "tuning": {"key": {"rows": {"n": 16}}}}
         for layer in rows.values
     }
     found = figure4.chosen_betas(stored, replace(rows, records=learned))

@@ -19,7 +19,7 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from iba.benchmark.synthetic import write_cell, write_classifier, write_rows
+from iba.benchmark.synthetic import write_cell, write_classifier, write_rows, write_tries
 from iba.pipeline.degrade import columns
 from iba.pipeline.experiment import cells, run_folder
 from iba.pipeline.store import provenance, write_json
@@ -40,12 +40,12 @@ def write(cfg: DictConfig, rng: np.random.Generator) -> None:
         run, ids = run_folder(cfg), [f"test:{i}" for i in range(n)]
         predicted = rng.integers(0, 2, n)
         table = pd.DataFrame({"instance_id": ids, "label": 1, "predicted": predicted})
-        write_classifier(cfg, run, name, table, cfg.finetune.seed, accuracy=0.5, label_distribution={})
+        told = write_classifier(cfg, run, name, table, cfg.finetune.seed, accuracy=0.5, label_distribution={})
         lengths = np.clip(rng.normal(1, 0.4, n) * MEAN_TOKENS[name], 8, 512).astype(int)
         special = [np.isin(np.arange(length), (0, length - 1)) for length in lengths]
         write_rows(run / name, ids, special)
-        known = {"settings": {"weights": f"{name}-{cfg.finetune.seed}", "n_layers": 12, "n": n}}
-        for cell in cells(cfg, name):
+        for asked in cells(cfg, name):
+            cell = write_tries(run, asked, told, 0)
             scores = [rng.normal(size=length).astype("float16").astype("float32") for length in lengths]
             orders = [(1 + np.argsort(-one[1:-1], kind="stable")).astype("uint16") for one in scores]
             rows = pd.DataFrame(
@@ -53,7 +53,7 @@ def write(cfg: DictConfig, rng: np.random.Generator) -> None:
             )
             steps = len(columns(cell.degradation))
             write_cell(
-                run, cell, known, rows, rng.beta(0.5, 0.5, (n, steps)), seconds_per_instance=rng.uniform(1, 2)
+                run, cell, told, rows, rng.beta(0.5, 0.5, (n, steps)), seconds_per_instance=rng.uniform(1, 2)
             )
 
 

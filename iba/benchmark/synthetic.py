@@ -21,8 +21,8 @@ from iba.settings import plain
 
 def write_classifier(
     cfg: DictConfig, run: Path, dataset: str, predictions: pd.DataFrame, seed: int, **measured: Any
-) -> None:
-    """A fine-tuned classifier of `cfg` with these predictions."""
+) -> dict[str, Any]:
+    """A fine-tuned classifier of `cfg` with these predictions. Its record."""
     config, n = dataset_config(cfg, dataset), len(predictions)
     folder = run / dataset / "classifiers" / f"seed={seed}-{n}"
     write_parquet(folder / "classifier.parquet", predictions.assign(attributed=True))
@@ -40,7 +40,9 @@ def write_classifier(
     known = {"weights": f"{dataset}-{seed}", "n_layers": 12, "sample_seed": cfg.seed, "precision": "fp32"}
     settings = known | {"n": n, "recipe": recipe, "max_length": config.max_length}
     told = {"n_accuracy": n, "truncated_share": 0.25, "labels": plain(config.labels)} | measured
-    write_json(folder / "classifier.json", {"settings": settings, "provenance": told})
+    record = {"settings": settings, "provenance": told}
+    write_json(folder / "classifier.json", record)
+    return record
 
 
 def key_of(cell: Cell, classifier: Mapping[str, Any]) -> dict[str, Any]:

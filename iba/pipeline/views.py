@@ -257,24 +257,13 @@ def _only(found: Sequence[_Stored], rank: Callable[[_Stored], float]) -> _Stored
 
 
 def _named(stored: _Stored, cell: Cell, chosen: dict[str, Any]) -> StoredCell:
-    key, record, about = stored.record["key"], stored.record, dict(stored.record["provenance"])
-    if tuning := chosen.get("tuning"):
-        about["learned"] = about.get("learned", {}) | _chosen_beta(tuning)
+    key, record = stored.record["key"], stored.record
     layer = {name: value for name, value in key["method"].items() if name == "layer"}
     settings = key | {"method": record["method"] | layer, "n": key["rows"]["n"]}
     return StoredCell(
         cell.view,
-        record | chosen | {"settings": settings, "n": key["rows"]["n"], "provenance": about},
+        record | chosen | {"settings": settings, "n": key["rows"]["n"]},
         str(Path(*stored.folder.parts[-3:])),
         stored.folder,
         degradation_path(stored.folder, cell.degradation),
     )
-
-
-def _chosen_beta(tuning: Mapping[str, Any]) -> dict[str, Any]:
-    """The β that was chosen, of which ones, on how many rows; nothing where β was not what was tried."""
-    betas = [each.get("beta") for each in tuning["settings"]]
-    if len(set(betas)) == 1:
-        return {}
-    rows = tuning["key"]["rows"]["n"]
-    return {"beta": betas[tuning["chosen"]], "beta_grid": betas, "n_calibration": rows}

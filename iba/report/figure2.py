@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -74,10 +73,9 @@ def marked_betas(stored: Stored, rows: StudyRows) -> dict[str, float]:
     paper = described.get("settings", {}).get("method", {}).get("beta")
     if isinstance(paper, int | float):
         found[_PAPERS] = float(paper)
-    beta = corrected.get("provenance", {}).get("learned", {}).get("beta")
-    noise = corrected.get("settings", {}).get("method", {}).get("noise")
-    if beta is not None and noise == rows.settings["method"].get("noise"):
-        found[_SELECTED] = float(np.ravel(beta)[0])
+    method = corrected.get("settings", {}).get("method", {})
+    if "tuning" in corrected and method.get("noise") == rows.settings["method"].get("noise"):
+        found[_SELECTED] = float(method["beta"])
     return found
 
 

@@ -113,7 +113,7 @@ def chosen_betas(stored: Stored, rows: StudyRows) -> str:
     """A sentence on the β of every layer where it was chosen on training rows; else nothing."""
     if rows.n_calibration is None:
         return ""
-    betas = ", ".join(f"{float(rows.learned(layer)['beta']):g}" for layer in rows.values)
+    betas = ", ".join(f"{rows.records[layer]['settings']['method']['beta']:g}" for layer in rows.values)
     where = f"{stored.names.datasets[rows.dataset]}, {stored.names.protocols[rows.protocol]}"
     return (
         f" {where}: β chosen for every layer by the largest mean drop at 11 % on "

@@ -16,7 +16,7 @@ import pandas as pd
 from iba.evaluation.measures import measured_in
 from iba.evaluation.stats import Resampling
 from iba.report.frame import DELETE, ESTIMATE, Frame, compare, summarise
-from iba.report.notes import chosen_betas, dataset_notes
+from iba.report.notes import chosen_settings, dataset_notes
 from iba.report.stored import Record, Stored
 from iba.report.tables import planted_rows, significantly_best
 from iba.report.text import Grid, Table, crossed, estimate, number, strong
@@ -269,7 +269,7 @@ def notes(found: Compared) -> list[str]:
             "work beside it, and without what a method learns beforehand (statistics, β, a network). They "
             "compare methods roughly; `make bench` measures."
         )
-    chosen, about = chosen_betas(found.stored, found.records), dataset_notes(found.stored, found.records)
+    chosen, about = chosen_settings(found.stored, found.records), dataset_notes(found.stored, found.records)
     return [*lines, *found.refused.values(), *chosen, *about]
 
 

@@ -10,6 +10,7 @@ from iba.report.text import share, span
 
 #: By protocol, data set and method.
 Records = Mapping[tuple[str, str, str], Record]
+_SYMBOLS = {"beta": "β"}
 
 
 def dataset_notes(stored: Stored, records: Records) -> list[str]:
@@ -29,41 +30,52 @@ def dataset_notes(stored: Stored, records: Records) -> list[str]:
 
 
 def method_notes(stored: Stored, records: Records) -> list[str]:
-    """Which class was explained, the β that training data chose, and which cells share their scores."""
+    """Which class was explained, the settings that tries chose, and which cells share their scores."""
     targets = sorted({str(record["settings"].get("target")) for record in records.values()} - {"None"})
     lines = [f"Explained class: {' and '.join(targets)}."] if targets else []
-    return [*lines, *chosen_betas(stored, records), *_shared_cells(stored, records)]
+    return [*lines, *chosen_settings(stored, records), *_shared_cells(stored, records)]
 
 
-def chosen_betas(stored: Stored, records: Records) -> list[str]:
-    """The β that every method chose from its grid, by data set; a choice at an end of the grid is marked."""
+def chosen_settings(stored: Stored, records: Records) -> list[str]:
+    """What every method chose among its tries, by data set; a choice at an end of a grid is marked."""
     chosen: dict[tuple[str, str], list[str]] = {}
     for (protocol, dataset, method), record in records.items():
-        learned = record.get("provenance", {}).get("learned", {})
-        if "beta_grid" in learned:
-            grid = learned["beta_grid"]
-            mark = "*" if learned["beta"] in (min(grid), max(grid)) else ""
-            value = f"{stored.say('dataset', dataset)} {learned['beta']:g}{mark}"
+        if tuning := record.get("tuning"):
+            value = f"{stored.say('dataset', dataset)} {_winner(tuning)}"
             chosen.setdefault((protocol, method), []).append(value)
     if not chosen:
         return []
     by_method = "; ".join(
-        f"{stored.known[method].label} (`{protocol}`): {', '.join(values)}"
+        f"{stored.say('method', method)} (`{protocol}`): {', '.join(values)}"
         for (protocol, method), values in chosen.items()
     )
     return [
-        f"β chosen from a grid by the largest mean drop at 11 %, Table 1's own measure, on "
-        f"{calibration_rows(records)} (* an end of the grid): {by_method}. Methods not named here, IG and "
-        "LIME among them, have nothing tuned this way."
+        "Settings chosen among tries by the largest mean drop at 11 %, Table 1's own measure, on "
+        f"{calibration_rows(records)} (* an end of the grid): {by_method}. Methods not named here have "
+        "nothing tuned this way."
     ]
+
+
+def _winner(tuning: Record) -> str:
+    """The settings that differ between tries, as the best has them; * where one number was at an end."""
+    settings, best = tuning["settings"], tuning["settings"][tuning["chosen"]]
+    varied = [name for name in best if len({str(each.get(name)) for each in settings}) > 1]
+    told = {name: f"{best[name]:g}" if isinstance(best[name], float) else f"{best[name]}" for name in varied}
+    grid = [each[name] for name in varied for each in settings] if len(varied) == 1 else []
+    mark = "*" if grid and best[varied[0]] in (grid[0], grid[-1]) else ""
+    return ", ".join(f"{_SYMBOLS.get(name, name)} {value}" for name, value in told.items()) + mark
+
+
+def untuned(stored: Stored, records: Records) -> str:
+    """Which methods chose nothing under the protocols under which others did."""
+    protocols = {protocol for (protocol, _, _), record in records.items() if "tuning" in record}
+    without = {m for (p, _, m), record in records.items() if p in protocols and "tuning" not in record}
+    return " and ".join(stored.say("method", m) for m in stored.methods if m in without - {"random"})
 
 
 def calibration_rows(records: Records) -> str:
-    """On how many held-out training rows the stored β were chosen, by the records."""
-    learned = (record.get("provenance", {}).get("learned", {}) for record in records.values())
-    counts = [
-        int(values["n_calibration"]) for values in learned if {"beta", "n_calibration"} <= values.keys()
-    ]
+    """On how many held-out training rows the stored settings were chosen."""
+    counts = {record["tuning"]["key"]["rows"]["n"] for record in records.values() if "tuning" in record}
     return f"{span(counts)} held-out training rows" if counts else "held-out training rows"
 
 
@@ -88,7 +100,7 @@ def _numerics(stored: Stored, records: Records) -> list[str]:
         return []
     cells = "; ".join(f"{what}: {', '.join(where)}" for what, where in older.items())
     return [
-        f"Made by an older version of the numerics than the rest, so not compared like for like: {cells}."
+        f"Made by an older version of the numerics than the rest, whose scores may differ: {cells}."
     ]
 
 

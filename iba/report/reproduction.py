@@ -7,7 +7,7 @@ from pathlib import Path
 
 from iba.display.templates import environment
 from iba.report.claims import Judged, rule, single_checks, words
-from iba.report.notes import calibration_rows, dataset_notes
+from iba.report.notes import calibration_rows, dataset_notes, untuned
 from iba.report.stored import Stored
 from iba.report.text import write_csv, write_text
 
@@ -27,6 +27,7 @@ def render(stored: Stored, claims: Sequence[Judged]) -> str:
             outcomes=words()["outcomes"],
             rule=rule(stored.how),
             calibration_rows=calibration_rows(stored.records()),
+            untuned=untuned(stored, stored.records()),
             confidence=stored.how.percent,
         )
     )

@@ -57,11 +57,6 @@ class StudyRows:
         """Tokens at which texts were cut."""
         return self.settings.get("max_length")
 
-    def learned(self, value: Value) -> Record:
-        """What a point learned from training rows."""
-        found: Record = self.records[value].get("provenance", {}).get("learned", {})
-        return found
-
     def x_alone(self) -> str:
         """What stands for the paper's "X alone", named by the stored settings, not by the protocol."""
         method = self.reference_records.get(X_ALONE, {}).get("settings", {}).get("method", {})
@@ -75,8 +70,8 @@ class StudyRows:
     @property
     def n_calibration(self) -> int | None:
         """Held-out training rows on which β was chosen for every point; None where it was not."""
-        found = [self.learned(value) for value in self.values]
-        return int(found[0]["n_calibration"]) if all("beta" in values for values in found) else None
+        found = [self.records[value].get("tuning") for value in self.values]
+        return int(found[0]["key"]["rows"]["n"]) if all(found) else None
 
     def matrix(self, measure: str) -> pd.DataFrame:
         """One number per instance: instances × points that have it."""

@@ -13,13 +13,19 @@ from iba.pipeline.store import read_json
 from iba.report.text import span
 
 #: Settings of a method that do not change the work it does; the layer is compared by its number.
-FREE = ("beta", "beta_grid", "layer", "seed", "noise", "readout", "explained_class", "normalise")
+FREE = (
+    "_target_",
+    "beta",
+    "layer",
+    "seed",
+    "noise",
+    "readout",
+    "explained_class",
+    "normalise",
+    "completeness",
+)
 #: Classes that do another's work: as many passes, from another point of the network.
-SAME_WORK = {
-    "baselines.integrated_gradients_released.IntegratedGradientsReleased": (
-        "baselines.integrated_gradients.IntegratedGradients"
-    )
-}
+SAME_WORK = {"IntegratedGradientsReleased": "IntegratedGradients"}
 
 
 @dataclass(frozen=True)
@@ -58,18 +64,19 @@ class Timed:
         return f"benchmark on {self.device} in {self.precision}, {texts}, of {tokens}"
 
     def stands_for(self, dataset: str, method: str, cell: Mapping[str, Any]) -> bool:
-        """Whether the benchmark timed `method` as the cell with this record ran it."""
-        ran = cell.get("settings", {}).get("method")
-        layer = cell.get("provenance", {}).get("resolved", {}).get("layer")
-        timed = self.methods.get((dataset, method))
+        """Whether the benchmark timed `method` as the cell with this record ran it: the same class, after the
+        same layer, with those settings that both records know."""
+        ran, timed = cell.get("settings", {}).get("method"), self.methods.get((dataset, method))
         if ran is None or timed is None:
             return False
-        return _work(timed) == _work(ran) and self.layers.get((dataset, method)) == layer
+        known = (ran.keys() & timed.keys()) - {*FREE}
+        same = self.layers.get((dataset, method)) == ran.get("layer") and _work(ran) == _work(timed)
+        return same and all(ran[name] == timed[name] for name in known)
 
 
-def _work(settings: Mapping[str, Any]) -> dict[str, Any]:
-    work = {name: value for name, value in settings.items() if name not in FREE}
-    return work | {"_target_": SAME_WORK.get(str(work.get("_target_")), work.get("_target_"))}
+def _work(settings: Mapping[str, Any]) -> str:
+    name = str(settings.get("_target_")).rpartition(".")[-1]
+    return SAME_WORK.get(name, name)
 
 
 def read_timed(folder: Path, model: Any) -> list[Timed]:
