@@ -99,9 +99,7 @@ def _numerics(stored: Stored, records: Records) -> list[str]:
     if not older:
         return []
     cells = "; ".join(f"{what}: {', '.join(where)}" for what, where in older.items())
-    return [
-        f"Made by an older version of the numerics than the rest, whose scores may differ: {cells}."
-    ]
+    return [f"Made by an older version of the numerics than the rest, whose scores may differ: {cells}."]
 
 
 def _shared_cells(stored: Stored, records: Records) -> list[str]:
