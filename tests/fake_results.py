@@ -80,6 +80,7 @@ def write_classifier(run: Path, dataset: str, n: int, seed: int = 3, accuracy: f
     synthetic.write_classifier(
         cfg, run, dataset, predictions, seed, accuracy=accuracy, label_distribution=shares
     )
+    write_rows(run / dataset, n, TOKENS)
 
 
 def classifier(run: Path, dataset: str, seed: int = 3) -> dict[str, Any]:
@@ -210,7 +211,6 @@ def write_run(
     """A whole run; every method has its known mean drop, whatever the data set and protocol."""
     for place, dataset in enumerate(datasets):
         write_classifier(folder / run, dataset, n, seed, accuracy)
-        write_rows(folder / run / dataset, n, TOKENS)
         for protocol in protocols:
             for number, (method, drop) in enumerate(drops.items()):
                 curves, seconds = falling(n, drop, number), 1.0 + number + place / 10

@@ -69,7 +69,7 @@ def compare(root: Path, *overrides: str) -> Compared:
 
 def grid_of(compared: Compared, dataset: str) -> dict[str, dict[str, str]]:
     """The table of one data set: method → column → cell."""
-    grid = next(g for g in methods.grids(compared) if f" on {compared.stored.label(dataset)} " in g.caption)
+    grid = next(g for g in methods.grids(compared) if f" on {compared.say('dataset', dataset)} " in g.caption)
     return {row[0]: dict(zip(grid.heads, row, strict=True)) for row in grid.rows}
 
 
@@ -90,6 +90,7 @@ def test_sets_with_evidence_stand_beside_the_selected_ones(folder: Path, compare
 
 def test_all_selects_every_method() -> None:
     files = {path.stem for path in (ROOT / "configs" / "method").glob("*.yaml")} - {"all"}
+    files -= {"iba_rule", "ig_50", "lime_1000"}  # a method that is there already, by other settings
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("config", overrides=["preset=cpu", "method=all"])
         usual = compose("config", overrides=["preset=cpu"])

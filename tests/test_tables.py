@@ -247,7 +247,7 @@ def test_a_planted_set_has_no_paper_number_and_a_recall(tmp_path: Path) -> None:
     assert rows["recall"].to_dict() == {"iba": 1.0, "ig": 1.0, "lime": 1.0, "random": 0.0}
     assert rows["chance"].to_list() == pytest.approx([0.2] * 4)
     (line, *_) = tables.planted(stored).grids[0].rows
-    assert line[1:] == ["IBA", "20", "1.000 [1.000, 1.000]", "0.200"]
+    assert line[1:] == ["IBA", "20", "0.200", "1.000 [1.000, 1.000]"]
 
 
 def test_recalls_whose_scores_are_gone_stay_as_they_are_stored(tmp_path: Path) -> None:
@@ -279,7 +279,9 @@ def test_tex_escapes_what_latex_reads() -> None:
         assert part in found
 
 
-def test_lines_are_spread_over_columns_with_dashes() -> None:
-    rows = pd.DataFrame([("a", "x", 1), ("b", "y", 2), ("a", "y", 3)], columns=["key", "at", "n"])
-    found = text.spread(rows, ["key"], "at", ["x", "y"], lambda row: str(row.n))
-    assert found == {("a",): ["1", "3"], ("b",): ["–", "2"]}
+def test_lines_are_crossed_with_columns_and_dashes() -> None:
+    rows = pd.DataFrame([("a", "x", 1), ("b", "y", 2), ("a", "y", 3)], columns=["dataset", "at", "n"])
+    say = lambda key, value: f"{value}!"  # noqa: E731
+    found = text.crossed("t", say, rows, ["dataset"], ("at", ["x", "y"]), lambda row: str(row.n))
+    assert found.heads == ["data set", "x!", "y!"]
+    assert found.rows == [["a!", "1", "3"], ["b!", "–", "2"]]

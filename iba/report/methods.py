@@ -131,10 +131,11 @@ class Compared:
 def compare_methods(stored: Stored, protocol: str) -> Compared:
     """Cut the methods of every data set to the instances that they share.
 
-    Under `protocol`; where nothing of it is stored, under the first that has rows.
+    Under `protocol`; where it leaves nothing to compare, under the first that does not.
     """
     frame = stored.of_methods(stored.known, stored.names.datasets | stored.evident).of(operator=DELETE)
-    protocol = next(p for p in (protocol, *frame.present("protocol")) if p in frame.present("protocol"))
+    run = {p: frame.of(protocol=p).present("method") for p in (protocol, *frame.present("protocol"))}
+    protocol = next(p for p, found in sorted(run.items(), key=lambda of: len(of[1]) < 2) if found)
     frame, own_n, refused, shared = frame.of(protocol=protocol), {}, {}, []
     for dataset in frame.present("dataset"):
         rows = frame.of(dataset=dataset).rows

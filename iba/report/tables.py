@@ -194,7 +194,7 @@ def planted_rows(stored: Stored) -> pd.DataFrame:
     chance = wide[wide["measure"] == "planted_chance"].set_index(CELL)["estimate"].rename("chance")
     rows = wide[wide["measure"] == "planted_recall"].join(chance, CELL).drop(columns="measure")
     found = kept(stored.folder / "planted.csv", rows.rename(columns={"estimate": "recall"}), CELL)
-    return found.sort_values(CELL, key=lambda column: column.astype(str), kind="stable", ignore_index=True)
+    return found.astype(dict.fromkeys(CELL, str)).sort_values(CELL, kind="stable", ignore_index=True)
 
 
 def kept(path: Path, rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -211,8 +211,8 @@ def planted(stored: Stored) -> Table:
     """`planted.*`; the text only where a planted set was selected."""
     rows = planted_rows(stored)
     order = {"dataset": stored.datasets, "method": stored.methods}
-    shown = rows.assign(**{key: pd.Categorical(rows[key], known) for key, known in order.items()})
-    shown = shown.dropna(subset=[*order]).sort_values([*order], kind="stable")
+    shown = rows[rows["dataset"].isin(stored.datasets) & rows["method"].isin(stored.methods)]
+    shown = shown.sort_values([*order], kind="stable", key=lambda names: names.map(order[names.name].index))
     shown = shown.rename(columns={"recall": "estimate"}).assign(chance=shown["chance"].map(number))
     note = (
         "Share of an instance's k evidence tokens among its k tokens with the largest scores, mean over "
