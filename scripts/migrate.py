@@ -285,7 +285,7 @@ def bench_rows(bench: Bench, rows: RowSet, old: Old, digest: str) -> Path:
     if path.is_file():
         return path
     found = bench.on(rows)
-    if "fine-tuned" in bench.kept and found.samples.digests["test"] == digest:
+    if "fine-tuned" in bench.kept and found.samples.test.digest == digest:
         assert stored_rows(found) == path
         return path
     print(f"{old.folder}: {digest} is not in the data, or the encoder is not here: rows from the tables")

@@ -52,7 +52,7 @@ def run(cfg: DictConfig) -> None:
 
 def order_settings(bench: Bench) -> dict[str, Any]:
     """What the rows depend on besides the orders and the classifier."""
-    return {"rows": bench.samples.digests["test"], "operators": plain(bench.cfg.orders.operators)}
+    return {"rows": bench.samples.test.digest, "operators": plain(bench.cfg.orders.operators)}
 
 
 def _compute(

@@ -63,7 +63,8 @@ def mean_curves(
     n, *shape = curves.shape
     means = curves.mean(0)
     draws = resampled_means(curves.reshape(n, -1), how).reshape(-1, *shape)
-    drop, probability = ((scaled(means), *percentiles(scaled(draws), how)) for scaled in (normalised, _same))
+    drop = normalised(means), *percentiles(normalised(draws), how)
+    probability = means, *percentiles(draws, how)
     lost_low, _ = percentiles(_lost(draws), how)
     return Curves(names, fractions, n, *drop, probability, _lost(means).item(), lost_low.item())
 
@@ -72,10 +73,6 @@ def normalised(means: Means) -> Means:
     """d̄ of mean probabilities, o and m shared by the curves; NaN where o = m (nothing was lost)."""
     lost = _lost(means)
     return (means - _lowest(means)) / np.where(np.abs(lost) < 1e-12, np.nan, lost)
-
-
-def _same(means: Means) -> Means:
-    return means
 
 
 def _lowest(means: Means) -> np.ndarray:
