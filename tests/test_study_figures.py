@@ -213,7 +213,7 @@ def test_a_token_map_over_decades_has_a_logarithmic_scale() -> None:
 
 
 def test_a_token_map_without_bits_shows_scores() -> None:
-    rows = pd.DataFrame({"tokens": [["a"]], "special": [[False]], "scores": [[1.0]]})
+    rows = pd.DataFrame({"tokens": [["a"]], "special": [[False]], "scores": [[1.0]], "bits": [None]})
     assert token_maps.token_map(rows, "", "", ["1"]).unit == "score"
 
 
@@ -284,7 +284,8 @@ def test_where_too_little_is_lost_a_study_shows_the_probability(tmp_path: Path) 
     found = draw_all(load(configured(tmp_path, *CONFIG)))
     for stem in ("figure2a", "figure2b", "figure4"):
         said = [text.get_text() for axes in found[stem].figure.axes for text in axes.texts]
-        assert sum("too small for" in text for text in said) == len(PROTOCOLS)
+        assert [text.startswith("probability") for text in said].count(True) == len(PROTOCOLS)
+        assert sum("too small for" in text for text in said) == 1
         assert "(or, where said, the probability)" in found[stem].caption
     first = found["figure4"].figure.axes[0]
     assert first.get_ylabel() == "probability $\\bar{p}$"

@@ -32,8 +32,9 @@ FOR, AGAINST = (245, 158, 11), (86, 170, 232)
 #: Below this share of the largest score a token is left plain.
 FAINTEST = 0.04
 
-#: Punctuation that stands close to the word before it, and to the one after it.
-_CLOSES, _OPENS = frozenset(".,;:!?)]%'’"), frozenset("([$'’")
+#: Punctuation that stands close to the word before it, and to the one after it; what an apostrophe cuts off.
+_CLOSES, _OPENS = frozenset(".,;:!?)]%'’"), frozenset("([$")
+_CUT_OFF = ("s", "t", "m", "d", "re", "ve", "ll")
 _BYTES = decoders.ByteLevel()
 #: What a terminal would obey and a page not show: control characters.
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -67,8 +68,9 @@ def units(tokens: Sequence[str], special: Bool[np.ndarray, " tokens"]) -> list[U
         continues = not token.startswith(("Ġ", "▁")) if marked else token.startswith("##")
         joined = continues and not is_special and bool(found) and not found[-1].special
         text = _BYTES.decode([token]).lstrip() if of_bytes else token.removeprefix("##").lstrip("▁")
-        close = not marked and (text in _CLOSES or (bool(found) and found[-1].text in _OPENS))
-        found.append(Unit(text, None, is_special, joined, "" if joined or close else " "))
+        last = found[-1].text if found else ""
+        close = text in _CLOSES or last in _OPENS or (last in ("'", "’") and text in _CUT_OFF)
+        found.append(Unit(text, None, is_special, joined, "" if joined or (close and not marked) else " "))
     return found
 
 

@@ -12,7 +12,7 @@ What IBA must know and a single text cannot tell:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -231,7 +231,7 @@ def _explanation(
     row: Instance,
     answer: np.ndarray,
     methods: Sequence[MethodScores],
-    notes: Sequence[str],
+    notes: Iterable[str],
 ) -> Explanation:
     return Explanation(
         model=Path(classifier.model.name_or_path).name or type(classifier.model).__name__,

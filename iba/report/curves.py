@@ -18,9 +18,8 @@ from jaxtyping import Float
 from iba.evaluation.stats import Resampling, percentiles, resampled_means
 from iba.report.text import number
 
-#: What an axis is called: by what its panels show, d̄, p̄, or either.
+#: What an axis is called.
 DROP, PROBABILITY = "normalised drop $\\bar{d}$", "probability $\\bar{p}$"
-EITHER = "$\\bar{d}$ (or $\\bar{p}$ where said)"
 Means = Float[np.ndarray, "*draws curves steps"]
 
 
@@ -64,7 +63,8 @@ def mean_curves(
     n, *shape = curves.shape
     means = curves.mean(0)
     draws = resampled_means(curves.reshape(n, -1), how).reshape(-1, *shape)
-    drop, probability = ((scaled(means), *percentiles(scaled(draws), how)) for scaled in (normalised, _same))
+    drop = normalised(means), *percentiles(normalised(draws), how)
+    probability = means, *percentiles(draws, how)
     lost_low, _ = percentiles(_lost(draws), how)
     return Curves(names, fractions, n, *drop, probability, _lost(means).item(), lost_low.item())
 
@@ -73,10 +73,6 @@ def normalised(means: Means) -> Means:
     """d̄ of mean probabilities, o and m shared by the curves; NaN where o = m (nothing was lost)."""
     lost = _lost(means)
     return (means - _lowest(means)) / np.where(np.abs(lost) < 1e-12, np.nan, lost)
-
-
-def _same(means: Means) -> Means:
-    return means
 
 
 def _lowest(means: Means) -> np.ndarray:
@@ -93,20 +89,22 @@ def readable(found: dict[tuple[str, str], Curves]) -> dict[tuple[str, str], Curv
     """By protocol and data set d̄, or p̄ for all of a data set where o − m is too small in one of them."""
     small = {dataset for (_, dataset), curves in found.items() if curves.too_small}
     return {
-        key: curves.unscaled(_too_small(curves.lost)) if key[1] in small else curves
-        for key, curves in found.items()
+        key: curves.unscaled(_why(curves)) if key[1] in small else curves for key, curves in found.items()
     }
+
+
+def _why(curves: Curves) -> str:
+    """What is shown in place of d̄, and why where it is for these curves."""
+    small = f":\no − m = {number(curves.lost, 2)} is\ntoo small for $\\bar{{d}}$"
+    return PROBABILITY + small * curves.too_small
 
 
 def quantity(found: Iterable[Curves]) -> str:
     """What the common axis of readable curves is called."""
-    return EITHER if any(curves.remark for curves in found) else DROP
+    shown = {PROBABILITY if curves.remark else DROP for curves in found}
+    return shown.pop() if len(shown) == 1 else "$\\bar{d}$ (or $\\bar{p}$ where said)"
 
 
 def in_words(found: Iterable[Curves]) -> str:
     """What readable curves show, for a caption."""
-    return "normalised drop" + (" (or, where said, the probability)" if quantity(found) == EITHER else "")
-
-
-def _too_small(lost: float) -> str:
-    return f"{PROBABILITY}:\no − m = {number(lost, 2)} is\ntoo small for $\\bar{{d}}$"
+    return "normalised drop" + " (or, where said, the probability)" * any(c.remark for c in found)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from iba.pipeline.views import Value
-from iba.report.curves import DROP, PROBABILITY, Curves, in_words
+from iba.report.curves import Curves, in_words, quantity
 from iba.report.drawing import PAGE_WIDTH, Picture, legend
 from iba.report.stored import Stored
 from iba.report.studies import StudyRows, load
@@ -76,7 +76,7 @@ def draw(
     for line, rows, shown in zip(grid, study, found, strict=True):
         draw_line(list(line), stored, rows, shown, measures, colour)
         make_room(line[0], [shown])
-        labels = [PROBABILITY if shown.remark else DROP, *(AXIS[measure] for measure in measures)]
+        labels = [quantity([shown]), *(AXIS[measure] for measure in measures)]
         for axes, label in zip(line, labels, strict=True):
             axes.set_ylabel(label)
     for column in grid[:, 1:].T:

@@ -168,13 +168,12 @@ def colour_bar(
     figure: Figure, beside: Sequence[Axes], colour: Colours, names: Sequence[str], title: str
 ) -> None:
     """A bar of boxes, one per varied value, each with its name."""
-    edges = np.arange(len(colour) + 1)
-    mappable = matplotlib.cm.ScalarMappable(
-        BoundaryNorm(edges, len(colour)), ListedColormap(list(colour.values()))
-    )
+    n = len(colour)
+    boxes = BoundaryNorm(np.arange(n + 1), n), ListedColormap(list(colour.values()))
+    mappable = matplotlib.cm.ScalarMappable(*boxes)
     bar = figure.colorbar(mappable, ax=list(beside), aspect=40, fraction=0.06, pad=0.02)
     bar.minorticks_off()
-    bar.set_ticks([float(edge) + 0.5 for edge in edges[:-1]], labels=list(names))
+    bar.set_ticks([place + 0.5 for place in range(n)], labels=list(names))
     bar.ax.tick_params(length=0)
     bar.outline.set_visible(False)
     bar.ax.set_title(title, fontsize="medium")

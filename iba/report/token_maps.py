@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import matplotlib
 import numpy as np
@@ -35,6 +35,8 @@ _ROW, _WIDEST, _LEFT, _RIGHT, _TITLE, _GAP = 0.115, 0.27, 0.55, 0.85, 0.2, 0.1
 _LETTER, _TILT = 0.05, 50
 _MARGIN = 0.08  # above the first and below the last block of a sheet
 _MAP = "viridis"
+#: What is kept of the scores of a cell.
+_COLUMNS = ["instance_id", "target", "tokens", "special", "scores", "bits"]
 
 
 @dataclass(frozen=True)
@@ -54,34 +56,25 @@ class ScoredText:
 
 def load(stored: Stored, study: str) -> list[ScoredText]:
     """The texts of a study whose scores are stored, by protocol and data set; empty without any."""
-    return [
-        text
-        for protocol in stored.names.protocols
-        for dataset in stored.datasets
-        for text in _texts(stored, study, protocol, dataset)
-    ]
+    pairs = product(stored.names.protocols, stored.datasets)
+    return [text for pair in pairs for text in _texts(stored, study, *pair)]
 
 
 def _texts(stored: Stored, study: str, protocol: str, dataset: str) -> Iterator[ScoredText]:
     keys = stored.seed, study, protocol, dataset, METHOD
     tables, layer = [], None
-    for view, cell in stored.cells.items():
-        if (view.seed, view.study, view.protocol, view.dataset, view.method) != keys or view.value is None:
-            continue
-        if (scores := cell.scores()) is not None:
-            numbers, own = cell.numbers(), scores[_columns(scores)]
+    for v, cell in stored.cells.items():
+        varied = v.value is not None and (v.seed, v.study, v.protocol, v.dataset, v.method) == keys
+        if varied and (scores := cell.scores()) is not None:
+            numbers, own = cell.numbers(), scores.reindex(columns=_COLUMNS)
             joined = own if numbers is None else own.merge(numbers, "left", "instance_id")
-            tables.append(joined.assign(value=view.value))
+            tables.append(joined.assign(value=v.value))
             layer = cell.record["settings"]["method"].get("layer")
     labels = stored.classifiers[dataset]["provenance"]["labels"]
     for instance_id, rows in pd.concat(tables).groupby("instance_id", sort=False) if tables else ():
         target = str(labels[int(rows["target"].iloc[0])])
         ordered = rows.set_index("value").sort_index()
         yield ScoredText(dataset, protocol, str(instance_id), target, layer, ordered)
-
-
-def _columns(scores: pd.DataFrame) -> list[str]:
-    return [c for c in ("instance_id", "target", "tokens", "special", "scores", "bits") if c in scores]
 
 
 def heading(stored: Stored, text: ScoredText) -> str:
@@ -199,7 +192,7 @@ class TokenMap(Block):
 
 def token_map(rows: pd.DataFrame, title: str, label: str, names: Sequence[str]) -> TokenMap:
     """A text's rows as a map: bits where they are stored, else scores."""
-    of_bits = "bits" in rows and rows["bits"].notna().all()
+    of_bits = rows["bits"].notna().all()
     special = np.asarray(rows["special"].iloc[0], np.bool_)
     pieces = units(list(rows["tokens"].iloc[0]), special)
     return TokenMap(
