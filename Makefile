@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint reproduce table1 figures report bench clean
+.PHONY: help setup test lint reproduce campaign table1 figures report bench clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ lint: setup  ## Check style and types
 
 reproduce: setup  ## Fine-tune, attribute, degrade and report; the whole of PRESET
 	$(RUN) scripts/reproduce.py preset=$(PRESET) $(ARGS)
+
+campaign: setup  ## Run what is left of the campaign in results/PREREGISTRATION.md
+	$(RUN) scripts/campaign.py $(ARGS)
 
 table1: setup  ## Redraw Tables 1 and 2 from stored results
 	$(RUN) scripts/report.py preset=$(PRESET) only=[tables] $(ARGS)

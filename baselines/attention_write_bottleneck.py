@@ -34,7 +34,7 @@ from iba.bottleneck import noise_bank
 from iba.data.tokens import Inputs, TokenBatch
 from iba.models.block import Block
 from iba.models.classifier import Classifier
-from iba.pipeline.calibration import pooled
+from iba.noise import pooled
 from iba.settings import Count, LearningRate, NotNegative, Seed
 
 LOG_2 = math.log(2)

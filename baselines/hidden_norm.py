@@ -19,7 +19,7 @@ from torch import Tensor
 from iba.attributor import Attribution, FitData, State
 from iba.data.tokens import TokenBatch
 from iba.models.classifier import Classifier
-from iba.pipeline.calibration import feature_statistics
+from iba.noise import feature_statistics
 from iba.settings import Count, Layer
 
 

@@ -23,7 +23,7 @@ from iba.attributor import Attribution, FitData, State, learned
 from iba.bottleneck import Noise, kl_nats, restrict
 from iba.data.tokens import Instance, TokenBatch, buckets
 from iba.models.classifier import Classifier
-from iba.pipeline.calibration import feature_statistics
+from iba.noise import feature_statistics
 from iba.progress import progress
 from iba.settings import Count, Depths, Layer, LearningRate, NotNegative, Seed
 

@@ -15,7 +15,7 @@ from iba.attributor import Attribution, FitData, State, learned
 from iba.bottleneck import Bottleneck, Noise, Restriction, noise_bank
 from iba.data.tokens import TokenBatch
 from iba.models.classifier import Classifier
-from iba.pipeline.calibration import feature_statistics
+from iba.noise import feature_statistics
 from iba.settings import Count, Layer, LearningRate, NotNegative, Seed
 
 #: The released code's constant: variance 1e-5.

@@ -15,6 +15,7 @@ from iba.data.tokens import Instance, TokenBatch
 from iba.errors import UserError
 from iba.models.classifier import Classifier
 from iba.parallel import grouped
+from iba.progress import progress
 
 State = dict[str, Tensor]
 
@@ -115,6 +116,30 @@ def attribute_grouped(
     workers = classifier.workers if method.concurrent else 1
     budget, fitting = classifier.token_budget // method.copies, classifier.fitting[type(method).__name__]
     return grouped([len(r) for r in rows], budget, work, workers, fitting)
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """One row's token scores, and the numbers and other token scores that explain them."""
+
+    scores: Tensor
+    numbers: dict[str, Tensor]
+    per_token: dict[str, Tensor]
+
+
+def attribute_rows(
+    method: Attributor, classifier: Classifier, rows: Sequence[Instance], title: str = "attribute"
+) -> list[Attributed]:
+    """What `method` says about each of `rows`, explaining its label; `title` stands before the bar."""
+    found: dict[int, Attributed] = {}
+    with progress(total=len(rows), desc=title, unit="inst") as bar:
+        for group, said in attribute_grouped(method, classifier, rows, [r.example.label for r in rows]):
+            for row, i in enumerate(group):
+                numbers = {name: values[row] for name, values in said.per_instance.items()}
+                tokens = {name: values[row, : len(rows[i])] for name, values in said.per_token.items()}
+                found[i] = Attributed(said.scores[row, : len(rows[i])], numbers, tokens)
+            bar.update(len(group))
+    return [found[i] for i in range(len(rows))]
 
 
 def learned(state: State, name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Once: a run from its folders by protocol to cells by what they depend on; nothing is lost, which is checked.
+"""Once: a run from folders by protocol to cells by what they depend on; nothing is lost, which is checked.
 
 `scripts/migrate.py preset=cpu 'dataset=[…]' method=all +old=FOLDER paths.data_dir=… paths.model_dir=…`
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from iba.cli import main
+from iba.errors import UserError
 from iba.evaluation.ranking import removal_order
 from iba.models.pretrained import new_classifier
 from iba.pipeline import views
@@ -28,8 +30,9 @@ from iba.pipeline.degrade import column, columns, degradation_path, long_form
 from iba.pipeline.experiment import (
     Cell,
     Classified,
-    TestRows,
+    RowSet,
     View,
+    candidates,
     cell_folder,
     datasets,
     hashed,
@@ -128,23 +131,54 @@ def cells(old: Path, seed: int, dataset: str) -> Iterator[Old]:
 
 def migrate(cfg: DictConfig) -> None:
     """Write the run's new folders and compare them with the old ones."""
-    old, found = Path(cfg.old) / cfg.run, {}
+    old, found, before = Path(cfg.old) / cfg.run, {}, {}
     for name in datasets(cfg):
         bench = Bench.open(cfg, name)
-        model, tokenizer = new_classifier(cfg.model, cfg.paths.model_dir, bench.dataset.labels, 0)
-        bench.kept["fine-tuned"] = SimpleNamespace(model=model, tokenizer=tokenizer)
+        with suppress(UserError):  # the encoder is not here: its tokens are not known
+            model, tokenizer = new_classifier(cfg.model, cfg.paths.model_dir, bench.dataset.labels, 0)
+            bench.kept["fine-tuned"] = SimpleNamespace(model=model, tokenizer=tokenizer)
         trained = {
             run: classifier(cfg, run / name, bench.folder) for run, _ in runs(old, cfg.finetune.seed)
             if (run / name / CLASSIFIER).is_file()
         }  # fmt: skip
+        tables_of_tries(cfg, old, bench, trained)
         # Where two are one cell by now, Table 1's stays, then the one of the later commit.
         olds = sorted(
             cells(old, cfg.finetune.seed, name),
             key=lambda o: (bool(o.study), -commit_time(o.record["provenance"]["git_commit"])),
         )
         for each in olds:
+            before[each.folder] = each
             found[each.folder] = move(cfg, bench, each, trained[each.run])
-    check(cfg, found)
+    check(cfg, found, before)
+
+
+def tables_of_tries(cfg: DictConfig, old: Path, bench: Bench, known: dict[Path, Classified]) -> None:
+    """The campaign's tries with every row's drop."""
+    for run, classified in known.items():
+        for path in sorted(run.glob(f"tuning/{bench.dataset.train_name}/*.json")):
+            record = read_json(path)
+            settings, drops = record["settings"], read_parquet(path.with_suffix(".parquet"))
+            if settings["weights_digest"] != classified.digest:
+                continue  # another data set's classifier
+            method = path.stem.rpartition("-")[0]
+            tries = [
+                each | {"_target_": each["_target_"].replace("iba.method.", "iba.attribution.")}
+                for each in settings["method"]
+            ]
+            rows = RowSet(cfg.seed, settings["max_length"])
+            view = View(0, None, None, "corrected", str(bench.dataset.name), method)
+            cell = Cell(view, {"tries": tries}, "gold", settings["weights"], rows, {})
+            held_out = {"digest": settings["calibration_digest"], "n": drops["instance_id"].nunique()}
+            running = {"precision": settings["precision"]}
+            key = cell.tuning_key(classified, held_out, running) | {
+                "numerics": numerics(record["provenance"]["git_commit"])
+            }
+            new = tuning_path(run_folder(cfg), bench.dataset.train_name, method, key)
+            means = drops.groupby("trial")["drop_11"].mean()
+            found = {"settings": tries, "drop_11": means.tolist(), "chosen": int(means.idxmax())}
+            write_json(new.with_suffix(".json"), {"key": key, **found, "provenance": record["provenance"]})
+            write_parquet(new, drops)
 
 
 def classifier(cfg: DictConfig, source: Path, folder: Path) -> Classified:
@@ -171,9 +205,8 @@ def move(cfg: DictConfig, bench: Bench, old: Old, classified: Classified) -> Pat
     record, tested = old.record, read_json(old.folder / "degradation.json")
     settings, about = record["settings"], record["provenance"]
     study = cfg.known_studies[old.study] if old.study else None
-    rows = study_rows(cfg, study, old.dataset) if study else TestRows(cfg.seed, settings["max_length"])
-    names = None if rows.named is None else {"ids": rows.ids, "own": rows.own}
-    rows = TestRows(settings["sample_seed"], settings["max_length"], settings["n"], **(names or {}))
+    rows = study_rows(cfg, study, old.dataset) if study else RowSet(cfg.seed, settings["max_length"])
+    rows = RowSet(settings["sample_seed"], settings["max_length"], settings["n"], rows.ids, rows.own)
     digest = settings["test_digest"]
     method = dict(settings["method"])
     method["_target_"] = method["_target_"].replace("iba.method.", "iba.attribution.")
@@ -246,15 +279,16 @@ def reread(table: pd.DataFrame) -> pd.DataFrame:
         return read_parquet(Path(folder) / "t.parquet")
 
 
-def bench_rows(bench: Bench, rows: TestRows, old: Old, digest: str) -> Path:
+def bench_rows(bench: Bench, rows: RowSet, old: Old, digest: str) -> Path:
     """The file of the rows; where the data set's file has changed since, what the old tables tell of them."""
     path = rows_path(bench, digest, rows.max_length)
     if path.is_file():
         return path
-    if (found := bench.on(rows)).samples.digests["test"] == digest:
+    found = bench.on(rows)
+    if "fine-tuned" in bench.kept and found.samples.digests["test"] == digest:
         assert stored_rows(found) == path
         return path
-    print(f"{old.folder}: {digest} is no longer in the data; rows from the stored tables")
+    print(f"{old.folder}: {digest} is not in the data, or the encoder is not here: rows from the tables")
     curves = read_parquet(old.folder / "degradation.parquet")
     curves = curves[(curves["grid"] == "curve") & (curves["step"] == 9)].drop_duplicates("instance_id")
     labels = read_parquet(old.run / old.dataset / "classifier.parquet").set_index("instance_id")["label"]
@@ -318,7 +352,40 @@ def wide(rows: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
     return table
 
 
-def check(cfg: DictConfig, moved: dict[Path, Path]) -> None:
+def others(old: Old, folder: Path) -> Counter[str]:
+    """How many numbers, scores and statements of records were found again."""
+    count: Counter[str] = Counter()
+    if (numbers := old.numbers()) is not None:
+        numbers = numbers.dropna(axis=1, how="all").set_index("instance_id")
+        new = read_parquet(folder / NUMBERS).set_index("instance_id")
+        pd.testing.assert_frame_equal(numbers.astype("float32"), new.loc[numbers.index, numbers.columns])
+        assert (numbers.dropna().astype("float32").astype("float64") == numbers.dropna()).all(axis=None), (
+            folder
+        )
+        count["numbers"] += numbers.size
+    if (examples := old.attributions()) is not None:
+        new = read_parquet(folder / SCORES).set_index("instance_id")
+        rows = read_parquet(folder.parent.parent / read_json(folder / CELL)["rows"]).set_index("instance_id")
+        for row in examples.to_dict("records"):
+            here, shared = new.loc[row["instance_id"]], rows.loc[row["instance_id"]]
+            whole = shared["tokens"] is not None
+            for name in {"scores", "bits"} & {name for name, value in row.items() if value is not None}:
+                np.testing.assert_array_equal(here[name], rounded(np.array(row[name]), whole))
+                count[f"{name} (whole)" if whole else name] += len(row[name])
+            if whole:
+                assert [*shared["tokens"]] == [*row["tokens"]]
+            assert (row["target"], row["label"]) == (here["target"], shared["label"])
+    record, new_record = old.record, read_json(folder / CELL)
+    about = dict(record["provenance"])
+    if "same_as" not in record:
+        about["learned"] = {k: v for k, v in about.get("learned", {}).items() if k not in CHOICE}
+        told = {k: v for k, v in new_record["provenance"].items() if k != "learned"}
+        same = told == {k: v for k, v in about.items() if k != "learned"}
+        count["provenances" if same else "provenances of a twin"] += 1
+    return count
+
+
+def check(cfg: DictConfig, moved: dict[Path, Path], before: dict[Path, Old]) -> None:
     """Every old row, number, score and record is found again, in the folder and by the view's name."""
     count: Counter[str] = Counter()
     for folder, curves in moved.items():
@@ -334,13 +401,12 @@ def check(cfg: DictConfig, moved: dict[Path, Path]) -> None:
         )
         if moved_apart := np.abs(old["prob_target"] - new["prob_target"]).max():
             count["folders whose cell is stored by a later commit"] += 1
-            print(
-                f"{folder}: {curves.parent} is of another commit, probabilities differ by {moved_apart:.2g} at most"
-            )
+            print(f"{folder}: {curves.parent} is of another commit, differs by {moved_apart:.2g} at most")
         count["degradation rows"] += len(old)
-    names = {(c.view, str(c.curves)) for c in views.stored_cells(cfg)}
-    by_view = {view: curves for view, curves in names}
-    print(count, len(moved), "old folders,", len({*moved.values()}), "tables,", len(by_view), "views")
+        if moved_apart == 0:
+            count.update(others(before[folder], curves.parent))
+    n_views = len(views.stored_cells(cfg))
+    print(count, len(moved), "old folders,", len({*moved.values()}), "tables,", n_views, "views")
 
 
 if __name__ == "__main__":

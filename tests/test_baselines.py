@@ -144,6 +144,26 @@ def test_special_tokens_lie_on_the_baseline(classifier: Classifier, instances: l
     assert (scores[~batch.removable] == 0).all()
 
 
+@pytest.mark.parametrize("baseline", ["pad", "mask", "zero", "mean"])
+def test_the_path_starts_at_the_baseline_and_its_scores_add_up(
+    baseline: Any, classifier: Classifier, instances: list[Instance]
+) -> None:
+    batch = classifier.batch(instances)
+    words = classifier.model.get_input_embeddings().weight
+    vectors = {
+        "pad": words[classifier.tokenizer.pad_token_id],
+        "mask": words[classifier.tokenizer.mask_token_id],
+        "zero": torch.zeros_like(words[0]),
+        "mean": words[: len(classifier.tokenizer)].mean(0),
+    }
+    start = torch.where(batch.removable[..., None], vectors[baseline], words[batch.input_ids])
+    with torch.no_grad():
+        from_start = classifier.logits_of_words(start, batch.inputs).softmax(-1)[range(5), TARGET]
+        whole = classifier.probabilities(batch)[range(5), TARGET]
+    scores = IntegratedGradients(n_steps=100, baseline=baseline).attribute(classifier, batch, TARGET).scores
+    torch.testing.assert_close(scores.sum(1), whole - from_start, rtol=0, atol=2e-3)
+
+
 def test_explained_class_is_explained_whatever_the_target(
     classifier: Classifier, instances: list[Instance]
 ) -> None:
@@ -234,8 +254,8 @@ def test_lime_recovers_a_linear_model() -> None:
     assert against == pytest.approx([-w for w in truth], abs=0.01)
 
 
-@pytest.mark.parametrize("n", [1, 2, 9, 60])
-def test_samples_and_weights_are_those_of_limes_own_explainer(n: int) -> None:
+@pytest.mark.parametrize(("n", "width"), [(1, 25.0), (2, 25.0), (9, 25.0), (60, 25.0), (9, 10.0)])
+def test_samples_and_weights_are_those_of_limes_own_explainer(n: int, width: float) -> None:
     asked: list[np.ndarray] = []
 
     def predict(texts: list[str]) -> np.ndarray:
@@ -247,14 +267,15 @@ def test_samples_and_weights_are_those_of_limes_own_explainer(n: int) -> None:
         return np.stack([1 - p, p], 1).astype(np.float32)
 
     theirs = LimeTextExplainer(
-        split_expression=r"\s+", bow=False, mask_string="", feature_selection="none", random_state=7
+        width, split_expression=r"\s+", bow=False, mask_string="", feature_selection="none", random_state=7
     ).explain_instance(" ".join(map(str, range(n))), predict, labels=(1,), num_features=n, num_samples=80)
     presence = samples(n, 80, 7)
     assert np.array_equal(presence, asked[0])
     text = " ".join(map(str, range(n)))
     answers = predict([" ".join(word for word in text.split() if row[int(word)]) for row in presence])
     expected = [dict(theirs.as_map()[1])[i] for i in range(n)]
-    np.testing.assert_allclose(local_weights(presence, answers[:, 1]), expected, rtol=1e-9, atol=1e-12)
+    found = local_weights(presence, answers[:, 1], width)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_lime_asks_about_many_texts_at_a_time_within_bounds() -> None:

@@ -15,17 +15,13 @@ from baselines.lime_tokens import LimeTokens
 from baselines.occlusion import Occlusion
 from baselines.token_gate import TokenGate
 from iba.attribution import InformationBottleneck
-from iba.attributor import Attributor, FitData
+from iba.attributor import Attributed, Attributor, FitData, attribute_rows
 from iba.data.tokens import Instance
 from iba.errors import UserError
+from iba.evaluation.degradation import first_step_drops
 from iba.evaluation.ranking import FIRST_STEP
 from iba.models.classifier import Classifier
-from iba.pipeline.calibration import (
-    Attributed,
-    attribute_rows,
-    feature_statistics,
-    first_step_drops,
-)
+from iba.noise import feature_statistics
 
 CLS, SEP = 2, 3
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import io
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +21,14 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from submitit.core.utils import UncompletedJobError
 
+from iba import cli
 from iba.benchmark import run as benchmark
 from iba.cli import _one_line, main
 from iba.data.examples import Example, Samples
 from iba.pipeline import attribute, finetune, reproduce
 from iba.pipeline.bench import Bench
-from iba.pipeline.experiment import cells, datasets, method_settings, run_folder, selected
-from iba.pipeline.studies import refuse_unknown_points, study_bench, study_datasets
+from iba.pipeline.experiment import RowSet, cells, datasets, method_settings, run_folder, selected
+from iba.pipeline.studies import refuse_unknown_points, study_datasets, study_rows
 from iba.report import figure2, figure3, figure4
 from iba.report.paper import Paper
 
@@ -227,6 +231,15 @@ def test_a_console_without_greek_letters_gets_them_written_out(monkeypatch: pyte
     assert console.read() == "\\u03b2 \\u2212 1\n"
 
 
+def test_loading_the_command_line_changes_no_environment() -> None:
+    """It is set in `main`, before the stage is loaded and torch with it."""
+    before = dict(os.environ)
+    importlib.reload(cli)
+    assert dict(os.environ) == before
+    code = "import sys, iba.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_a_submitted_job_is_as_quiet_as_its_sender(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A launcher calls the function that Hydra decorates, not `main`."""
     called: list[str] = []
@@ -248,7 +261,7 @@ def test_every_preset_composes_to_cells_that_resolve(preset: str) -> None:
         cfg = compose("config", overrides=[f"preset={preset}", f"paths.root={ROOT}"])
     for name in datasets(cfg):
         found = list(cells(cfg, name))
-        assert len(found) == 3 * 4
+        assert len(found) == 3 * len(selected(cfg.method))
         assert all(cell.settings["_target_"] for cell in found)
 
 
@@ -258,7 +271,7 @@ def test_a_preset_selects_nothing_that_was_not_asked_for(preset: str) -> None:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("config", overrides=asked)
     assert list(datasets(cfg)) == ["planted"]
-    assert [(c.protocol, c.method) for c in cells(cfg, "planted")] == [("described", "ig")]
+    assert [(c.view.protocol, c.view.method) for c in cells(cfg, "planted")] == [("described", "ig")]
 
 
 def test_the_paper_varies_layer_and_beta_on_a_thousand_reviews() -> None:
@@ -283,7 +296,8 @@ def test_quick_makes_figures_2_to_5() -> None:
             pair = "a pair" if cfg.dataset[name].text_pair else None
             sample = [Example(f"test:{i}", "a", pair, 0) for i in range(cfg.dataset[name].n_test)]
             samples = Samples([], [], sample, sample, tuple(example.id for example in sample))
-            rows = study_bench(Bench(cfg, cfg.dataset[name], samples), study).samples.test
+            bench = Bench(cfg, cfg.dataset[name], samples, RowSet(cfg.seed, 64))
+            rows = bench.on(study_rows(cfg, study, name)).samples.test
             assert len(rows) == (1 if study.name.startswith("token") else 8)
 
 
@@ -321,7 +335,7 @@ def test_the_protocols_are_what_is_said_of_them(dataset: str, first: str, second
     """`first` and `second`: classes 0 and 1 of the authors' code, which IG and LIME explain there."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("config", ["preset=paper", f"dataset={dataset}", f"paths.root={ROOT}"])
-    of = {(c.protocol, c.method): c.settings for c in cells(cfg, dataset)}
+    of = {(c.view.protocol, c.view.method): c.settings for c in cells(cfg, dataset)}
     layer, beta = (0.8333, 1e-4) if dataset == "rte" else (0.75, 1e-5)
     for protocol, noise, readout, chosen in (
         ("described", "features", "final", beta),

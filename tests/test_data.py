@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from hydra.utils import instantiate
@@ -16,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from iba.data.examples import Samples, _say_once, draw_samples, read_split
 from iba.data.packaged import joined_model
+from iba.data.rationales import marked_pairs, marked_sentences
+from iba.data.sources import hub_or_files
 from iba.errors import UserError
 
 NLI = ("entailment", "neutral", "contradiction")
@@ -421,3 +425,38 @@ def test_a_model_in_pieces_is_joined_once_and_checked(
     assert (found / "model.safetensors").read_bytes() == b"weights"
     shutil.rmtree(installed)
     assert joined_model(parts, archive.name, digest, target) == found
+
+
+def test_marked_words_are_the_evidence_of_their_tokens(tmp_path: Path) -> None:
+    """Marks are positions in `text.split()`; a pair without one is left out."""
+    pairs = [
+        {"premise": "A  man sleeps.", "hypothesis": "Nobody sleeps.", "label": 2,
+         "premise_words": [2], "hypothesis_words": [0, 1]},
+        {"premise": "A man.", "hypothesis": "A", "label": 0, "premise_words": [], "hypothesis_words": []},
+    ]  # fmt: skip
+    sentences = [
+        {"text": "a dull, dull film", "label": 0, "spans": [[2, 6]]},
+        {"text": "a dull, dull film", "label": 0, "spans": [[2, 12]]},
+    ]
+    for name, rows in (("pairs", pairs), ("sentences", sentences)):
+        Dataset.from_list(rows).to_json(tmp_path / f"{name}.jsonl")
+    files = {n: DictConfig({"train": f"{n}.jsonl", "test": f"{n}.jsonl"}) for n in ("pairs", "sentences")}
+    (pair,) = marked_pairs("test", files["pairs"], str(tmp_path))
+    first, second = pair["evidence"]
+    assert [pair["premise"][a:b] for a, b in first] == ["sleeps."]
+    assert [pair["hypothesis"][a:b] for a, b in second] == ["Nobody", "sleeps."]
+    (sentence,) = marked_sentences("test", files["sentences"], str(tmp_path), most=0.3)
+    assert sentence["evidence"] == [[[2, 6]], []]
+    assert len(marked_sentences("train", files["sentences"], str(tmp_path), most=0.3)) == 2
+    with pytest.raises(UserError, match=r"give paths\.data_dir"):
+        marked_pairs("test", files["pairs"], None)
+
+
+def test_a_split_may_be_several_files_with_other_columns_and_string_types(tmp_path: Path) -> None:
+    pd.DataFrame({"text": ["a", "b"], "label": [0, 1]}).to_parquet(tmp_path / "one.parquet")
+    more = pa.table({"source": ["x"], "text": pa.array(["c"], pa.large_string()), "label": [1]})
+    pq.write_table(more, tmp_path / "two.parquet")
+    files = DictConfig({"train": ["one.parquet", "two.parquet"]})
+    rows = hub_or_files("train", "", None, DictConfig({}), files, str(tmp_path))
+    assert rows.column_names == ["text", "label"]
+    assert rows["text"][:] == ["a", "b", "c"]

@@ -30,7 +30,7 @@ from iba.attributor import Attributor, FitData
 from iba.data.tokens import Instance, TokenBatch
 from iba.models.classifier import Classifier
 from iba.pipeline.checks import build
-from iba.pipeline.experiment import cells, datasets
+from iba.pipeline.experiment import candidates, cells, datasets
 
 TARGET = torch.tensor([0, 1, 2, 0, 1])
 
@@ -109,6 +109,7 @@ def test_every_configured_method_composes_and_instantiates(repository: Path) -> 
     found = [cell for dataset in datasets(cfg) for cell in cells(cfg, dataset)]
     assert len(found) == 2 * len(cfg.protocol) * len(names)
     for cell in found:
-        assert isinstance(build(cell.method_place, cell.settings), Attributor)
+        for settings in candidates(cell.settings):
+            assert isinstance(build(cell.method_place, settings), Attributor)
     for key in ("name", "label", "color"):
         assert len({OmegaConf.select(cfg.method[n], key).lower() for n in names}) == len(names)

@@ -210,7 +210,7 @@ def test_nothing_selected_is_refused(group: str) -> None:
         ("method.iba.settings.beta=abc", "method.iba.settings.beta=abc must be"),
         ("method.ig.settings.n_steps=abc", "method.ig.settings.n_steps=abc must be"),
         (
-            "protocol.explain.methods.attention_write_bottleneck.beta=rule",
+            "method.attention_write_bottleneck.settings.beta=rule",
             "attention_write_bottleneck.settings.beta=rule must be a valid number",
         ),
     ],

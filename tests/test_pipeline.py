@@ -131,11 +131,9 @@ def test_a_finished_run_is_not_touched_again(finished: DictConfig) -> None:
 
 def test_what_a_protocol_does_not_change_is_one_cell(finished: DictConfig) -> None:
     found = {name: cell.cell for name, cell in by_name(finished).items()}
-    for method in ("ig", "lime", "random"):
-        assert found["described", method] == found["corrected", method] != found["released", "iba"]
-    assert found["released", "random"] == found["described", "random"]
-    assert len(set(found.values())) == 8
-    assert len(list(Path(finished.paths.results).rglob(SCORES))) == 8
+    assert len({found[protocol, "random"] for protocol in ("described", "released", "corrected")}) == 1
+    assert found["described", "iba"] != found["released", "iba"] != found["corrected", "iba"]
+    assert len(list(Path(finished.paths.results).rglob(SCORES))) == len(set(found.values())) < 3 * 4
 
 
 @pytest.mark.parametrize(
@@ -157,9 +155,8 @@ def test_shards_together_equal_one_process(finished: DictConfig, tmp_path: Path)
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
     for stage in (finetune, attribute, degrade):
         stage.run(configured(tmp_path, "shard=1/2"))
-        # LIME's settings are the same as described and corrected: two processes compute it once as well.
-        working = {path.parts[-3] for path in tmp_path.rglob("lime/*/parts/*")}
-        assert len(working) == (0 if stage is finetune else 2)
+        # Random scores are the same under all protocols: two processes compute them once as well.
+        assert len({path.parts[-3] for path in tmp_path.rglob("random/*/parts/*")}) == (stage is not finetune)
         stage.run(configured(tmp_path, "shard=0/2"))
     assert_same(stored(finished), stored(configured(tmp_path)))
 

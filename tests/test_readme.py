@@ -21,6 +21,7 @@ from iba.models.pretrained import load_classifier
 from iba.models.tiny import tiny_tokenizer
 from iba.pipeline import attribute, degrade, finetune, report
 from iba.pipeline.experiment import selected
+from iba.pipeline.views import stored_cells
 
 ROOT = Path(__file__).resolve().parent.parent
 #: A code block whose first line is a comment with the file's name.
@@ -63,11 +64,11 @@ def test_the_method_of_the_readme_runs_as_printed(written: Path, monkeypatch: py
     for stage in (finetune, attribute, degrade, report):
         stage.run(cfg)
     run = written / "results" / "smoke"
-    rows = pd.read_parquet(run / "planted" / "corrected" / "length" / "degradation.parquet")
-    assert set(rows["method"]) == {"length"}
+    (cell,) = (c for c in stored_cells(cfg) if c.view.method == "length")
+    rows, scored = cell.degradation(), cell.scores()
     assert rows["instance_id"].nunique() == cfg.dataset.planted.n_test
     assert rows["prob_target"].between(0, 1).all()
-    scored = pd.read_parquet(run / "planted" / "corrected" / "length" / "attributions.parquet")
+    assert scored is not None
     for tokens, special, scores in zip(scored["tokens"], scored["special"], scored["scores"], strict=True):
         lengths = [0 if s else len(t.removeprefix("##")) for t, s in zip(tokens, special, strict=True)]
         assert list(scores) == lengths

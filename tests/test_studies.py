@@ -127,9 +127,9 @@ def test_a_point_that_is_the_cell_of_table_1_is_that_cell(finished: DictConfig) 
 def test_what_is_alike_under_two_protocols_is_computed_once(
     finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """IG explains the gold class and another one; its settings are the same under both protocols."""
-    two = ["protocol=[described,corrected]", "study.targets.protocols=[described,corrected]",
-           "protocol.corrected.methods.ig.tries=null"]  # fmt: skip
+    """IG explains the gold class and another one; untuned, its settings are the same under both protocols."""
+    two = ["protocol=[described,corrected]", "study.targets.protocols=[described,corrected]"]
+    two += ["protocol.corrected.methods.ig.tries=[]"]
     cfg = configured(copied(finished, tmp_path), *two, only="targets")
     explained: list[int] = []
     attribute_alone = IntegratedGradients.attribute
@@ -173,7 +173,7 @@ def test_hidden_states_are_computed_once_for_all_layers(
     n_training = int(cfg.dataset.planted.n_train)
     assert sum(i.startswith("train") for i in passes) == n_training, "noise statistics of all layers at once"
     (said,) = (line for line in capsys.readouterr().out.splitlines() if "[CLS] alone" in line)
-    assert "iba layer=4: after layer 4, the last" in said
+    assert "iba 4: after layer 4, the last" in said
 
 
 def test_killed_half_way_a_study_goes_on(
@@ -269,7 +269,7 @@ def test_a_study_may_choose_beta_on_fewer_held_out_rows(finished: DictConfig) ->
 
 def test_unknown_weights(finished: DictConfig) -> None:
     cfg = configured(folder(finished), "study.classifiers.values=[tuned]", only="classifiers")
-    with pytest.raises(UserError, match="weights 'tuned' are none of"):
+    with pytest.raises(UserError, match="weights 'tuned' is none of"):
         study.run(cfg)
 
 

@@ -12,10 +12,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from iba.attributor import attribute_rows
+from iba.errors import UserError
+from iba.evaluation.degradation import first_step_drops
 from iba.pipeline import finetune, tuning
 from iba.pipeline.attribute import cell_key
 from iba.pipeline.bench import Bench
-from iba.pipeline.calibration import attribute_rows, first_step_drops
 from iba.pipeline.checks import check_settings
 from iba.pipeline.experiment import Cell, candidates, cells, datasets
 from iba.pipeline.store import read_parquet
@@ -23,7 +25,8 @@ from iba.pipeline.studies import study_cells
 from iba.pipeline.tuning import prepared, tries, tuned
 
 ROOT = Path(__file__).resolve().parent.parent
-GRID = "protocol.corrected.methods.iba.tries=[{beta: 0.1},{beta: 10.0},{beta: 0.1, layer: 1}]"
+IBA = "protocol.corrected.methods.iba"
+GRID = f"{IBA}.tries=[{{beta: 0.1}},{{beta: 10.0}},{{beta: 0.1, layer: 1}}]"
 
 
 def configured(folder: Path, *overrides: str) -> DictConfig:
@@ -135,6 +138,20 @@ def test_what_a_study_varies_is_not_tuned_away(tmp_path: Path) -> None:
     cfg.protocol.corrected.methods.iba.tries = [{"beta": 0.1}, {"beta": 1.0}]
     layers = [c for c in study_cells(cfg, cfg.study.layers, "planted", 4) if c.view.protocol == "corrected"]
     assert [len(candidates(c.settings)) for c in layers if c.view.method == "iba"] == [2] * 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("dataset.planted.n_calibration=0", r"n_calibration=0: method iba chooses its settings .* corrected"),
+        (f"{IBA}.tries=[{','.join(['{beta: 1}'] * 8)}]", "protocol.corrected must have at most 7 tries"),
+        (f"{IBA}.tries=[{{beta: -1}}]", r"method\.iba\.settings\.beta=-1 must be"),
+        (f"{IBA}.tries=[{{betta: 1}}]", r"method\.iba\.settings\.betta: there is no such setting"),
+    ],
+)
+def test_mistakes_are_found_before_any_work(tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_settings(configured(tmp_path, change))
 
 
 def test_every_method_of_table_1_has_at_most_as_many_tries_as_iba(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.lime_tokens import LimeTokens
 from iba.attribution import InformationBottleneck
-from iba.attributor import Attributor, State
+from iba.attributor import Attributed, Attributor, State, attribute_rows
 from iba.benchmark import reference
 from iba.benchmark.reference import ReferenceModel
 from iba.data.tokens import Instance
@@ -21,7 +21,6 @@ from iba.errors import UserError
 from iba.evaluation.degradation import Ranked, curve
 from iba.evaluation.ranking import removal_order
 from iba.models.classifier import Classifier
-from iba.pipeline.calibration import Attributed, attribute_rows
 
 Scores = list[np.ndarray]
 

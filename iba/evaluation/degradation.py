@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
-from iba.data.tokens import Row
+from iba.attributor import Attributed
+from iba.data.tokens import Instance, Row
+from iba.evaluation.ranking import FIRST_STEP, removal_order
 from iba.evaluation.variants import Variant, class_probabilities
 from iba.models.classifier import Classifier
 
@@ -70,6 +72,23 @@ def curve(
     """For every instance and fraction: how many tokens were removed, and the target's probability then."""
     counts = [[int(n_removed(f, len(i.input_ids), len(i.removal))) for f in fractions] for i in instances]
     return after_removing(classifier, instances, counts, operator)
+
+
+def first_step_drops(
+    attributed: Sequence[Attributed], classifier: Classifier, rows: Sequence[Instance]
+) -> Float[np.ndarray, " rows"]:
+    """Fall of every row's label probability when the top 11 % of its tokens are deleted."""
+    ranked = [
+        Ranked(
+            r.input_ids,
+            r.token_type_ids,
+            removal_order(a.scores.tolist(), r.special, "most"),
+            r.example.label,
+        )
+        for r, a in zip(rows, attributed, strict=True)
+    ]
+    curves = curve(classifier, ranked, [0.0, FIRST_STEP], "delete")
+    return np.array([start - after for (_, start), (_, after) in curves])
 
 
 def after_removing(

@@ -28,7 +28,7 @@ from omegaconf import DictConfig
 from torch import nn
 from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
-from iba.attributor import FitData, refuse_lacking
+from iba.attributor import FitData, attribute_rows, refuse_lacking
 from iba.data.examples import Example, Span
 from iba.data.reference import ReferenceRows, labelled, probabilities, reference_texts
 from iba.data.texts import OwnText, own_texts
@@ -39,7 +39,6 @@ from iba.models.classifier import Classifier
 from iba.models.devices import resolve_device, resolve_precision
 from iba.models.pretrained import check_tokenizer, load_classifier, n_positions
 from iba.own_text.scores import MethodScores, remarks
-from iba.pipeline.calibration import attribute_rows
 from iba.pipeline.checks import build, check_explaining
 from iba.pipeline.experiment import method_settings, selected
 from iba.settings import CONFIGS

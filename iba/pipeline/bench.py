@@ -26,7 +26,7 @@ from iba.models.pretrained import (
     new_classifier,
 )
 from iba.pipeline.checks import check_settings
-from iba.pipeline.experiment import TestRows, datasets, forced, run_folder
+from iba.pipeline.experiment import RowSet, datasets, forced, run_folder
 from iba.pipeline.parts import Shard
 from iba.pipeline.store import read_json
 from iba.pipeline.training import Recipe, is_finished
@@ -43,7 +43,7 @@ class Bench:
     cfg: DictConfig
     dataset: DictConfig
     samples: Samples
-    rows: TestRows
+    rows: RowSet
     kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -51,9 +51,9 @@ class Bench:
         """Read the data of the selected data set `name` and draw its samples."""
         resolve_device(cfg.device)
         dataset = cfg.dataset[name]
-        return cls(cfg, dataset, draw_samples(dataset, cfg.seed), TestRows(cfg.seed, dataset.max_length))
+        return cls(cfg, dataset, draw_samples(dataset, cfg.seed), RowSet(cfg.seed, dataset.max_length))
 
-    def on(self, rows: TestRows) -> Bench:
+    def on(self, rows: RowSet) -> Bench:
         """The same data set with other rows of the sample that this bench holds."""
         if rows not in self.kept:
             samples = replace(self.samples, calibration=self.samples.calibration[: rows.n_calibration])

@@ -66,7 +66,7 @@ def grids(settings: Mapping[str, Any], order: Order) -> list[tuple[str, int, flo
     ]
 
 
-def columns(settings: Mapping[str, Any]) -> list[tuple[Order, str, str, int, float]]:
+def columns(settings: Mapping[str, Any]) -> list[tuple[str, str, str, int, float]]:
     """(order, operator, grid, step, fraction) of a table's columns of probabilities."""
     return [
         (order, operator, *point)

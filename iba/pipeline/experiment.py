@@ -65,7 +65,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class TestRows:
+class RowSet:
     """Which test rows, cut at how many tokens: the first `n` that were drawn by `seed` (None: all of the
     sample), or those of the sample that `ids` names, then the texts that are a study's `own`.
 
@@ -116,7 +116,7 @@ class Cell:
     settings: dict[str, Any]
     target: str
     weights: str
-    rows: TestRows
+    rows: RowSet
     degradation: dict[str, Any]
 
     @property
@@ -210,7 +210,7 @@ def cells(cfg: DictConfig, dataset: str, methods: Mapping[str, DictConfig] | Non
         for name, config in (selected(cfg.method) if methods is None else methods).items():
             sizes = [(of.get("n_test") or {}).get(dataset) for of in (config, cfg.protocol[protocol])]
             n = min((size for size in sizes if size is not None), default=None)
-            rows = TestRows(cfg.seed, told.dataset.max_length, n)
+            rows = RowSet(cfg.seed, told.dataset.max_length, n)
             view = View(cfg.finetune.seed, None, None, protocol, dataset, name)
             settings = method_settings(cfg, dataset, protocol, config, told)
             yield Cell(view, settings, cfg.target, "fine-tuned", rows, degradation)

@@ -167,6 +167,14 @@ class Degradation(Removal):
     n_points: Annotated[int, AfterValidator(_table1_step)]
 
 
+class RandomOrders(Section):
+    """Random orders of removal."""
+
+    n_orders: Count
+    operators: Annotated[list[Literal["delete", "mask", "attention"]], Field(min_length=1)]
+    n_test: dict[str, Rows]
+
+
 class OwnText(Section):
     """A text of the user's."""
 
@@ -306,6 +314,7 @@ class Settings(Section):
     shard: Annotated[str, AfterValidator(Shard.parse)]
     finetune: Finetune
     degradation: Degradation
+    orders: RandomOrders
     stats: Stats
     only: list[ReportPart] | None
     report: Report

@@ -19,7 +19,7 @@ from iba.pipeline.experiment import (
     TARGETS,
     WEIGHTS,
     Cell,
-    TestRows,
+    RowSet,
     Value,
     View,
     dataset_config,
@@ -36,10 +36,10 @@ def studies(cfg: DictConfig) -> list[DictConfig]:
     return list(selected(cfg.get("study") or DictConfig({})).values())
 
 
-def study_rows(cfg: DictConfig, study: DictConfig, name: str) -> TestRows:
+def study_rows(cfg: DictConfig, study: DictConfig, name: str) -> RowSet:
     """The rows of one data set that the study asks for, and its cut."""
     dataset, ids = dataset_config(cfg, name), study.ids.get(name)
-    return TestRows(
+    return RowSet(
         seed=cfg.seed,
         max_length=study.max_length or dataset.max_length,
         n=study.n_test.get(name),

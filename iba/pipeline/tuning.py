@@ -18,10 +18,10 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from iba.attributor import Attributor, State, refuse_lacking
+from iba.attributor import Attributor, State, attribute_rows, refuse_lacking
 from iba.errors import UserError
+from iba.evaluation.degradation import first_step_drops
 from iba.pipeline.bench import Bench
-from iba.pipeline.calibration import attribute_rows, first_step_drops
 from iba.pipeline.checks import build
 from iba.pipeline.experiment import Cell, Classified, candidates, hashed, run_folder
 from iba.pipeline.finetune import classifier_record

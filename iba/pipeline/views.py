@@ -190,10 +190,12 @@ def _cells(cfg: DictConfig, dataset: str) -> Iterator[StoredCell]:
     tuning = run_folder(cfg) / "tuning" / dataset_config(cfg, dataset).train_name
     tries = _index(cfg, tuning.glob("*.json"))
     running = {"precision": cfg.precision} | forced(cfg)
-    for seed, trained in _trained(cfg, dataset).items() if index else ():
-        classified = Classified.of(trained.record)
+    trained = {seed: Classified.of(t.record) for seed, t in _trained(cfg, dataset).items()} if index else {}
+    for seed, classified in trained.items():
+        # A seed that tried nothing took what the run's own chose.
+        whose = (classified, next(iter(trained.values())))
         for asked in _asked(cfg, dataset, classified.n_layers):
-            for cell, chosen in _tuned(cfg, asked, classified, running, tries):
+            for cell, chosen in _tuned(cfg, asked, whose, running, tries):
                 key = cell.key(classified, {}, running)
                 found = index[cell.view.method, _known(cfg, key)]
                 found = [each for each in found if degradation_path(each.folder, cell.degradation).is_file()]
@@ -213,7 +215,7 @@ def _index(cfg: DictConfig, records: Iterable[Path]) -> Mapping[tuple[str, str],
 def _tuned(
     cfg: DictConfig,
     cell: Cell,
-    classified: Classified,
+    whose: Sequence[Classified],
     running: Mapping[str, Any],
     tries: Mapping[tuple[str, str], list[_Stored]],
 ) -> Iterator[tuple[Cell, dict[str, Any]]]:
@@ -221,7 +223,9 @@ def _tuned(
     options = candidates(cell.settings)
     if len(options) == 1:
         yield replace(cell, settings=options[0]), {}
-    elif found := tries["tuning", _known(cfg, cell.tuning_key(classified, {}, running))]:
+        return
+    known = (tries["tuning", _known(cfg, cell.tuning_key(each, {}, running))] for each in whose)
+    if found := next(filter(None, known), None):
         asked = cell.rows.n_calibration or dataset_config(cfg, cell.view.dataset).n_calibration
         record = _only(found, lambda each: each.record["key"]["rows"]["n"] == asked).record
         yield replace(cell, settings=options[record["chosen"]]), {"tuning": record}

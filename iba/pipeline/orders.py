@@ -1,0 +1,106 @@
+"""Random orders of removal beside every method's: the target's probability after the first degradation step.
+
+Per text and operator: the probability without its first 11 % of the tokens, by each of `n_orders` random
+orders (`random_orders-<hash>.parquet` of a data set) and by a cell's scores (`first_step-<hash>.parquet` of
+the cell).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+
+from iba.attributor import instance_seed
+from iba.errors import UserError
+from iba.evaluation.degradation import Ranked, after_removing, n_removed
+from iba.evaluation.ranking import FIRST_STEP
+from iba.pipeline.attribute import SCORES, folder_of, part_groups
+from iba.pipeline.bench import Bench, benches
+from iba.pipeline.experiment import RowSet, cells, hashed
+from iba.pipeline.finetune import classifier_record
+from iba.pipeline.parts import Work, compute_in_parts
+from iba.pipeline.store import provenance, read_parquet, write_json, write_parquet
+from iba.pipeline.tuning import tuned
+from iba.settings import plain
+
+#: The orders of one text, each a ranking of its tokens.
+Orders = Callable[[Bench, int], list[Ranked]]
+
+
+def run(cfg: DictConfig) -> None:
+    """Compute what is not there yet, of the attributed cells."""
+    for bench in benches(cfg, classifier_record):
+        name = str(bench.dataset.name)
+        few = bench.on(RowSet(cfg.seed, bench.dataset.max_length, cfg.orders.n_test.get(name)))
+        depends = order_settings(few)
+        random = depends | {"classifier": bench.weights_digest, "orders": cfg.orders.n_orders} | bench.running
+        _compute(few, bench.folder, "random_orders", random, _random_orders, f"{name} random orders")
+        for cell in (tuned(bench, cell) for cell in cells(cfg, name)):
+            folder = folder_of(bench, cell)
+            if not (folder / SCORES).is_file():
+                raise UserError(f"{folder}: no finished attributions; run scripts/attribute.py first.")
+            order = read_parquet(folder / SCORES, ["instance_id", "order"]).set_index("instance_id")["order"]
+            label = f"{cell.view.label} first step"
+            _compute(few, folder, "first_step", depends, partial(_own_order, order), label)
+
+
+def order_settings(bench: Bench) -> dict[str, Any]:
+    """What the rows depend on besides the orders and the classifier."""
+    return {"rows": bench.samples.digests["test"], "operators": plain(bench.cfg.orders.operators)}
+
+
+def _compute(
+    bench: Bench, folder: Path, name: str, settings: dict[str, Any], orders: Orders, label: str
+) -> None:
+    path = folder / f"{hashed(name, settings)}.parquet"
+
+    def store(table: pd.DataFrame, seconds: float) -> None:
+        about = provenance(bench.classifier.device, seconds=round(seconds, 2), n_instances=len(bench.test))
+        write_json(path.with_suffix(".json"), {"settings": settings, "provenance": about})
+        write_parquet(path, table)
+
+    work = Work(path, partial(_rows, bench, orders), store)
+    if not work.is_finished:
+        compute_in_parts([work], part_groups(bench), bench.shard, label)
+
+
+def _rows(bench: Bench, orders: Orders, group: Sequence[int]) -> pd.DataFrame:
+    ranked = [(i, number, one) for i in group for number, one in enumerate(orders(bench, i))]
+    counts = [[int(n_removed(FIRST_STEP, len(one.input_ids), len(one.removal)))] for _, _, one in ranked]
+    return pd.DataFrame(
+        {
+            "position": i,
+            "instance_id": bench.test[i].id,
+            "operator": operator,
+            "order": number,
+            "n_removed": removed,
+            "prob_target": probability,
+        }
+        for operator in bench.cfg.orders.operators
+        for (i, number, _), [(removed, probability)] in zip(
+            ranked,
+            after_removing(bench.classifier, [one for *_, one in ranked], counts, operator),
+            strict=True,
+        )
+    )
+
+
+def _random_orders(bench: Bench, position: int) -> list[Ranked]:
+    """Each is drawn for the text alone, from the run's seed."""
+    one = bench.test[position]
+    rng = np.random.default_rng(instance_seed(bench.cfg.seed, one.id))
+    free = [i for i, special in enumerate(one.special) if not special]
+    drawn = [rng.permutation(free) for _ in range(bench.cfg.orders.n_orders)]
+    return [Ranked(one.input_ids, one.token_type_ids, order, one.example.label) for order in drawn]
+
+
+def _own_order(order: pd.Series, bench: Bench, position: int) -> list[Ranked]:
+    one = bench.test[position]
+    removal = np.array(order[one.id], int)
+    return [Ranked(one.input_ids, one.token_type_ids, removal, one.example.label)]
