@@ -46,7 +46,7 @@ def taus(rankings: Mapping[str, pd.DataFrame]) -> Float[np.ndarray, "n rankings 
     """τ-b of every instance that all the tables of token scores hold, over the tokens that may be removed."""
     tables = [table.set_index("instance_id") for table in rankings.values()]
     shared = pd.concat([tables[0]["special"], *(t["scores"] for t in tables)], axis=1, join="inner")
-    return np.array([kendall(np.stack(row[1:])[:, ~row[0]]) for row in shared.to_numpy()])
+    return np.array([kendall(np.stack([one[~row[0]] for one in row[1:]])) for row in shared.to_numpy()])
 
 
 def agreement_rows(stored: Stored) -> pd.DataFrame:

@@ -210,6 +210,7 @@ def _one(found: Compared, dataset: str, best: dict[str, str | None]) -> Grid:
     """Methods against measures, the largest drop first."""
     drops = found.cells(dataset, "drop_11").sort_values("estimate", ascending=False, kind="stable")
     rows = found.rows[found.rows["dataset"] == dataset].astype({"method": str, "measure": str})
+    rows = rows[rows["method"].isin(drops.index)]
     rows = rows.assign(n=rows["method"].map(drops["n"]), family=rows["method"].map(found.family))
     rows = rows.sort_values("method", key=lambda method: method.map(drops.index.get_loc), kind="stable")
 
