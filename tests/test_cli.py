@@ -29,11 +29,7 @@ from iba.pipeline import attribute, finetune, reproduce
 from iba.pipeline.bench import Bench
 from iba.pipeline.experiment import RowSet, cells, datasets, method_settings, run_folder, selected
 from iba.pipeline.studies import refuse_unknown_points, study_datasets, study_rows
-<<<<<<< HEAD
-from iba.report import figure2, figure4
-=======
 from iba.report import figure2, figure3, figure4
->>>>>>> b7b03960a3378a60f73650a6016db096180f2d90
 from iba.report.paper import Paper
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -291,11 +287,7 @@ def test_quick_makes_figures_2_to_5() -> None:
     """Every study of a figure has its data sets, and texts that fit them, few enough to be shown."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("config", overrides=["preset=quick", f"paths.root={ROOT}"])
-<<<<<<< HEAD
-    drawn = (figure2.STUDY, figure4.STUDY, "token_classifiers", "token_layers", "token_betas")
-=======
     drawn = (figure2.STUDY, figure4.STUDY, figure3.CLASSIFIERS, figure3.LAYERS, figure3.BETAS)
->>>>>>> b7b03960a3378a60f73650a6016db096180f2d90
     assert {*selected(cfg.study)} == {*drawn}
     for study in selected(cfg.study).values():
         refuse_unknown_points(cfg, study)
