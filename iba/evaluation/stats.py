@@ -89,17 +89,15 @@ def mean_interval(values: Float[np.ndarray, " n"], how: Resampling) -> Interval:
 def mean_intervals(samples: Sequence[np.ndarray], how: Resampling) -> list[Interval]:
     """The same of several samples; those of one size share their resamples, which cost most of the time."""
     found: dict[int, Interval] = {}
-    sizes = np.array([len(sample) for sample in samples])
-    for n in np.unique(sizes):
-        places = np.flatnonzero(sizes == n)
-        values = np.stack([samples[i] for i in places], axis=1)
-        low, high = (
-            percentiles(_means_of_draws(values, how), how) if n > 1 else np.full((2, len(places)), np.nan)
-        )
+    sizes = [len(sample) for sample in samples]
+    for n in set(sizes):
+        places = [place for place, size in enumerate(sizes) if size == n]
+        values = np.stack([samples[place] for place in places], axis=1)
         means = values.mean(0) if n else np.full(len(places), np.nan)
-        for i, *numbers in zip(places, means, low, high, strict=True):
-            found[i] = Interval(*map(float, numbers), int(n))
-    return [found[i] for i in range(len(samples))]
+        ends = percentiles(_means_of_draws(values, how), how) if n > 1 else np.full((2, len(places)), np.nan)
+        for place, mean, low, high in zip(places, means, *ends, strict=True):
+            found[place] = Interval(float(mean), float(low), float(high), n)
+    return [found[place] for place in range(len(samples))]
 
 
 def ratio_interval(

@@ -149,9 +149,13 @@ def _outcomes(
     for operator in sorted(
         {operator for operator, order, grid in curves if (order, grid) == ("most", "curve")}
     ):
-        of = [("most", "curve"), ("least", "curve"), ("most", "eraser"), ("least", "eraser")]
-        found = [curves.get((operator, *key), (None, None))[1] for key in of]
-        yield operator, Outcome(steps["curve"], *found, scores), about
+        most, least, without, alone = (
+            curves.get((operator, order, grid), (None, None))[1]
+            for grid in ("curve", "eraser")
+            for order in ("most", "least")
+        )
+        assert most is not None
+        yield operator, Outcome(steps["curve"], most, least, without, alone, scores), about
 
 
 def _all_scores(cell: StoredCell, ids: pd.Series) -> pd.DataFrame | None:

@@ -71,7 +71,7 @@ class StudyRows:
     def n_calibration(self) -> int | None:
         """Held-out training rows on which β was chosen for every point; None where it was not."""
         found = [self.records[value].get("tuning") for value in self.values]
-        return int(found[0]["key"]["rows"]["n"]) if all(found) else None
+        return int(found[0]["key"]["rows"]["n"]) if found[0] and all(found) else None
 
     def matrix(self, measure: str) -> pd.DataFrame:
         """One number per instance: instances × points that have it."""

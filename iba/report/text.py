@@ -111,12 +111,11 @@ def listed(
     notes: Sequence[str] = (),
 ) -> Grid:
     """A line per row: its `keys`, named by `say`, then `columns` (head → text of the row)."""
-    named: dict[str, Callable[[Any], str]] = {
-        HEADS.get(key, key): lambda row, key=key: say(key, getattr(row, key)) for key in keys
-    }
-    whole = named | dict(columns)
-    lines = [[text(row) for text in whole.values()] for row in rows.itertuples()]
-    return Grid(caption, list(whole), lines, notes)
+    lines = [
+        [*(say(key, getattr(row, key)) for key in keys), *(text(row) for text in columns.values())]
+        for row in rows.itertuples()
+    ]
+    return Grid(caption, [*(HEADS.get(key, key) for key in keys), *columns], lines, notes)
 
 
 def crossed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -246,12 +246,12 @@ def _own_clock(ran: Sequence[Record]) -> str:
 
 def _cell_ratio(fast: Record, slow: Record) -> float | None:
     """Seconds of two cells as a ratio; None unless one device, precision and version of the code ran both."""
-    ran, seconds = set(), []
-    for cell in (fast, slow):
-        made: Mapping[str, object] = cell.get("provenance", {})
-        ran.add((made.get("device"), made.get("git_commit"), cell.get("settings", {}).get("precision")))
-        seconds.append(made.get("seconds_per_instance"))
-    return None if None in seconds or len(ran) > 1 else float(seconds[1]) / float(seconds[0])
+    made = [cell.get("provenance", {}) for cell in (fast, slow)]
+    precisions = [cell.get("settings", {}).get("precision") for cell in (fast, slow)]
+    ran = {(m.get("device"), m.get("git_commit"), p) for m, p in zip(made, precisions, strict=True)}
+    if len(ran) > 1 or any("seconds_per_instance" not in m for m in made):
+        return None
+    return float(made[1]["seconds_per_instance"]) / float(made[0]["seconds_per_instance"])
 
 
 # --- C7: what the bottleneck keeps --------------------------------------------------------------------
@@ -273,10 +273,12 @@ def _kept(stored: Stored, protocol: str, dataset: str) -> list[Check]:
         f" (where the classifier predicts the target, n = {agreed.n}: {number(agreed.estimate)} "
         f"{interval(agreed.low, agreed.high)})"
     )
-    bits = [rows[name].to_numpy(float) for name in ("bits_per_token", "bits_per_token_start")]
+    kept, start = (rows[name].to_numpy(float) for name in ("bits_per_token", "bits_per_token_start"))
     return [
         near_zero(f"{title}: target's probability with T − with X{aside}", change, MOVE),
         below(
-            f"{title}: share of the bits at the start that is kept", ratio_interval(*bits, stored.how), MOST
+            f"{title}: share of the bits at the start that is kept",
+            ratio_interval(kept, start, stored.how),
+            MOST,
         ),
     ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from iba.evaluation.stats import Interval, Resampling
 from iba.report.text import interval, number
@@ -65,7 +65,7 @@ def conclude(protocol: str, checks: Sequence[Check], said: str = "") -> Verdict:
 def overall(verdicts: Sequence[Verdict]) -> str:
     """One claim over its protocols, in the words of the protocol: reproduced, not, or only under some."""
     applies: dict[str, list[str]] = {}
-    for outcome in Outcome.__args__[:-1]:
+    for outcome in get_args(Outcome)[:-1]:
         if found := [v.protocol for v in verdicts if v.outcome == outcome]:
             applies[outcome] = found
     if len(applies) < 2:
