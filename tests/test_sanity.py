@@ -167,7 +167,7 @@ def test_rankings_are_paired_by_instance_and_special_tokens_do_not_count() -> No
     rows = {
         "instance_id": ["a", "b", "c"],
         "special": [np.array([True, False, False, False])] * 3,
-        "scores": [[9.0, 1, 2, 3], [0.0, 3, 2, 1], [0.0, 1, 2, 3]],
+        "scores": list(np.array([[9.0, 1, 2, 3], [0.0, 3, 2, 1], [0.0, 1, 2, 3]])),
     }
     first = pd.DataFrame(rows)
     second = first.iloc[[1, 0]].reset_index(drop=True)
