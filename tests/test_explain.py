@@ -622,10 +622,10 @@ def test_the_script_explains_a_pair_beside_pairs_of_a_file(
     assert "coat" in Path(written[1]).read_text()
 
 
-def test_the_readmes_example_runs_as_printed(
+def test_the_example_of_the_docs_runs_as_printed(
     folder: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (repository / "README.md").read_text()
+    text = (repository / "docs" / "own_text.md").read_text()
     (code,) = re.findall(r"```python\n(from iba import .*?)```", text, re.DOTALL)
     assert "FOLDER_OR_HUB_ID" in code
     monkeypatch.chdir(tmp_path)

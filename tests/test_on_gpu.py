@@ -87,7 +87,7 @@ def waits_of(gpu: Gpu, work: Callable[[], object]) -> int:
 
 def waits(gpu: Gpu, method: Attributor, there: Classifier, rows: list[Instance]) -> tuple[int, int]:
     """While it learns, and while it attributes what it has met before."""
-    learning = waits_of(gpu, lambda: method.restore(method.fit(there, FitData(rows, rows[:1]))))
+    learning = waits_of(gpu, lambda: method.restore(method.fit(there, FitData(rows))))
     scores(method, there, rows)  # noise is drawn once
     return learning, waits_of(gpu, lambda: scores(method, there, rows))
 
@@ -98,7 +98,7 @@ def test_a_method_gives_the_cpus_scores_and_waits_outside_of_its_loops(
 ) -> None:
     monkeypatch.setattr("iba.models.devices._COPIES_ALONGSIDE", GPU.type)
     few, more = sized(protocol, label)
-    few.restore(few.fit(classifier, FitData(instances[:2], instances[:1])))
+    few.restore(few.fit(classifier, FitData(instances[:2])))
     expected = scores(few, classifier, instances[:2])
     with pretended_gpu() as gpu:
         there = moved(classifier)

@@ -182,9 +182,9 @@ def test_other_settings_are_another_cell(finished: DictConfig, tmp_path: Path) -
 def test_a_setting_at_its_own_value_is_not_told(finished: DictConfig) -> None:
     """What a class learns to do later leaves older cells as they are."""
     cell = asked(finished, "described", "iba")
-    assert {"class", "layer", "beta"} <= cell.method.keys()
-    assert not {"n_steps", "noise", "_target_"} & cell.method.keys()
-    assert replace(cell, settings=cell.settings | {"noise": "layer_input"}).method["noise"] == "layer_input"
+    assert {"class", "layer", "beta"} <= cell.told(2).keys()
+    assert not {"n_steps", "noise", "_target_"} & cell.told(2).keys()
+    assert replace(cell, settings=cell.settings | {"noise": "layer_input"}).told(2)["noise"] == "layer_input"
 
 
 def test_a_path_through_the_model_is_recorded_only_where_it_is_forced(finished: DictConfig) -> None:
@@ -375,6 +375,7 @@ def test_no_row_is_read_or_tokenised_twice(tmp_path: Path, monkeypatch: pytest.M
     first, again = Bench.open(cfg, "planted").samples, Bench.open(cfg, "planted").samples
     for part in ("train", "calibration", "test", "scored"):
         assert getattr(first, part) is getattr(again, part)
+    for part in ("train", "test", "scored"):
         assert {seen[example.text] for example in getattr(first, part)} == {1}
 
 
@@ -507,7 +508,7 @@ def test_what_was_learned_elsewhere_is_learned_again(
         for _ in range(2):
             prepared(where, what)
         assert learner.asked == times
-    trained_anew(tmp_path / "cache")
+    trained_anew(bench.checkpoint)
     classify(bench)
     for _ in range(2):
         prepared(bench, cell)
