@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from iba.attributor import Attribution, FitData, State, learned
 from iba.bottleneck import Noise, kl_nats, restrict
 from iba.data.tokens import Instance, TokenBatch, buckets
+from iba.devices import sent
 from iba.models.classifier import Classifier
-from iba.models.devices import sent
 from iba.noise import feature_statistics
 from iba.progress import progress
 from iba.settings import Count, Depths, Layer, LearningRate, NotNegative, Seed

@@ -29,7 +29,7 @@ from iba.attributor import Attribution, Unfitted, instance_seed, pad_scores
 from iba.data.tokens import Instance, TokenBatch
 from iba.evaluation.variants import Variant, class_probabilities
 from iba.models.classifier import Classifier
-from iba.parallel import single_blas
+from iba.models.parallel import single_blas
 from iba.settings import Count, Seed
 
 

@@ -16,7 +16,7 @@ from baselines.presence import Presence, explain_together
 from iba.attributor import Attribution, Unfitted, instance_seed
 from iba.data.tokens import Instance, TokenBatch
 from iba.models.classifier import Classifier
-from iba.parallel import single_blas
+from iba.models.parallel import single_blas
 from iba.settings import Count, Positive, Seed
 
 #: lime's own, in hundredths of the cosine distance.

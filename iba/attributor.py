@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from iba.data.tokens import Instance, TokenBatch
+from iba.devices import sent
 from iba.errors import UserError
 from iba.models.classifier import Classifier
-from iba.models.devices import sent
 from iba.models.memory import FLOAT
-from iba.parallel import grouped
+from iba.models.parallel import grouped
 from iba.progress import progress
 
 State = dict[str, Tensor]

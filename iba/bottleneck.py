@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from iba.models.devices import sent
+from iba.devices import sent
 
 Hidden = Float[Tensor, "batch tokens hidden"]
 LogitsFrom = Callable[[Tensor], Tensor]

@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from iba.errors import UserError
-from iba.pipeline.store import sweep
 from iba.progress import forgive_encoding
 from iba.settings import CONFIGS
+from iba.store import sweep
 
 #: How the one line begins.
 _ERROR = "error: "

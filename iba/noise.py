@@ -11,7 +11,7 @@ from torch import Tensor
 from iba.attributor import FitData, State
 from iba.data.tokens import Instance
 from iba.models.classifier import Classifier
-from iba.parallel import Work, grouped
+from iba.models.parallel import Work, grouped
 from iba.progress import progress
 
 

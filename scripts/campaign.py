@@ -21,8 +21,8 @@ from omegaconf import DictConfig
 
 from iba.cli import CONFIGS
 from iba.pipeline.experiment import run_folder
-from iba.pipeline.store import git_commit
 from iba.pipeline.views import stored_cells
+from iba.store import git_commit
 
 Step = tuple[str, list[str]]
 SETS = ("rte", "mnli_matched", "agnews", "imdb", "mnli_mismatched")

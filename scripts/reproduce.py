@@ -3,4 +3,4 @@
 from iba.cli import main
 
 if __name__ == "__main__":
-    main("iba.pipeline.reproduce:run")
+    main("iba.reproduce:run")

@@ -16,10 +16,10 @@ from iba.evaluation.ranking import removal_order
 from iba.pipeline.attribute import NUMBERS, SCORES
 from iba.pipeline.degrade import columns
 from iba.pipeline.experiment import Cell, Value, candidates, cell_folder, cells, dataset_config
-from iba.pipeline.store import read_json, read_parquet, write_parquet
 from iba.pipeline.studies import study_cells, study_datasets
 from iba.pipeline.views import known_methods, known_studies
 from iba.settings import plain
+from iba.store import read_json, read_parquet, write_parquet
 
 ROOT = Path(__file__).resolve().parent.parent
 FRACTIONS = np.linspace(0, 1, 10)

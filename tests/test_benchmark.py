@@ -30,7 +30,7 @@ from iba.models.classifier import Classifier
 from iba.models.postnorm import PostNorm
 from iba.models.pretrained import encoder_identity, new_classifier
 from iba.models.tiny import tiny_bert, tiny_tokenizer
-from iba.pipeline.store import read_json
+from iba.store import read_json
 
 
 def test_flops_of_a_linear_map_forward_and_backward() -> None:

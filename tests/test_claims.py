@@ -14,7 +14,6 @@ from fake_results import DROPS, PAPER_SETS, configured, falling, write_cell, wri
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.integrated_gradients_released import IntegratedGradientsReleased
 from iba.evaluation.stats import Resampling
-from iba.pipeline.store import write_json
 from iba.pipeline.views import StoredCell, View
 from iba.report import claims, reproduction, tables
 from iba.report.claims import checks, rule
@@ -23,6 +22,7 @@ from iba.report.claims.verdict import ALIKE, Check, Outcome, State, Verdict, con
 from iba.report.stored import Stored, load
 from iba.report.tables import all_pairs
 from iba.report.timed import _methods, read_timed
+from iba.store import write_json
 
 HOW = Resampling(0.95, 300, 3)
 

@@ -21,11 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from submitit.core.utils import UncompletedJobError
 
-from iba import cli
+from iba import cli, reproduce
 from iba.benchmark import run as benchmark
 from iba.cli import _one_line, main
 from iba.data.examples import Example, Examples, Samples
-from iba.pipeline import attribute, finetune, reproduce
+from iba.pipeline import attribute, finetune
 from iba.pipeline.bench import Bench
 from iba.pipeline.experiment import RowSet, cells, datasets, method_settings, run_folder, selected
 from iba.pipeline.studies import refuse_unknown_points, study_datasets, study_rows

@@ -29,8 +29,8 @@ from iba.data.tokens import Instance
 from iba.models import frozen
 from iba.models.classifier import Classifier
 from iba.models.frozen import FrozenLinear, Products, attend
+from iba.models.parallel import grouped
 from iba.models.postnorm import PostNorm
-from iba.parallel import grouped
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, and TEST_CUDA=1")
 METHODS: dict[str, Attributor] = {

@@ -33,14 +33,13 @@ from transformers import (
 import iba
 from iba.attribution import InformationBottleneck
 from iba.attributor import FitData, State
-from iba.data import reference
 from iba.data.texts import OwnText, read_texts
 from iba.data.tokens import Instance
 from iba.errors import UserError
 from iba.evaluation.variants import Variant
 from iba.models.classifier import Classifier
 from iba.models.tiny import tiny_bert, tiny_tokenizer
-from iba.own_text import command, explanation, files
+from iba.own_text import command, explanation, files, reference
 from iba.own_text.explanation import Explanation, explain, explain_many
 from iba.own_text.scores import MethodScores, remarks
 from iba.own_text.show import visible

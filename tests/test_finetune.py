@@ -17,9 +17,9 @@ from iba.errors import UserError
 from iba.models.classifier import Classifier
 from iba.models.pretrained import WEIGHTS_FILE, load_classifier
 from iba.models.tiny import tiny_bert, tiny_tokenizer
-from iba.pipeline.store import TRAINED, write_json
 from iba.pipeline.training import Recipe, _trainer, arguments_on, finetune
 from iba.settings import plain
+from iba.store import TRAINED, write_json
 
 SETTINGS = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-4, "weight_decay": 0.01, "warmup": 0.06}
 RECIPE = Recipe(

@@ -22,11 +22,11 @@ from fake_results import (
 from iba.errors import UserError
 from iba.evaluation.measures import MEASURES, Outcome, area_over, log_odds_drop, mean_drop, measured_in
 from iba.evaluation.stats import Resampling, mean_interval
-from iba.pipeline.store import read_json, write_json
 from iba.report.frame import compare, summarise
 from iba.report.stored import load
 from iba.report.tables import signed
 from iba.report.text import p_value
+from iba.store import read_json, write_json
 
 HOW = Resampling(0.95, 300, 3)
 

@@ -20,7 +20,7 @@ from hub import Hub
 from huggingface_hub.utils import httpx
 
 from iba.errors import UserError
-from iba.models.hub import cached_first
+from iba.hub import cached_first
 from iba.models.pretrained import load_classifier
 from iba.models.tiny import tiny_bert, tiny_tokenizer
 

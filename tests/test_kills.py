@@ -20,8 +20,9 @@ from omegaconf import DictConfig
 from test_pipeline import PLANTED, ROOT, assert_same, configured, run_all, stored
 
 from iba.cli import main
-from iba.pipeline import attribute, degrade, finetune, report
-from iba.pipeline.store import atomic, sweep
+from iba.pipeline import attribute, degrade, finetune
+from iba.report import stage as report
+from iba.store import atomic, sweep
 
 OPTIONS = (
     "dataset.planted.finetune.batch_size=8",

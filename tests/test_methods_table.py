@@ -23,12 +23,12 @@ from fake_results import (
 from hydra import compose, initialize_config_dir
 
 from iba.evaluation.stats import Resampling
-from iba.pipeline import report
 from iba.pipeline.experiment import selected
-from iba.pipeline.store import read_json, write_json
 from iba.report import methods, methods_figure
+from iba.report import stage as report
 from iba.report.methods import Compared, compare_methods
 from iba.report.stored import OTHER, load
+from iba.store import read_json, write_json
 
 SETS = ("imdb", "planted")
 ASKED = ("dataset=[imdb,planted]", "protocol=[described,corrected]")

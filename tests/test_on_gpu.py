@@ -96,7 +96,7 @@ def waits(gpu: Gpu, method: Attributor, there: Classifier, rows: list[Instance])
 def test_a_method_gives_the_cpus_scores_and_waits_outside_of_its_loops(
     protocol: str, label: str, classifier: Classifier, instances: list[Instance], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("iba.models.devices._COPIES_ALONGSIDE", GPU.type)
+    monkeypatch.setattr("iba.devices._COPIES_ALONGSIDE", GPU.type)
     few, more = sized(protocol, label)
     few.restore(few.fit(classifier, FitData(instances[:2])))
     expected = scores(few, classifier, instances[:2])
@@ -114,7 +114,7 @@ def test_a_method_gives_the_cpus_scores_and_waits_outside_of_its_loops(
 def test_the_degradation_test_waits_once(
     classifier: Classifier, instances: list[Instance], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("iba.models.devices._COPIES_ALONGSIDE", GPU.type)
+    monkeypatch.setattr("iba.devices._COPIES_ALONGSIDE", GPU.type)
     steps = np.linspace(0, 1, 10).tolist()
     expected = Degrade(steps).ours(classifier, instances)
     with pretended_gpu() as gpu:

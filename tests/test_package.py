@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -48,3 +49,36 @@ def test_an_installed_wheel_explains_without_a_checkout(repository: Path, tmp_pa
     )
     assert asked.returncode == 0, asked.stderr
     assert asked.stdout.split() in (["bad", "7", "7"], ["good", "7", "7"])
+
+
+#: What may import what: a member only those that stand before it, or beside it in its own line.
+LAYERS = (
+    "errors progress settings store devices hub",
+    "data",
+    "models",
+    "attributor noise bottleneck attribution",
+    "evaluation",
+    "baselines",
+    "pipeline display",
+    "report own_text",
+    "benchmark reproduce cli",
+)
+
+
+def imported(path: Path) -> set[str]:
+    """The members of the project that a file imports."""
+    found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    names = [f"{n.module}.{n.names[0].name}".split(".") for n in found if n.module]
+    return {
+        "baselines" if top == "baselines" else rest[0] for top, *rest in names if top in ("iba", "baselines")
+    }
+
+
+def test_imports_run_downwards(repository: Path) -> None:
+    height = {member: layer for layer, members in enumerate(LAYERS) for member in members.split()}
+    for path in [*repository.glob("iba/**/*.py"), *repository.glob("baselines/*.py")]:
+        top, *rest = path.relative_to(repository).with_suffix("").parts
+        own = "baselines" if top == "baselines" else rest[0]
+        if own != "__init__":
+            higher = {each for each in imported(path) if height[each] > height[own]}
+            assert not higher, f"{path} imports {higher}"

@@ -24,8 +24,8 @@ from iba.data.tokens import Instance, buckets
 from iba.models import frozen
 from iba.models.classifier import Classifier
 from iba.models.frozen import exact_forward, onednn_products
+from iba.models.parallel import grouped, single_blas, usable_workers
 from iba.models.postnorm import PostNorm
-from iba.parallel import grouped, single_blas, usable_workers
 
 CPU = torch.device("cpu")
 

@@ -38,10 +38,10 @@ from iba.pipeline.bench import Bench
 from iba.pipeline.experiment import Cell, cells
 from iba.pipeline.finetune import classifier_folder, classify
 from iba.pipeline.parts import Shard, Work, compute_in_parts
-from iba.pipeline.store import TRAINED, read_json, read_parquet, write_json, write_parquet
 from iba.pipeline.tuning import prepared
 from iba.pipeline.views import StoredCell, classifiers, predictions, stored_cells
 from iba.settings import plain
+from iba.store import TRAINED, read_json, read_parquet, write_json, write_parquet
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}

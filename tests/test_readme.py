@@ -19,9 +19,10 @@ from iba.data.tokens import tokenise
 from iba.models.classifier import Classifier
 from iba.models.pretrained import load_classifier
 from iba.models.tiny import tiny_tokenizer
-from iba.pipeline import attribute, degrade, finetune, report
+from iba.pipeline import attribute, degrade, finetune
 from iba.pipeline.experiment import selected
 from iba.pipeline.views import stored_cells
+from iba.report import stage as report
 
 ROOT = Path(__file__).resolve().parent.parent
 #: A code block whose first line is a comment with the file's name.

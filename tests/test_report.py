@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from fake_results import DROPS, configured, write_attributions, write_run
 
+from iba import reproduce
 from iba.errors import UserError
-from iba.pipeline import report, reproduce
 from iba.report import html, terminal, text
+from iba.report import stage as report
 from iba.report.claims import rule
 from iba.report.claims.verdict import ALIKE
 from iba.report.stored import Stored, load
@@ -152,7 +153,7 @@ def test_reproducing_a_part_of_a_run_ends_with_one_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for stage in ("finetune", "attribute", "degrade", "study"):
-        monkeypatch.setattr(f"iba.pipeline.reproduce.{stage}.run", lambda _: None)
+        monkeypatch.setattr(f"iba.reproduce.{stage}.run", lambda _: None)
     reproduce.run(configured(folder, *SMALL, "dataset=imdb"))
     assert "also holds agnews: nothing is redrawn" in capsys.readouterr().out
 

@@ -20,9 +20,9 @@ from iba.pipeline.attribute import cell_key
 from iba.pipeline.bench import Bench
 from iba.pipeline.checks import check_settings
 from iba.pipeline.experiment import Cell, candidates, cells, datasets
-from iba.pipeline.store import read_parquet
 from iba.pipeline.studies import study_cells
 from iba.pipeline.tuning import prepared, tries, tuned
+from iba.store import read_parquet
 
 ROOT = Path(__file__).resolve().parent.parent
 IBA = "protocol.corrected.methods.iba"

@@ -23,12 +23,12 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from iba.devices import resolve_device
 from iba.errors import UserError
-from iba.models.devices import resolve_device
 from iba.pipeline.checks import check_settings
 from iba.pipeline.experiment import datasets, run_folder, selected
-from iba.pipeline.store import read_json, read_parquet, write_json
 from iba.settings import CONFIGS
+from iba.store import read_json, read_parquet, write_json
 
 ROOT = CONFIGS.parent
 #: What only the benchmark's configuration holds, and what only that of this script does.

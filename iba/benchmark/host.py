@@ -22,7 +22,7 @@ from iba.benchmark.operations import Attribute, Operation
 from iba.benchmark.subject import Subject
 from iba.data.tokens import Instance
 from iba.pipeline.experiment import datasets, method_settings, selected
-from iba.pipeline.store import provenance
+from iba.store import provenance
 
 
 def run(cfg: DictConfig, ledger: Ledger) -> None:

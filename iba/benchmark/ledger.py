@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from iba.errors import UserError
-from iba.pipeline.store import atomic, differences, read_json, write_json
 from iba.settings import plain
+from iba.store import atomic, differences, read_json, write_json
 
 Row = dict[str, Any]
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from iba.models.frozen import FrozenLinear, Products
-from iba.pipeline.store import peak_memory_mb
+from iba.store import peak_memory_mb
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

@@ -23,13 +23,13 @@ from omegaconf import DictConfig
 from iba.benchmark.synthetic import write_cell, write_classifier, write_rows, write_tries
 from iba.pipeline.degrade import columns
 from iba.pipeline.experiment import cells, run_folder
-from iba.pipeline.store import provenance, write_json
 from iba.report import claims, drawing, figure1, tables
 from iba.report.agreement import agreement
 from iba.report.methods import compare_methods, methods
 from iba.report.stored import load
 from iba.report.text import write_csv
 from iba.settings import CONFIGS, plain
+from iba.store import provenance, write_json
 
 #: Mean tokens of a text, special ones counted: those of bert-base-uncased's word pieces, cut at 512.
 MEAN_TOKENS = {"imdb": 280, "mnli_matched": 40, "mnli_mismatched": 41, "agnews": 53, "rte": 70}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from iba.pipeline.store import atomic
+from iba.store import atomic
 
 _PANELS = {
     "tokens": ("tokens per text", "ms_per_instance", "ms per instance"),

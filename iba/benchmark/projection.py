@@ -21,11 +21,11 @@ from iba.benchmark.operations import Operation
 from iba.benchmark.run import file_name, new_ledger, peak_of, sized
 from iba.benchmark.show import table_1_seconds
 from iba.benchmark.subject import Subject
+from iba.devices import resolve_device
 from iba.models.classifier import Classifier
-from iba.models.devices import resolve_device
 from iba.pipeline.checks import check_settings
 from iba.pipeline.experiment import datasets
-from iba.pipeline.store import provenance
+from iba.store import provenance
 
 FORWARD, BACKWARD = "forward", "forward and backward"
 #: A pass holds one in so many of the token budget's tokens, since activations are kept for the way back.

@@ -28,15 +28,15 @@ from iba.benchmark.operations import Attribute, Operation, Scores
 from iba.benchmark.reference import ReferenceModel
 from iba.benchmark.subject import PROTOCOL, Subject
 from iba.data.tokens import Instance
+from iba.devices import resolve_device, resolve_precision
 from iba.evaluation.degradation import first_step_drops
 from iba.evaluation.stats import Resampling, mean_interval, resampling
 from iba.models.classifier import Classifier
-from iba.models.devices import resolve_device, resolve_precision
 from iba.models.postnorm import PostNorm
 from iba.pipeline.checks import check_settings
 from iba.pipeline.experiment import datasets, method_settings, selected
-from iba.pipeline.store import device_name, provenance
 from iba.settings import plain
+from iba.store import device_name, provenance
 
 #: Groups of instances that a point of the batch sweep is timed on at most: one by one, few tell enough.
 _MOST_GROUPS = 16

@@ -14,8 +14,8 @@ from iba.benchmark.null import null_classifier
 from iba.benchmark.operations import Attribute, Degrade, Operation
 from iba.data.examples import Example
 from iba.data.tokens import Instance, tokenise
+from iba.devices import resolve_device
 from iba.models.classifier import Classifier
-from iba.models.devices import resolve_device
 from iba.models.pretrained import new_classifier
 from iba.pipeline.bench import Bench
 from iba.pipeline.experiment import method_settings, selected

@@ -14,9 +14,9 @@ from omegaconf import DictConfig
 from iba.pipeline.attribute import CELL, SCORES
 from iba.pipeline.degrade import column, columns, degradation_path
 from iba.pipeline.experiment import Cell, Classified, candidates, cell_folder, dataset_config
-from iba.pipeline.store import write_json, write_parquet
 from iba.pipeline.tuning import tuning_path
 from iba.settings import plain
+from iba.store import write_json, write_parquet
 
 
 def write_classifier(

@@ -10,7 +10,7 @@ from datasets.exceptions import DatasetGenerationError
 from omegaconf import DictConfig
 
 from iba.errors import UserError
-from iba.models.hub import HUB_ERRORS, cached_first
+from iba.hub import HUB_ERRORS, cached_first
 
 # In a CSV file only an empty field is missing: "NA" or "null" may be a text.
 _CSV: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}

@@ -21,9 +21,9 @@ from transformers import PreTrainedTokenizerFast
 
 from iba.data.examples import Example, Examples, Span
 from iba.data.rows import Rows
-from iba.models.devices import sent
-from iba.pipeline.store import atomic
+from iba.devices import sent
 from iba.settings import fingerprint
+from iba.store import atomic
 
 #: Something of every token: ids, segments, whether it is special.
 Row = Sequence[int] | np.ndarray

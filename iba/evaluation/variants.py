@@ -12,7 +12,7 @@ from torch import Tensor
 
 from iba.data.tokens import Inputs, Row, padded
 from iba.models.classifier import Classifier
-from iba.parallel import grouped
+from iba.models.parallel import grouped
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from iba.models.block import FAMILIES, Block, Hidden
 from iba.models.frozen import Products
 from iba.models.heads import ManyLabels, class_id, head_of
 from iba.models.memory import LONG, Shapes, TokenBudget, planned
+from iba.models.parallel import usable_workers
 from iba.models.postnorm import PostNorm
 from iba.models.runner import Maps, Runner, layer_number, wrong_layer
-from iba.parallel import usable_workers
 
 
 class Classifier:

@@ -22,8 +22,8 @@ from transformers import (
 
 from iba.data.packaged import joined_model, packaged_path
 from iba.errors import UserError
+from iba.hub import HUB_ERRORS, cached_first
 from iba.models.heads import SINGLE_LABEL
-from iba.models.hub import HUB_ERRORS, cached_first
 from iba.models.tiny import tiny_bert, tiny_tokenizer
 from iba.settings import plain
 

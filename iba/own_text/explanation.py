@@ -30,14 +30,14 @@ from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
 from iba.attributor import FitData, attribute_rows, refuse_lacking
 from iba.data.examples import Example, Span
-from iba.data.reference import ReferenceRows, labelled, probabilities, reference_texts
 from iba.data.texts import OwnText, own_texts
 from iba.data.tokens import Instance, tokenise
+from iba.devices import resolve_device, resolve_precision
 from iba.errors import UserError
 from iba.models.adapter import bare
 from iba.models.classifier import Classifier
-from iba.models.devices import resolve_device, resolve_precision
 from iba.models.pretrained import check_tokenizer, load_classifier, n_positions
+from iba.own_text.reference import ReferenceRows, labelled, probabilities, reference_texts
 from iba.own_text.scores import MethodScores, remarks
 from iba.pipeline.checks import build, check_explaining
 from iba.pipeline.experiment import method_settings, selected

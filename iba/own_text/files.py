@@ -19,7 +19,7 @@ from iba.own_text.explanation import Explanation
 from iba.own_text.fonts import fonts_for
 from iba.own_text.scores import MethodScores
 from iba.own_text.show import legend, visible
-from iba.pipeline.store import atomic, write_json, write_parquet
+from iba.store import atomic, write_json, write_parquet
 
 UNITS = ("words", "pieces")
 _MARGIN = 0.15  # inches

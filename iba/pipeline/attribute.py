@@ -20,8 +20,8 @@ from iba.pipeline.bench import Bench, benches
 from iba.pipeline.experiment import Cell, Classified, cell_folder, cells, hashed
 from iba.pipeline.finetune import classifier_folder, classifier_record, refuse_weak_classifier
 from iba.pipeline.parts import Work, compute_in_parts
-from iba.pipeline.store import provenance, read_parquet, write_json, write_parquet
 from iba.pipeline.tuning import prepared, tuned
+from iba.store import provenance, read_parquet, write_json, write_parquet
 
 #: A cell's files: the record and, beside it, the scores, which are written last, and per-instance numbers.
 CELL, SCORES, NUMBERS = "cell.json", "scores.parquet", "numbers.parquet"

@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 from iba.attributor import FitData
 from iba.data.examples import Example, Examples, Samples, draw_samples
 from iba.data.tokens import Instance, Tokenised, tokenise
+from iba.devices import resolve_device, resolve_precision
 from iba.errors import UserError
 from iba.models.classifier import Classifier
-from iba.models.devices import resolve_device, resolve_precision
 from iba.models.pretrained import (
     WEIGHTS_FILE,
     encoder_identity,
@@ -28,9 +28,9 @@ from iba.models.pretrained import (
 from iba.pipeline.checks import check_settings
 from iba.pipeline.experiment import RowSet, datasets, forced, run_folder
 from iba.pipeline.parts import Shard
-from iba.pipeline.store import read_json
 from iba.pipeline.training import Recipe, is_finished
 from iba.settings import plain
+from iba.store import read_json
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from iba.attributor import Attributor
+from iba.devices import resolve_device
 from iba.errors import UserError
-from iba.models.devices import resolve_device
 from iba.pipeline.experiment import Cell, all_cells, candidates, method_class, method_settings, selected
 from iba.pipeline.sections import Explaining, Settings
 from iba.settings import check, check_arguments

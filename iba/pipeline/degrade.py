@@ -19,8 +19,8 @@ from iba.pipeline.bench import Bench, benches
 from iba.pipeline.experiment import Cell, cells, hashed
 from iba.pipeline.finetune import classifier_record
 from iba.pipeline.parts import Work, compute_in_parts
-from iba.pipeline.store import provenance, read_parquet, write_json, write_parquet
 from iba.pipeline.tuning import tuned
+from iba.store import provenance, read_parquet, write_json, write_parquet
 
 #: `grid` of the paper's steps, and of the shares that comprehensiveness and sufficiency need.
 CURVE, ERASER = "curve", "eraser"

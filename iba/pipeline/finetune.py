@@ -13,17 +13,17 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from iba.data.tokens import Tokenised
+from iba.devices import resolve_device
 from iba.errors import UserError
 from iba.evaluation.variants import Variant, class_probabilities
 from iba.models.classifier import example_inputs, runner_of
-from iba.models.devices import resolve_device
 from iba.models.frozen import Products
 from iba.models.pretrained import new_classifier
 from iba.pipeline.bench import Bench, benches, refuse_long_texts
 from iba.pipeline.experiment import NUMERICS, hashed
-from iba.pipeline.store import provenance, read_json, write_json, write_parquet
 from iba.pipeline.training import finetune, is_finished
 from iba.settings import plain
+from iba.store import provenance, read_json, write_json, write_parquet
 
 #: The record of a classifier, which is written last.
 CLASSIFIER = "classifier.json"

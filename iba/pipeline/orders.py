@@ -25,9 +25,9 @@ from iba.pipeline.bench import Bench, benches
 from iba.pipeline.experiment import RowSet, cells, hashed
 from iba.pipeline.finetune import classifier_record
 from iba.pipeline.parts import Work, compute_in_parts
-from iba.pipeline.store import provenance, read_parquet, write_json, write_parquet
 from iba.pipeline.tuning import tuned
 from iba.settings import plain
+from iba.store import provenance, read_parquet, write_json, write_parquet
 
 #: The orders of one text, each a ranking of its tokens.
 Orders = Callable[[Bench, int], list[Ranked]]

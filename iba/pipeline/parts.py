@@ -18,9 +18,9 @@ from pathlib import Path
 import pandas as pd
 
 from iba.errors import UserError
-from iba.pipeline.store import PARTS, read_parquet, write_parquet
 from iba.progress import progress
 from iba.settings import fingerprint
+from iba.store import PARTS, read_parquet, write_parquet
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from iba.devices import Precision
 from iba.evaluation.ranking import FIRST_STEP, Order
-from iba.models.devices import Precision
 from iba.pipeline.experiment import Target
 from iba.pipeline.parts import Shard
 from iba.settings import (

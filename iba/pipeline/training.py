@@ -24,8 +24,8 @@ from transformers import (
 from iba.data.tokens import Tokenised
 from iba.errors import UserError
 from iba.models.pretrained import WEIGHTS_FILE
-from iba.pipeline.store import STEPS, TRAINED, alone, provenance, read_json, write_json
 from iba.settings import fingerprint, plain
+from iba.store import STEPS, TRAINED, alone, provenance, read_json, write_json
 
 
 @dataclass(frozen=True)

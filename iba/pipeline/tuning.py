@@ -26,7 +26,7 @@ from iba.pipeline.checks import build
 from iba.pipeline.experiment import Cell, Classified, candidates, hashed, run_folder
 from iba.pipeline.finetune import classifier_record
 from iba.pipeline.parts import Shard, Work, compute_in_parts
-from iba.pipeline.store import alone, atomic, provenance, read_json, write_json, write_parquet
+from iba.store import alone, atomic, provenance, read_json, write_json, write_parquet
 
 
 def tuned(bench: Bench, cell: Cell) -> Cell:

@@ -34,9 +34,9 @@ from iba.pipeline.experiment import (
     unresolved,
 )
 from iba.pipeline.finetune import CLASSIFIER
-from iba.pipeline.store import differences, read_json, read_parquet
 from iba.pipeline.studies import study_cells, study_datasets
 from iba.settings import fingerprint, plain
+from iba.store import differences, read_json, read_parquet
 
 #: By operator, order and grid: the fractions, and instances × steps.
 Curves = dict[tuple[str, str, str], tuple[np.ndarray, np.ndarray]]

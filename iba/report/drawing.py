@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from iba.pipeline.store import atomic
 from iba.report.stored import Stored
+from iba.store import atomic
 
 #: Text width of the paper's two-column page, inches.
 PAGE_WIDTH = 6.9

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from iba.evaluation.stats import SMALLEST_P
-from iba.pipeline.store import atomic
+from iba.store import atomic
 
 #: What a key, or its value, is called in a table.
 HEADS = {"dataset": "data set", "kind": "between", "contrast": "difference"}

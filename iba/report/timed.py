@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from iba.pipeline.store import read_json
 from iba.report.text import span
+from iba.store import read_json
 
 #: Settings of a method that do not change the work it does; the layer is compared by its number.
 FREE = (

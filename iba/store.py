@@ -191,7 +191,7 @@ def _version(package: str) -> str | None:
 
 def git_commit() -> str | None:
     """The checked-out commit, with "+changes" where the code differs from it; None without git."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
         done = subprocess.run(

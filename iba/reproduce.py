@@ -5,9 +5,10 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from iba.errors import UserError
-from iba.pipeline import attribute, degrade, finetune, report, study
+from iba.pipeline import attribute, degrade, finetune, study
 from iba.pipeline.checks import check_settings
 from iba.pipeline.studies import refuse_unknown_points, studies
+from iba.report import stage as report
 
 
 def run(cfg: DictConfig) -> None:
