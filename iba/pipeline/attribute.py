@@ -25,8 +25,6 @@ from iba.store import provenance, read_parquet, write_json, write_parquet
 
 #: A cell's files: the record and, beside it, the scores, which are written last, and per-instance numbers.
 CELL, SCORES, NUMBERS = "cell.json", "scores.parquet", "numbers.parquet"
-#: What a row of scores holds of every token, as far as it is stored for all rows (see `stored_rows`).
-TOKENS = ("tokens", "special", "evidence")
 #: Bits of a float32's fraction, and how many are kept of a score that only its rank matters of: float16's 10.
 _FRACTION, _KEPT = 23, 10
 
