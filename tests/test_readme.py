@@ -81,7 +81,7 @@ def configured(folder: Path, *overrides: str) -> DictConfig:
 def test_the_method_of_the_readme_runs_as_printed(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (asked,) = re.findall(r"`(method=\S+)` runs it", section())
     monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(written / "baselines")])
-    cfg = configured(written, asked, "protocol=corrected")
+    cfg = configured(written, asked, "protocol=corrected", "study=[]")
     assert list(selected(cfg.method)) == ["iba", "first"]
     for stage in (finetune, attribute, degrade, report):
         stage.run(cfg)

@@ -136,8 +136,9 @@ def known_studies(cfg: DictConfig) -> dict[str, DictConfig]:
 
 
 def _known_members(cfg: DictConfig, known: str, group: str) -> dict[str, DictConfig]:
-    members = selected(cfg[known]) | selected(cfg[group])
-    merged = {n: OmegaConf.merge(unresolved(m), cfg[group].get(n) or {}) for n, m in members.items()}
+    changed = cfg.get(group) or DictConfig({})  # `study=[]` leaves no group
+    members = selected(cfg[known]) | selected(changed)
+    merged = {n: OmegaConf.merge(unresolved(m), changed.get(n) or {}) for n, m in members.items()}
     return {name: DictConfig(member, parent=cfg) for name, member in merged.items()}
 
 
