@@ -177,3 +177,12 @@ def test_the_agreement_of_bf16_is_the_stored_one() -> None:
     assert len(shown) == 8
     for method, dataset, *numbers in shown:
         assert (method.split(",")[0].lower(), NAMES[dataset], *numbers) in known
+
+
+def test_the_processors_own_work_is_the_stored_one() -> None:
+    path = ROOT / "results" / "benchmark" / "amd_epyc_host.csv"
+    stored = pd.read_csv(path).set_index(["operation", "tokens"])
+    for operation, *shown in rows(page("speed"), "| operation | 40 tokens, ms |"):
+        short, long = (stored.loc[(operation.lower(), tokens)] for tokens in (40, 512))
+        found = [short["cpu_ms"], long["cpu_ms"], long["straightforward_cpu_ms"]]
+        assert shown == ["–" if pd.isna(ms) else f"{ms:.1f}" for ms in found]
