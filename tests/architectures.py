@@ -32,7 +32,8 @@ from iba.pipeline.experiment import candidates, method_settings
 from iba.settings import CONFIGS
 
 N_LAYERS = 4
-_COMMON: dict[str, Any] = {
+#: What the configurations of most tiny models share.
+COMMON: dict[str, Any] = {
     "vocab_size": 400,
     "hidden_size": 32,
     "num_hidden_layers": N_LAYERS,
@@ -40,7 +41,7 @@ _COMMON: dict[str, Any] = {
     "intermediate_size": 48,
     "max_position_embeddings": 80,
 }
-_DECODER = _COMMON | {
+_DECODER = COMMON | {
     "num_key_value_heads": 2,
     "head_dim": 8,
     "pad_token_id": None,
@@ -65,29 +66,29 @@ _BART = {
 }
 #: By model type: the configuration of a tiny one. Ids as of `iba.models.tiny`: 0 [PAD], 2 [CLS], 3 [SEP].
 SHAPES: dict[str, dict[str, Any]] = {
-    "bert": _COMMON,
-    "roberta": _COMMON | {"type_vocab_size": 1},
-    "xlm-roberta": _COMMON | {"type_vocab_size": 1},
-    "camembert": _COMMON | {"type_vocab_size": 1},
+    "bert": COMMON,
+    "roberta": COMMON | {"type_vocab_size": 1},
+    "xlm-roberta": COMMON | {"type_vocab_size": 1},
+    "camembert": COMMON | {"type_vocab_size": 1},
     "distilbert": {"vocab_size": 400, "dim": 32, "n_layers": N_LAYERS, "n_heads": 4, "hidden_dim": 48},
-    "mpnet": _COMMON,
-    "electra": _COMMON | {"embedding_size": 16},
-    "albert": _COMMON | {"embedding_size": 16},
-    "deberta": _COMMON
+    "mpnet": COMMON,
+    "electra": COMMON | {"embedding_size": 16},
+    "albert": COMMON | {"embedding_size": 16},
+    "deberta": COMMON
     | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "pooler_hidden_size": 32},
-    "deberta-v2": _COMMON
+    "deberta-v2": COMMON
     | {
         "relative_attention": True,
         "pos_att_type": ["c2p", "p2c"],
         "conv_kernel_size": 3,
         "pooler_hidden_size": 32,
     },
-    "modernbert": _COMMON
+    "modernbert": COMMON
     | {"pad_token_id": 0, "eos_token_id": 3, "bos_token_id": 2, "cls_token_id": 2, "sep_token_id": 3},
-    "longformer": _COMMON | {"attention_window": 4, "pad_token_id": 0},
-    "big_bird": _COMMON | {"attention_type": "original_full"},
-    "roformer": _COMMON | {"embedding_size": 32},
-    "ernie": _COMMON,
+    "longformer": COMMON | {"attention_window": 4, "pad_token_id": 0},
+    "big_bird": COMMON | {"attention_type": "original_full"},
+    "roformer": COMMON | {"embedding_size": 32},
+    "ernie": COMMON,
     "xlnet": {"vocab_size": 400, "d_model": 32, "n_layer": N_LAYERS, "n_head": 4, "d_inner": 48},
     "gpt2": {"vocab_size": 400, "n_embd": 32, "n_layer": N_LAYERS, "n_head": 4, "n_positions": 80}
     | {"pad_token_id": None, "eos_token_id": 3, "bos_token_id": 2},

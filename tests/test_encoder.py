@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from architectures import COMMON, N_LAYERS
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -33,16 +34,7 @@ from iba.models.pretrained import n_positions
 from iba.models.tiny import tiny_tokenizer
 from iba.pipeline.bench import refuse_long_texts
 
-N_LAYERS = 4
-SHAPE: dict[str, Any] = {
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "num_hidden_layers": N_LAYERS,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_position_embeddings": 80,
-    "num_labels": 3,
-}
+SHAPE: dict[str, Any] = COMMON | {"num_labels": 3}
 DISTIL: dict[str, Any] = {
     "vocab_size": 400,
     "dim": 32,
