@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,16 @@ from iba.evaluation.stats import Resampling
 from iba.pipeline.views import StoredCell, View
 from iba.report import claims, reproduction, tables
 from iba.report.claims import checks, rule
-from iba.report.claims.checks import cost_between, keeps_prediction, larger, layer_checks
-from iba.report.claims.verdict import ALIKE, Check, Outcome, State, Verdict, conclude, overall
+from iba.report.claims.checks import (
+    beats,
+    best_layers,
+    cost_between,
+    keeps_prediction,
+    layer_checks,
+    small_beta,
+)
+from iba.report.claims.verdict import ALIKE, MARKS, OVER, Check, State, conclude, larger
 from iba.report.stored import Stored, load
-from iba.report.tables import all_pairs
 from iba.report.timed import _methods, read_timed
 from iba.store import write_json
 
@@ -49,76 +56,59 @@ def with_numbers(stored: Stored, **numbers: Any) -> Stored:
     return replace(stored, frame=replace(stored.frame, rows=stored.frame.rows.assign(**numbers)))
 
 
-@pytest.mark.parametrize(
-    ("states", "outcome"),
-    [
-        (["holds", "holds"], "reproduced"),
-        (["holds", "fails", "open", "missing"], "not reproduced"),
-        (["holds", "open"], "undecided"),
-        (["holds", "open", "missing"], "not enough data"),
-        ([], "not enough data"),
-    ],
-)
-def test_one_failed_check_refutes_and_all_must_hold(states: list[State], outcome: str) -> None:
-    assert conclude("corrected", [Check(state, "") for state in states]).outcome == outcome
+def state_of(found: Iterable[Check], part: str, dataset: str = "imdb") -> State:
+    """What the checks of one part and data set come to."""
+    return conclude(check.state for check in found if (check.part, check.dataset) == (part, dataset))
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "words"),
+    ("states", "state"),
     [
-        ("+++", "reproduced"),
-        ("---", "not reproduced"),
-        ("???", "not enough data"),
-        ("ooo", "undecided"),
-        ("/", "does not apply"),
-        ("-/-", "not reproduced"),
-        ("-+-", "reproduced only under `released`"),
-        ("?+-", "reproduced only under `released`; not enough data under `described`"),
-        ("++-", "reproduced only under `described` and `released`"),
-        ("?+?", "reproduced under `released`; not enough data under `described` and `corrected`"),
-        ("?-?", "not reproduced under `released`; not enough data under `described` and `corrected`"),
-        ("-o-", "not reproduced under `described` and `corrected`; undecided under `released`"),
+        (["holds", "holds"], "holds"),
+        (["holds", "fails", "open", "not run", "cannot be decided"], "fails"),
+        (["holds", "open", "cannot be decided"], "open"),
+        (["holds", "open", "not run"], "not run"),
+        (["holds", "cannot be decided"], "cannot be decided"),
     ],
 )
-def test_a_claim_over_its_protocols(outcomes: str, words: str) -> None:
-    meaning: dict[str, Outcome] = {
-        "+": "reproduced",
-        "-": "not reproduced",
-        "?": "not enough data",
-        "o": "undecided",
-        "/": "does not apply",
-    }
-    protocols = ("described", "released", "corrected")
-    verdicts = [Verdict(p, meaning[o], "") for p, o in zip(protocols, outcomes, strict=False)]
-    assert overall(verdicts) == words
-
-
-def compared(difference: float, low: float, high: float, p_holm: float, n: int = 300) -> pd.DataFrame:
-    """One stored comparison of IBA with IG on IMDB under `corrected`."""
-    row = {"protocol": "corrected", "dataset": "imdb", "measure": "drop_11", "first": "iba", "second": "ig"}
-    row |= {"n": n}
-    numbers = {"difference": difference, "ci_low": low, "ci_high": high, "p_value": p_holm, "p_holm": p_holm}
-    return pd.DataFrame([row | numbers | {"effect_size": 0.5}])
+def test_one_failed_check_refutes_a_part_and_all_must_hold(states: list[State], state: State) -> None:
+    assert conclude(states) == state
 
 
 @pytest.mark.parametrize(
-    ("tests", "state"),
+    ("difference", "p_holm", "papers", "p_below", "state"),
     [
-        (compared(0.1, 0.05, 0.15, 0.001), "holds"),
-        (compared(-0.1, -0.15, -0.05, 0.001), "fails"),
-        (compared(0.01, 0.005, 0.015, 0.001), "holds"),  # small, but the claim is one of order
-        (compared(0.01, -0.02, 0.04, 0.5), "open"),  # excluding the paper's 0.139 decides nothing
-        (compared(0.1, 0.05, 0.15, 0.06).assign(p_value=0.02), "open"),  # the corrected p decides
-        (compared(0.028, -0.001, 0.058, 0.116), "open"),
-        (compared(0.028, 0.001, 0.058, 0.116), "open"),  # nor does an interval that just leaves 0
-        (compared(-0.01, -0.03, 0.019, 0.5), "fails"),  # at most as large as what does not matter
-        (compared(-0.01, -0.03, 0.02, 0.5), "open"),
-        (compared(0.1, 0.05, 0.15, 0.001, n=199), "missing"),
-        (compared(0.1, 0.05, 0.15, 0.001).assign(second="lime"), "missing"),
+        (0.1, 0.001, 0.1, 1.0, "holds"),
+        (-0.1, 0.001, 0.1, 0.001, "fails"),
+        (0.01, 0.001, 0.1, 0.001, "holds"),  # small, but the claim is one of order
+        (0.01, 0.5, 0.1, 1.0, "open"),
+        (-0.01, 0.5, 0.1, 0.06, "open"),
+        (-0.01, 0.5, None, 0.04, "fails"),  # smaller than what matters, by a test as strict
+        (-0.01, 0.5, 0.007, 0.04, "cannot be decided"),  # the paper's own difference is smaller than that
+        (0.01, 0.001, 0.007, 1.0, "holds"),
+        (-0.01, 0.001, 0.007, 0.001, "fails"),
     ],
 )
-def test_a_comparison_of_two_methods(large: Stored, tests: pd.DataFrame, state: str) -> None:
-    assert larger(large, tests, "corrected", "imdb", "iba", "ig").state == state
+def test_whether_one_method_is_larger(
+    difference: float, p_holm: float, papers: float | None, p_below: float, state: State
+) -> None:
+    assert larger(difference, p_holm, 0.05, papers, lambda: p_below) == state
+
+
+@pytest.mark.parametrize(("mean", "p_value"), [(-0.08, 0.001), (0.3, 1.0)])
+def test_below_the_margin_is_tested_in_the_whole_family(mean: float, p_value: float) -> None:
+    """Six pairs: the smallest p-value of 12,000 signs times six."""
+    rng = np.random.default_rng(0)
+    drops = pd.DataFrame({"iba": rng.normal(mean, 0.1, 300), "ig": 0.0, "lime": 1.0, "random": 1.0})
+    found = checks._below_margin(drops, "iba", "ig", HOW)
+    assert found == pytest.approx(p_value, rel=0.01)
+
+
+def test_too_few_instances_are_no_test(tmp_path: Path) -> None:
+    write_run(tmp_path, datasets=("imdb",), protocols=("corrected",), n=199)
+    stored = load(configured(tmp_path, "dataset=imdb", "protocol=corrected"))
+    found = beats(stored, "C1", "corrected", "imdb", "iba", "ig")
+    assert (found.state, found.text.endswith("fewer than 200 instances")) == ("not run", True)
 
 
 def with_drops(stored: Stored, **drops: float) -> Stored:
@@ -128,25 +118,29 @@ def with_drops(stored: Stored, **drops: float) -> Stored:
     return with_numbers(stored, drop_11=rows["drop_11"] + shift)
 
 
-def outcomes(stored: Stored) -> dict[str, str]:
-    return {j.claim.name: j.verdicts[0].outcome for j in claims.judge(stored, all_pairs(stored))}
+def marks(stored: Stored) -> dict[str, list[str]]:
+    """The matrix by the part's name."""
+    grid = claims.matrix(stored, claims.judge(stored))
+    assert grid.heads[1:] == ["IMDB", "MNLI matched", "MNLI mismatched", "AG News", "RTE", "over sets"]
+    return {title.split(".")[0]: cells for title, *cells in grid.rows}
 
 
-def test_c1_to_c3_on_a_run_where_iba_wins_everywhere(large: Stored) -> None:
-    assert outcomes(large) == {
-        "C1": "reproduced",
-        "C2": "not reproduced",
-        "C3": "reproduced",
-        "C4": "not enough data",
-        "C5": "does not apply",
-        "C6": "not reproduced",  # the fixture times IBA as faster than IG
-        "C7": "not enough data",
+def test_the_matrix_of_a_run_where_iba_wins_everywhere(large: Stored) -> None:
+    assert marks(large) == {
+        "C1": ["✓", "✓", "✓", "", "✓", ""],
+        "C2": ["", "", "", "✗", "", ""],
+        "C3": ["✓", "✓", "✓", "✓", "✓", ""],
+        **{part: ["○", "", "", "", "", ""] for part in ("C4a", "C4b", "C4c")},
+        "C6": ["", "", "", "", "", "✗"],  # the fixture times IBA as faster than IG; β was tuned: no C5
+        **{part: ["○", "○", "○", "○", "○", ""] for part in ("C7a", "C7b")},
     }
 
 
-def test_c1_to_c3_on_a_run_where_ig_wins_and_lime_is_worse_than_random(large: Stored) -> None:
-    found = outcomes(with_drops(large, ig=0.4, lime=0.01))
-    assert (found["C1"], found["C2"], found["C3"]) == ("not reproduced", "reproduced", "not reproduced")
+def test_the_matrix_where_ig_wins_and_lime_is_worse_than_random(large: Stored) -> None:
+    found = marks(with_drops(large, ig=0.4, lime=0.01))
+    assert found["C1"] == ["✗", "✗", "✗", "", "✗", ""]
+    assert found["C2"] == ["", "", "", "✓", "", ""]
+    assert found["C3"] == ["✗", "✗", "✗", "✗", "✗", ""]
 
 
 # --- C6, C7 -------------------------------------------------------------------------------------------
@@ -155,10 +149,12 @@ def test_c1_to_c3_on_a_run_where_ig_wins_and_lime_is_worse_than_random(large: St
 @pytest.mark.parametrize(
     ("iba_seconds", "device", "outcome"),
     [
-        ((2.0, 2.1, 2.2, 2.3, 2.4), "a", "reproduced"),
-        ((8.0, 9.0, 8.0, 9.0, 8.0), "a", "not reproduced"),  # slower than LIME
-        ((2.0, 9.0, 2.0, 9.0, 5.0), "a", "undecided"),  # sometimes slower than LIME
-        ((2.0, 2.1, 2.2, 2.3, 2.4), "b", "not enough data"),
+        ((2.0, 2.1, 2.2, 2.3, 2.4), "a", "holds"),
+        ((8.0, 9.0, 8.0, 9.0, 8.0), "a", "fails"),  # slower than LIME
+        ((2.0, 9.0, 2.0, 9.0, 5.0), "a", "open"),  # sometimes slower than LIME
+        ((1.1, 1.4, 1.6, 1.7, 1.8), "a", "holds"),
+        ((1.06, 1.6, 1.1, 1.7, 1.6), "a", "open"),  # slower than IG, but not without any one of them
+        ((2.0, 2.1, 2.2, 2.3, 2.4), "b", "not run"),
     ],
 )
 def test_c6_needs_the_order_on_one_device(
@@ -169,18 +165,17 @@ def test_c6_needs_the_order_on_one_device(
         for dataset, seconds in zip(PAPER_SETS, iba_seconds, strict=True)
         for method, value, where in (("ig", 1.0, "a"), ("iba", seconds, device), ("lime", 5.0, "a"))
     }
-    found = cost_between(with_records(large, records), pd.DataFrame(), "corrected")
-    assert found.outcome == outcome
+    assert state_of(cost_between(with_records(large, records), "corrected"), "C6", OVER) == outcome
 
 
 @pytest.mark.parametrize(
     ("iba_ms", "n_samples", "layer", "n_sets", "outcome"),
     [
-        (20.0, 100, 9, 5, "reproduced"),
-        (60.0, 100, 9, 5, "not reproduced"),  # slower than LIME
-        (20.0, 75, 9, 5, "not enough data"),  # another LIME was timed, and the cells tell nothing
-        (20.0, 100, 3, 5, "not enough data"),  # IBA was timed after another layer
-        (20.0, 100, 9, 4, "not enough data"),
+        (20.0, 100, 9, 5, "holds"),
+        (60.0, 100, 9, 5, "fails"),  # slower than LIME
+        (20.0, 75, 9, 5, "not run"),  # another LIME was timed, and the cells tell nothing
+        (20.0, 100, 3, 5, "not run"),  # IBA was timed after another layer
+        (20.0, 100, 9, 4, "not run"),
     ],
 )
 def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
@@ -223,13 +218,13 @@ def test_c6_takes_the_times_of_a_benchmark_of_the_same_methods(
         for method, settings in run.items()
     }
     run_rows = replace(with_records(large, records), timed=read_timed(tmp_path, {"name": "m"}))
-    verdict = cost_between(run_rows, pd.DataFrame(), "corrected")
-    assert verdict.outcome == outcome
-    said = verdict.checks[1].text
+    found = [*cost_between(run_rows, "corrected")]
+    assert state_of(found, "C6", OVER) == outcome
+    said = found[1].text
     assert ("benchmark on a CPU in bf16, 4 texts per data set, of 40 to 44 tokens" in said) == (
-        outcome != "not enough data"
+        outcome != "not run"
     )
-    if outcome != "not enough data":
+    if outcome != "not run":
         own = f"IMDB alone {40 / iba_ms:.2f} (paper, 25,000 instances: 1.30)"
         assert own in said
         assert "geometric mean over 5 data sets" in said
@@ -265,21 +260,22 @@ def test_times_of_two_precisions_are_not_mixed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("probability", "bits", "outcome"),
+    ("probability", "bits", "states"),
     [
-        (0.88, 10.0, "reproduced"),
-        (0.88, 90.0, "not reproduced"),
-        (0.5, 10.0, "not reproduced"),
-        (0.99, 10.0, "not reproduced"),
+        (0.88, 10.0, ("holds", "holds")),
+        (0.88, 90.0, ("holds", "fails")),
+        (0.5, 10.0, ("fails", "holds")),
+        (0.99, 10.0, ("holds", "holds")),  # a rise is no loss
     ],
 )
 def test_c7_reads_what_the_bottleneck_reported(
-    large: Stored, probability: float, bits: float, outcome: str
+    large: Stored, probability: float, bits: float, states: tuple[State, State]
 ) -> None:
     told = with_numbers(large, prob_bottleneck=probability, bits_per_token=bits, bits_per_token_start=100.0)
-    verdict = keeps_prediction(told, pd.DataFrame(), "corrected")
-    assert verdict.outcome == outcome
-    assert "predicts the target, n = 100" in verdict.checks[0].text
+    found = [*keeps_prediction(told, "corrected")]
+    assert tuple(state_of(found, part) for part in ("C7a", "C7b")) == states
+    assert "predicts the target" in found[0].text
+    assert "n = 100" in found[0].text
 
 
 # --- C4, C5 -------------------------------------------------------------------------------------------
@@ -288,30 +284,102 @@ def test_c7_reads_what_the_bottleneck_reported(
 def test_layers_are_one_holm_family(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "sign_flip_test", lambda differences, how: np.full(len(differences), 0.01))
     drops = pd.DataFrame({n: np.full(200, {8: 0.5, 9: 0.5, 1: 0.3}.get(n, 0.2)) for n in range(1, 13)})
-    found = layer_checks(drops, HOW)
+    found = [*layer_checks(drops, HOW)]
+    assert len(found) == 33
     assert {check.state for check in found} == {"open"}
-    assert all("p = 0.290" in check.text for check in found)
+    assert all("p = 0.330" in check.text for check in found)
 
 
 def test_large_differences_of_layers_have_the_smallest_p_value_that_is_printed() -> None:
-    """With 300 resamples the smallest p-value of 29 comparisons would be 0.19."""
+    """With 300 resamples the smallest p-value of 33 comparisons would be 0.22."""
     drops = pd.DataFrame({n: np.random.default_rng(n).normal(0, 0.01, 200) for n in range(1, 13)})
     drops += pd.Series({8: 0.5, 9: 0.5, 1: 0.3}).reindex(drops.columns, fill_value=0.0)
-    assert all("p < 0.001" in check.text for check in layer_checks(drops, HOW))
+    others = [check for check in layer_checks(drops, HOW) if not check.text.startswith("layer 9 − layer 8")]
+    assert all("p < 0.001" in check.text for check in others)
+
+
+def study_checks(
+    tmp_path: Path,
+    study: str,
+    points: dict[Any, np.ndarray],
+    references: dict[str, np.ndarray] | None = None,
+) -> list[Check]:
+    run = write_run(tmp_path, datasets=("imdb",), protocols=("described",), drops={"iba": 0.3}, n=200)
+    write_study(run, study, "described", points, references)
+    stored = load(configured(tmp_path, "dataset=imdb", "protocol=described"))
+    judge = best_layers if study == "layers" else small_beta
+    return [*judge(replace(stored, how=Resampling(0.95, 2000, 3)), "described")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "n", "states"),
+    [
+        ({}, 200, ("fails", "holds", "holds")),  # 8 is as good as 9
+        ({9: 0.7}, 200, ("holds", "holds", "holds")),
+        ({9: 0.7, 12: 0.6}, 200, ("holds", "fails", "fails")),
+        ({9: 0.7}, 199, ("not run", "not run", "not run")),
+    ],
+)
+def test_c4_by_layer(tmp_path: Path, changed: dict[int, float], n: int, states: tuple[State, ...]) -> None:
+    drops = dict.fromkeys(range(1, 13), 0.2) | {8: 0.5, 9: 0.5, 1: 0.35} | changed
+    points = {layer: falling(n, drop, layer, 0.05) for layer, drop in drops.items()}
+    found = study_checks(tmp_path, "layers", points, {"random": falling(n, 0.02)})
+    assert tuple(state_of(found, part) for part in ("C4a", "C4b", "C4c")) == states
+    assert "layer 9 − the mean of 11 others = " in found[0].text
+    assert "texts cut at 64 tokens" in found[0].text
+
+
+def test_c4_needs_all_twelve_layers(tmp_path: Path) -> None:
+    found = study_checks(tmp_path, "layers", {layer: falling(200, 0.2) for layer in (8, 9)})
+    assert {check.state for check in found} == {"not run"}
+    assert found[0].text == "layers run: 8, 9"
+
+
+@pytest.mark.parametrize(
+    ("drops", "n", "states"),
+    [
+        ((0.2, 0.2), 200, ("holds", "holds")),
+        ((0.5, 0.5), 200, ("holds", "fails")),
+        ((0.2, 0.5), 200, ("fails", "fails")),
+        ((0.2, 0.2), 199, ("not run", "not run")),
+    ],
+)
+def test_c5_tells_a_plateau_from_x_alone(
+    tmp_path: Path, drops: tuple[float, float], n: int, states: tuple[State, State]
+) -> None:
+    """The two βs up to 1e-6 are judged, the larger one is not."""
+    points = {1e-7: falling(n, drops[0]), 1e-6: falling(n, drops[1]), 0.1: falling(n, 0.8)}
+    found = study_checks(tmp_path, "betas", points, {"hidden_norm": falling(n, 0.2)})
+    assert tuple(state_of(found, part) for part in ("C5a", "C5b")) == states
+    assert [check.part for check in found] == ["C5a", "C5b", "C5b"]
+    assert "texts cut at 64 tokens" in found[0].text
+
+
+def test_c5_needs_two_betas_and_x_alone(tmp_path: Path) -> None:
+    found = study_checks(tmp_path, "betas", {1e-7: falling(200, 0.2)}, {"random": falling(200, 0.2)})
+    assert {check.state for check in found} == {"not run"}
+    assert "nothing for “X alone”" in found[1].text
+
+
+def test_claims_on_studies_without_any(tmp_path: Path) -> None:
+    for study, parts in (("layers", 3), ("betas", 2)):
+        assert [check.state for check in study_checks(tmp_path, study, {})] == ["not run"] * parts
 
 
 # --- what the claims print beside their checks, and where verdicts go ----------------------------------
 
 
 def test_the_drop_decides_claims_and_bold_whatever_the_area_says(large: Stored) -> None:
-    tests = all_pairs(large)
-    turned = tests.assign(difference=tests["difference"].where(tests["measure"] == "drop_11", -1.0))
-    for order in (turned, turned.iloc[::-1]):
-        assert larger(large, order, "corrected", "imdb", "iba", "ig").text.startswith(
-            "IMDB: IBA − IG = 0.100"
-        )
-        lines = tables.table1(large, order).grids[0].rows
-        assert {line[1] for line in lines if "**" in line[3]} == {"IBA"}
+    rows = large.frame.rows
+    turned = with_numbers(large, area_over=1 - rows["drop_11"])
+    found = beats(turned, "C1", "corrected", "imdb", "iba", "ig")
+    assert found.state == "holds"
+    assert found.text.startswith("IBA − IG = 0.100")
+    assert "; by the area −0.100" in found.text
+    assert "the other way" in found.text
+    assert "the other way" not in beats(large, "C1", "corrected", "imdb", "iba", "ig").text
+    lines = tables.table1(turned).grids[0].rows
+    assert {line[1] for line in lines if "**" in line[3]} == {"IBA"}
 
 
 def test_the_claims_tell_what_more_steps_of_ig_change_and_decide_nothing_by_it(tmp_path: Path) -> None:
@@ -322,38 +390,39 @@ def test_the_claims_tell_what_more_steps_of_ig_change_and_decide_nothing_by_it(t
     points = {10: falling(250, 0.20), 50: falling(250, 0.40)}
     write_study(run, "ig_steps", "corrected", points, method="ig")
     stored = load(configured(tmp_path, "dataset=imdb", "protocol=corrected"))
-    tests = all_pairs(stored)
-    ahead, behind = (larger(stored, tests, "corrected", "imdb", *p) for p in (("iba", "ig"), ("ig", "iba")))
+    ahead, behind = (beats(stored, "C1", "corrected", "imdb", *p) for p in (("iba", "ig"), ("ig", "iba")))
     assert (ahead.state, behind.state) == ("holds", "fails")
     assert "IBA − IG = 0.100" in ahead.text
     assert "; with 50 steps of IG −0.100 [−0.10" in ahead.text
     assert "; with 50 steps of IG 0.100 [0.09" in behind.text
     assert "10 steps" not in behind.text
-    assert "steps" not in larger(stored, tests, "corrected", "imdb", "iba", "lime").text
+    assert "steps" not in beats(stored, "C1", "corrected", "imdb", "iba", "lime").text
 
 
-def test_the_page_of_verdicts_has_every_claim_and_no_single_check(large: Stored, tmp_path: Path) -> None:
-    judged = claims.judge(large, all_pairs(large))
-    elsewhere, run = tmp_path / "REPRODUCTION.md", replace(large, folder=tmp_path / "run")
+def test_the_page_of_verdicts_has_the_matrix_and_the_checks_that_turn_round(
+    large: Stored, tmp_path: Path
+) -> None:
+    run = replace(with_numbers(large, area_over=1 - large.frame.rows["drop_11"]), folder=tmp_path / "run")
+    judged, elsewhere = claims.judge(run), tmp_path / "REPRODUCTION.md"
     reproduction.write(run, judged, elsewhere)
     page = elsewhere.read_text()
-    assert (run.folder / "REPRODUCTION.md").read_text() == page == reproduction.render(run, judged)
-    for one in judged:
-        assert f"## {one.claim.name}. {one.claim.title}" in page
-        assert one.claim.test in page
-    assert page.count("**`corrected`: ") == 7
+    assert (run.folder / "REPRODUCTION.md").read_text() == page
+    for name, claim in claims.words()["claims"].items():
+        assert f"## {name}. {claim['title']}\n\n{claim['test']}" in page
+    assert "| C1. IBA beats LIME and IG | ✓ | ✓ | ✓ |  | ✓ |  |" in page
     assert page.count(rule(large.how)) == 1
     assert page.index("## C7") < page.index("## Where the paper's text") < page.index("Eq. 5")
-    assert "IMDB: IBA − IG" not in page
+    assert "- `corrected`, IMDB: IBA − IG = 0.100" in page
     stored = pd.read_csv(run.folder / "checks.csv")
-    assert len(stored) == sum(len(v.checks) for one in judged for v in one.verdicts)
-    assert stored["check"].str.startswith("IMDB: IBA − IG = 0.100").any()
+    assert len(stored) == len(judged)
+    assert stored["check"].str.startswith("IBA − IG = 0.100").any()
 
 
 def test_the_words_of_the_claims_hold_the_limits_of_their_checks() -> None:
     words = claims.words()
     assert words["claims"].keys() == claims.TESTS.keys()
-    text = " ".join(claim.test for claim in words["claims"].values()) + " ".join(words["outcomes"].values())
+    assert words["states"].keys() == {*MARKS}
+    text = " ".join(claim["test"] for claim in words["claims"].values()) + claims.legend() + rule(HOW)
     assert "{" not in text
-    assert f"below {ALIKE}, too small" in rule(HOW)
+    assert f"a − b is below {ALIKE}, too little" in rule(HOW)
     assert "p < 0.05" in rule(HOW)

@@ -106,8 +106,8 @@ def test_every_table_says_what_the_run_is(folder: Path) -> None:
 
 def test_the_page_states_the_rule_of_the_verdicts(stored: Stored, folder: Path) -> None:
     page = (folder / "bge_small" / "report.html").read_text()
-    assert page.count("otherwise it is open") == 1
-    assert f"below {ALIKE}, too small" in rule(stored.how)
+    assert page.count("Otherwise it is open") == 1
+    assert f"below {ALIKE}, too little" in rule(stored.how)
     assert "p &lt; 0.05" in page
 
 

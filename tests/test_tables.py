@@ -21,7 +21,6 @@ from fake_results import (
 from iba.report import tables, text
 from iba.report.notes import method_notes
 from iba.report.stored import CELL, Stored, load
-from iba.report.tables import all_pairs
 
 SMALL = ("dataset=[imdb,agnews]", "protocol=[released,corrected]")
 N = 20
@@ -48,7 +47,7 @@ def with_rows(stored: Stored, rows: pd.DataFrame) -> Stored:
 
 
 def test_table1_has_the_known_drops_and_the_papers(stored: Stored, tmp_path: Path) -> None:
-    tables.table1(stored, all_pairs(stored)).write(tmp_path)
+    tables.table1(stored).write(tmp_path)
     rows = pd.read_csv(tmp_path / "table1.csv").set_index(CELL)
     assert len(rows) == 2 * 2 * 4
     for (_, _, method), row in rows.iterrows():
@@ -69,12 +68,12 @@ def test_a_rising_probability_keeps_its_sign(tmp_path: Path) -> None:
 
 
 def test_only_a_significant_best_is_bold(stored: Stored) -> None:
-    lines = tables.table1(stored, all_pairs(stored)).grids[0].rows
+    lines = tables.table1(stored).grids[0].rows
     bold = {(line[0], line[1]) for line in lines if "**" in line[3]}
     assert bold == {("IMDB", "IBA"), ("AG News", "IBA")}
     rows = stored.frame.rows
     alike = with_rows(stored, rows.assign(drop_11=rows["drop_11"] - 0.1 * (rows["method"] == "iba")))
-    grids = tables.table1(alike, all_pairs(alike)).grids
+    grids = tables.table1(alike).grids
     assert not any("**" in cell for grid in grids for row in grid.rows for cell in row)
 
 
@@ -96,13 +95,13 @@ def test_a_method_that_was_not_run_is_a_dash(tmp_path: Path) -> None:
     write_run(tmp_path, datasets=("imdb",), protocols=("released",))
     write_run(tmp_path, datasets=("imdb",), protocols=("corrected",), drops={"iba": 0.1, "ig": 0.2})
     stored = load(configured(tmp_path, "dataset=imdb", "protocol=[released,corrected]"))
-    lines = {row[1]: row for row in tables.table1(stored, all_pairs(stored)).grids[0].rows}
+    lines = {row[1]: row for row in tables.table1(stored).grids[0].rows}
     assert lines["LIME"][2] == "0.038"
     assert lines["LIME"][-1] == "–"
 
 
 def test_two_measures_are_two_families(stored: Stored) -> None:
-    tests = all_pairs(stored)
+    tests = stored.tests
     sizes = tests.groupby(["protocol", "dataset", "measure"], sort=False).size()
     assert list(sizes.index.get_level_values("measure")) == ["drop_11", "area_over"] * 4
     assert (sizes == 6).all()
@@ -112,9 +111,9 @@ def test_two_measures_are_two_families(stored: Stored) -> None:
 def test_a_run_of_one_instance_has_no_p_values_and_no_trace(tmp_path: Path) -> None:
     write_run(tmp_path, datasets=("imdb", "agnews"), protocols=("released", "corrected"), n=1)
     stored = load(configured(tmp_path, *SMALL))
-    tests = all_pairs(stored)
+    tests = stored.tests
     assert tests[["p_value", "p_holm", "ci_low"]].isna().all(axis=None)
-    assert tables.table1(stored, tests).grids[0].rows[0][0] == "IMDB"
+    assert tables.table1(stored).grids[0].rows[0][0] == "IMDB"
 
 
 def test_the_notes_say_what_the_records_say(stored: Stored) -> None:

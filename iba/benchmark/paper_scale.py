@@ -71,12 +71,12 @@ def report(cfg: DictConfig) -> pd.DataFrame:
         return made
 
     stored = step("rows", load, cfg)
-    tests = step("all pairs", tables.all_pairs, stored)
-    step("table 1", tables.table1, stored, tests)
+    step("all pairs", lambda: stored.tests)
+    step("table 1", tables.table1, stored)
     step("right texts", tables.table1_right, stored)
     step("faithfulness", tables.faithfulness, stored)
     step("all methods", lambda: methods(compare_methods(stored, "corrected")))
-    step("verdicts", claims.judge, stored, tests)
+    step("verdicts", claims.judge, stored)
     elsewhere = replace(stored, folder=stored.folder.with_name("drawn"))
     step("figure 1", lambda: drawing.write(elsewhere, figure1.pictures(stored)))
     step("agreement", agreement, stored)

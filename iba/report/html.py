@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from iba.display.highlight import CSS
 from iba.display.templates import environment
 from iba.report import examples
-from iba.report.claims import Judged, rule, words
+from iba.report.claims import matrix, rule, words
 from iba.report.stored import Stored
 from iba.report.tables import winners
 from iba.report.text import Grid, number, write_text
@@ -31,9 +31,9 @@ def _element(found: re.Match[str]) -> str:
     return f"<strong>{found[1]}</strong>" if found[1] else f"<code>{found[2]}</code>"
 
 
-def finding(stored: Stored, tests: pd.DataFrame) -> dict[str, str]:
+def finding(stored: Stored) -> dict[str, str]:
     """By protocol: which method has a larger drop at 11 % than every other one, and where."""
-    best, leads = winners(stored, tests), {}
+    best, leads = winners(stored), {}
     for protocol in stored.protocols:
         where: dict[str, list[str]] = {}
         for dataset, title in stored.names.datasets.items():
@@ -46,8 +46,7 @@ def finding(stored: Stored, tests: pd.DataFrame) -> dict[str, str]:
 
 def write(
     stored: Stored,
-    claims: Sequence[Judged],
-    tests: pd.DataFrame,
+    judged: pd.DataFrame,
     tables: Sequence[Grid],
     drawn: Sequence[tuple[Path, str]],
 ) -> Path:
@@ -64,9 +63,9 @@ def write(
         note=stored.note,
         protocols=stored.protocols,
         names=stored.names,
-        finding=finding(stored, tests),
-        claims=claims,
-        outcomes=words()["outcomes"],
+        finding=finding(stored),
+        matrix=matrix(stored, judged),
+        claims=[(name, words()["claims"][name], rows) for name, rows in judged.groupby("claim")],
         rule=rule(stored.how),
         tables=tables,
         figures=[(_base64(path), caption) for path, caption in sorted(drawn) if caption],

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from iba.display.templates import environment
-from iba.report.claims import Judged, rule, single_checks, words
+from iba.report.claims import matrix, rule, words
 from iba.report.notes import calibration_rows, dataset_notes, untuned
 from iba.report.stored import Stored
-from iba.report.text import write_csv, write_text
+from iba.report.text import markdown, write_csv, write_text
 
 
-def render(stored: Stored, claims: Sequence[Judged]) -> str:
+def render(stored: Stored, judged: pd.DataFrame) -> str:
     """The page as Markdown."""
     return (
         environment("iba.report", autoescape=False)
@@ -21,10 +22,11 @@ def render(stored: Stored, claims: Sequence[Judged]) -> str:
             run=stored.folder.name,
             model=stored.title,
             note=stored.note,
-            protocols=stored.protocols,
-            claims=claims,
+            matrix=markdown(matrix(stored, judged)),
+            claims=words()["claims"],
+            turned=judged[judged["check"].str.contains("the other way")].to_dict("records"),
+            datasets=stored.names.datasets,
             instances=dataset_notes(stored, stored.records()),
-            outcomes=words()["outcomes"],
             rule=rule(stored.how),
             calibration_rows=calibration_rows(stored.records()),
             untuned=untuned(stored, stored.records()),
@@ -33,9 +35,8 @@ def render(stored: Stored, claims: Sequence[Judged]) -> str:
     )
 
 
-def write(stored: Stored, claims: Sequence[Judged], copy: Path | None) -> list[Path]:
+def write(stored: Stored, judged: pd.DataFrame, copy: Path | None) -> list[Path]:
     """Store the page and the single checks in the run's folder; the page also in `copy`, if asked for."""
-    text = render(stored, claims)
+    text = render(stored, judged)
     targets = [stored.folder / "REPRODUCTION.md", *([copy] if copy else [])]
-    checks = write_csv(stored.folder / "checks.csv", single_checks(claims))
-    return [checks, *(write_text(path, text) for path in targets)]
+    return [write_csv(stored.folder / "checks.csv", judged), *(write_text(path, text) for path in targets)]

@@ -61,21 +61,18 @@ def run(cfg: DictConfig) -> None:
         print(*compared.refused.values(), sep="\n", end="\n" if compared.refused else "")
         overview = [methods(compared).noted(stored.note)]
         drawn += drawing.write(stored, methods_figure.pictures(compared))
-    tests = tables.all_pairs(stored)
     shown = []
     if wanted & {"tables", "html"}:
-        shown = [
-            t.noted(stored.note) for t in (tables.table1(stored, tests), *(make(stored) for make in TABLES))
-        ]
+        shown = [t.noted(stored.note) for t in (tables.table1(stored), *(make(stored) for make in TABLES))]
     for table in [*(shown if "tables" in wanted else []), *(overview if "methods" in wanted else [])]:
         table.write(stored.folder)
     if wanted & {"verdicts", "html"}:
-        judged = claims.judge(stored, tests)
+        judged = claims.judge(stored)
         if "verdicts" in wanted:
             reproduction.write(stored, judged, _copy(cfg, stored))
         if "html" in wanted:
             grids = [grid for table in [*shown, *overview] for grid in table.grids]
-            html.write(stored, judged, tests, grids, drawn)
+            html.write(stored, judged, grids, drawn)
     print(f"{stored.folder}: redrew {', '.join(cfg.only or get_args(ReportPart))}")
     if shown:
         terminal.show(stored.folder, shown[0].grids[0])

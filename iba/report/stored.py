@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from iba.evaluation.stats import Resampling, resampling
 from iba.pipeline import views
 from iba.pipeline.experiment import datasets, run_folder, selected
 from iba.pipeline.views import StoredCell, Value, View
-from iba.report.frame import DELETE, Frame, read_frame
+from iba.report.frame import DELETE, Frame, compare, read_frame
 from iba.report.paper import Paper
 from iba.report.timed import Timed, read_timed
 from iba.settings import plain
 
 #: What identifies a cell of Table 1, in the order of tables.
 CELL = ["protocol", "dataset", "method"]
+#: What Table 1's methods are compared by; each is a Holm family of its own per data set and protocol.
+TESTED = ("drop_11", "area_over")
 #: The family of a method that names none.
 OTHER = "other"
 Record = Mapping[str, Any]
@@ -115,6 +118,14 @@ class Stored:
     def matrix(self, protocol: str, dataset: str, measure: str = "drop_11") -> pd.DataFrame:
         """One measure under the paper's operator: instances × methods, of one data set and protocol."""
         return self.deletion.of(protocol=protocol, dataset=dataset).matrix(measure)
+
+    @cached_property
+    def tests(self) -> pd.DataFrame:
+        """The pairs of methods of every protocol and data set, by each of `TESTED` (column `measure`)."""
+        families = product(self.protocols, self.datasets, TESTED)
+        return compare(
+            {of: self.matrix(*of) for of in families}, ["protocol", "dataset", "measure"], self.how
+        )
 
     def record(
         self,

@@ -8,32 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from iba.evaluation.measures import MEASURES, measured_in
-from iba.report.frame import compare, summarise
+from iba.report.frame import summarise
 from iba.report.notes import dataset_notes, method_notes
-from iba.report.stored import CELL, Stored
+from iba.report.stored import CELL, TESTED, Stored
 from iba.report.text import Grid, Table, crossed, estimate, interval, listed, number, p_value, share, strong
 
-#: What Table 1's methods are compared by; each is a Holm family of its own per data set and protocol.
-TESTED = ("drop_11", "area_over")
-_FAMILY = ["protocol", "dataset", "measure"]
 #: By protocol and data set.
 Winners = dict[tuple[str, str], str | None]
 
 
 # --- tests --------------------------------------------------------------------------------------------
-
-
-def all_pairs(stored: Stored) -> pd.DataFrame:
-    """The pairs of methods of every protocol and data set, by each of `TESTED` (column `measure`)."""
-    families = product(stored.protocols, stored.datasets, TESTED)
-    return compare({family: stored.matrix(*family) for family in families}, _FAMILY, stored.how)
 
 
 def by_drop(tests: pd.DataFrame) -> pd.DataFrame:
@@ -66,11 +56,11 @@ def significantly_best(tests: pd.DataFrame, alpha: float) -> str | None:
     return None
 
 
-def winners(stored: Stored, tests: pd.DataFrame) -> Winners:
+def winners(stored: Stored) -> Winners:
     """The significantly best method of every protocol and data set, where there is one."""
     return {
         (protocol, dataset): significantly_best(family, 1 - stored.how.confidence)
-        for (protocol, dataset), family in by_drop(tests).groupby(["protocol", "dataset"])
+        for (protocol, dataset), family in by_drop(stored.tests).groupby(["protocol", "dataset"])
         if {*family["first"], *family["second"]} == set(stored.methods)  # no winner while one is missing
     }
 
@@ -87,9 +77,9 @@ def table1_rows(stored: Stored) -> pd.DataFrame:
     return rows.rename(columns={"estimate": "drop_11"})
 
 
-def table1(stored: Stored, tests: pd.DataFrame) -> Table:
+def table1(stored: Stored) -> Table:
     """`table1.*` and `tests.csv`: all protocols side by side, then each with its distance from the paper."""
-    rows, best = table1_rows(stored), winners(stored, tests)
+    rows, best = table1_rows(stored), winners(stored)
     caption = f"Table 1. Drop of the target's probability after the top 11 % of tokens ({stored.title})"
     grids = [_side_by_side(stored, rows, best, caption, _table1_notes(stored))]
     columns = {
@@ -102,7 +92,7 @@ def table1(stored: Stored, tests: pd.DataFrame) -> Table:
     for protocol, cells in rows.groupby("protocol", observed=True):
         caption = f"Table 1, {stored.say('protocol', protocol)} (`{protocol}`)"
         grids.append(listed(caption, stored.say, cells, ["dataset", "method"], columns))
-    return Table("table1", rows, grids, "drop", {"tests": tests})
+    return Table("table1", rows, grids, "drop", {"tests": stored.tests})
 
 
 def _side_by_side(
@@ -148,7 +138,7 @@ def table1_right(stored: Stored) -> Table:
     found = replace(stored, frame=stored.frame.where(right))
     if len(found.table1.rows) in (0, len(stored.table1.rows)):
         return Table("table1_right", pd.DataFrame(), [], "right")
-    tests, rows = all_pairs(found), table1_rows(found)
+    tests, rows = found.tests, table1_rows(found)
     shares = [f"{found.names.datasets[d]} {_count(found, d)} of {_count(stored, d)}" for d in found.datasets]
     caption = f"Table 1 on the texts that the classifier gets right ({stored.title})"
     notes = [
@@ -156,7 +146,7 @@ def table1_right(stored: Stored) -> Table:
         "Below: differences between methods on these texts with their intervals and Holm-corrected p; all "
         "pairs: `tests_right.csv`.",
     ]
-    whole = _side_by_side(found, rows, winners(found, tests), caption, notes)
+    whole = _side_by_side(found, rows, winners(found), caption, notes)
     grids = [whole, *(_differences(found, tests[tests["measure"] == m], m) for m in TESTED)]
     return Table("table1_right", rows, grids, "right", {"tests_right": tests})
 

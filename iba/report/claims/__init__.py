@@ -1,9 +1,8 @@
-"""The claims of the paper: words in `claims.yaml`, a check function each in `checks.py`."""
+"""The claims of the paper: words in `claims.yaml`, checks in `checks.py`, one matrix of answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -13,11 +12,11 @@ from omegaconf import OmegaConf
 
 from iba.evaluation.stats import Resampling
 from iba.report.claims import checks
-from iba.report.claims.verdict import ALIKE, MIN_INSTANCES, Verdict, overall
+from iba.report.claims.verdict import ALIKE, MARKS, MIN_INSTANCES, OVER, conclude
 from iba.report.stored import Stored
+from iba.report.text import Grid
 
-Test = Callable[[Stored, pd.DataFrame, str], Verdict]
-TESTS: dict[str, Test] = {
+TESTS: dict[str, Callable[[Stored, str], checks.Checks]] = {
     "C1": checks.iba_wins,
     "C2": checks.agnews_exception,
     "C3": checks.all_beat_random,
@@ -26,66 +25,61 @@ TESTS: dict[str, Test] = {
     "C6": checks.cost_between,
     "C7": checks.keeps_prediction,
 }
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim of the paper in words, and how it is tested."""
-
-    name: str
-    title: str
-    test: str
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A claim with its verdict under every protocol."""
-
-    claim: Claim
-    verdicts: Sequence[Verdict]
-
-    @property
-    def overall(self) -> str:
-        """The claim over all protocols."""
-        return overall(self.verdicts)
+COLUMNS = ["claim", "part", "dataset", "protocol", "state", "check"]
 
 
 @cache
 def words() -> dict[str, Any]:
     """What `claims.yaml` says, with the limits of the checks."""
     text = files(__package__).joinpath("claims.yaml").read_text("utf-8")
-    found: Any = OmegaConf.to_container(OmegaConf.create(text))
     limits = {"alike": ALIKE, "move": checks.MOVE, "most": checks.MOST, "min": MIN_INSTANCES}
-    claims = {
-        name: Claim(name, c["title"], c["test"].format(**limits)) for name, c in found["claims"].items()
-    }
-    outcomes = {outcome: meaning.format(**limits) for outcome, meaning in found["outcomes"].items()}
-    return {"claims": claims, "outcomes": outcomes, "rule": found["rule"]}
+    for name, limit in limits.items():
+        text = text.replace(f"{{{name}}}", str(limit))
+    found: Any = OmegaConf.to_container(OmegaConf.create(text))
+    return found
 
 
 def rule(how: Resampling) -> str:
-    """How a check on "a is larger than b" is decided, in one sentence of Markdown."""
+    """How a check on "a is larger than b" is decided, in Markdown."""
     text: str = words()["rule"]
-    return text.format(alpha=f"{1 - how.confidence:.2g}", percent=how.percent, alike=ALIKE)
+    return text.format(alpha=f"{1 - how.confidence:.2g}")
 
 
-def judge(stored: Stored, tests: pd.DataFrame) -> list[Judged]:
-    """All claims under all protocols of the run."""
-    claims: dict[str, Claim] = words()["claims"]
-    return [
-        Judged(claims[name], [test(stored, tests, p) for p in stored.protocols])
-        for name, test in TESTS.items()
+def legend() -> str:
+    """What the marks of the matrix mean, in Markdown."""
+    meanings = (f"{MARKS[state]} {state}: {meaning}" for state, meaning in words()["states"].items())
+    return "; ".join([*meanings, "–: nothing to check"]) + "."
+
+
+def judge(stored: Stored) -> pd.DataFrame:
+    """`checks.csv`: every check of every claim under every protocol of the run."""
+    rows = [
+        (claim, check.part, check.dataset, protocol, check.state, check.text)
+        for claim, test in TESTS.items()
+        for protocol in stored.protocols
+        for check in test(stored, protocol)
     ]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def single_checks(judged: Sequence[Judged]) -> pd.DataFrame:
-    """`checks.csv`: every check of every claim under every protocol."""
-    return pd.DataFrame(
-        [
-            (one.claim.name, verdict.protocol, verdict.outcome, check.state, check.text)
-            for one in judged
-            for verdict in one.verdicts
-            for check in verdict.checks
-        ],
-        columns=["claim", "protocol", "verdict", "state", "check"],
+def matrix(stored: Stored, judged: pd.DataFrame) -> Grid:
+    """Parts of claims against data sets; a cell has a mark for each protocol, in their order."""
+    parts = judged.groupby(["part", "dataset", "protocol"])["state"].agg(
+        lambda states: MARKS[conclude(states)]
+    )
+    marks = (
+        parts.unstack()
+        .reindex(columns=stored.protocols)
+        .fillna("–")
+        .agg(" ".join, axis=1)
+        .unstack()
+        .fillna("")
+    )
+    titles = {part: title for claim in words()["claims"].values() for part, title in claim["parts"].items()}
+    columns = [name for name in (*checks.PAPER_SETS, OVER) if name in marks]
+    return Grid(
+        f"Claims of the paper, by part, data set and protocol ({', '.join(stored.protocols)})",
+        ["part", *(stored.say("dataset", name) for name in columns)],
+        [[f"{part}. {titles[part]}", *marks.loc[part, columns]] for part in titles if part in marks.index],
+        [legend()],
     )
