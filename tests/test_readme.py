@@ -38,14 +38,6 @@ PAGES = [
     "results/README.md",
     *(f"docs/{path.name}" for path in (ROOT / "docs").iterdir()),
 ]
-#: How the README's table of claims says a verdict.
-MARKS = {
-    "reproduced": "✓",
-    "not reproduced": "✗",
-    "undecided": "?",
-    "not enough data": "?",
-    "does not apply": "–",
-}
 
 
 def page(name: str) -> str:
@@ -147,11 +139,7 @@ def test_the_results_are_the_stored_ones() -> None:
 def test_the_verdicts_are_the_stored_ones() -> None:
     stored = (ROOT / "results" / "bge_small" / "REPRODUCTION.md").read_text()
     assert (ROOT / "REPRODUCTION.md").read_text() == stored
-    shown = rows((ROOT / "README.md").read_text(), "| claim | `described` |")
-    judged = [
-        [claim[:3], *map(MARKS.get, verdicts)] for claim, _, *verdicts in rows(stored, "| claim | over all")
-    ]
-    assert [[claim[:3], *verdicts] for claim, *verdicts in shown] == judged
+    assert rows((ROOT / "README.md").read_text(), "|part|IMDB|") == rows(stored, "| part | IMDB |")
 
 
 def test_the_speed_is_the_stored_one() -> None:

@@ -71,7 +71,7 @@ def matrix(stored: Stored, judged: pd.DataFrame) -> Grid:
         parts.unstack()
         .reindex(columns=stored.protocols)
         .fillna("–")
-        .agg(" ".join, axis=1)
+        .agg("".join, axis=1)
         .unstack()
         .fillna("")
     )
