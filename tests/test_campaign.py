@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from iba.pipeline.checks import check_settings
+from iba.pipeline.experiment import cells
 from iba.pipeline.views import View
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,6 +51,13 @@ def test_other_seeds_take_the_settings_that_the_first_one_chose(
     assert stage == "degrade"
     assert cfg.protocol.corrected.methods.ig == {"tries": [], "n_steps": 50, "baseline": "mask"}
     assert (cfg.finetune.seed, cfg.run) == (4, "campaign")
+
+
+def test_a_method_is_run_under_its_own_protocols_alone() -> None:
+    asked = [cell.view for cell in cells(campaign("method=[iba,iba_rule,ig_50]", "dataset=rte"), "rte")]
+    found = {(view.protocol, view.method) for view in asked}
+    every = {(protocol, "iba") for protocol in ("described", "released", "corrected")}
+    assert found == every | {("corrected", "iba_rule"), ("described", "ig_50")}
 
 
 def test_steps_are_timed_and_those_that_ended_well_are_not_run_again(

@@ -203,11 +203,14 @@ def cells(cfg: DictConfig, dataset: str, methods: Mapping[str, DictConfig] | Non
     """Every protocol and method (the selected ones) of one data set: Table 1's cells.
 
     A method's settings are its own file, changed by what the protocol says of it; both may refer to
-    the data set as `${dataset.…}`. A slow method or protocol may name a smaller `n_test` for a data set.
+    the data set as `${dataset.…}`. A slow method or protocol may name a smaller `n_test` for a data set; a
+    method may name the only `protocols` that it belongs to.
     """
     told, degradation = settings_root(cfg, dataset), plain(cfg.degradation)
     for protocol in selected(cfg.protocol):
         for name, config in (selected(cfg.method) if methods is None else methods).items():
+            if protocol not in (config.get("protocols") or [protocol]):
+                continue
             sizes = [(of.get("n_test") or {}).get(dataset) for of in (config, cfg.protocol[protocol])]
             n = min((size for size in sizes if size is not None), default=None)
             rows = RowSet(cfg.seed, told.dataset.max_length, n)

@@ -128,6 +128,7 @@ class Method(Section):
     color: str
     family: str = ""
     explains_class: bool = True
+    protocols: Names | None = None
     n_test: dict[str, Rows] | None = None
     settings: dict[str, Any]
 

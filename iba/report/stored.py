@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -40,6 +40,11 @@ class Method:
     colour: str
     family: str = OTHER
     explains_class: bool = True
+    protocols: Sequence[str] = ()
+
+    def belongs(self, protocol: str) -> bool:
+        """Whether the protocol has this method: those that name no protocols belong to all."""
+        return not self.protocols or protocol in self.protocols
 
 
 @dataclass(frozen=True)
@@ -209,7 +214,8 @@ def _read(cfg: DictConfig, cells: list[StoredCell]) -> Stored:
 
 def _method(config: DictConfig) -> Method:
     explains = bool(config.get("explains_class", True))
-    return Method(str(config.label), str(config.color), str(config.get("family") or OTHER), explains)
+    family, protocols = str(config.get("family") or OTHER), [*(config.get("protocols") or ())]
+    return Method(str(config.label), str(config.color), family, explains, protocols)
 
 
 def _made_with(cfg: DictConfig) -> str:

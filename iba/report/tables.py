@@ -61,7 +61,8 @@ def winners(stored: Stored) -> Winners:
     return {
         (protocol, dataset): significantly_best(family, 1 - stored.how.confidence)
         for (protocol, dataset), family in by_drop(stored.tests).groupby(["protocol", "dataset"])
-        if {*family["first"], *family["second"]} == set(stored.methods)  # no winner while one is missing
+        if {*family["first"], *family["second"]}  # no winner while one is missing
+        == {name for name in stored.methods if stored.known[name].belongs(str(protocol))}
     }
 
 
