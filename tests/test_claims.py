@@ -15,12 +15,12 @@ from baselines.integrated_gradients import IntegratedGradients
 from baselines.integrated_gradients_released import IntegratedGradientsReleased
 from iba.evaluation.stats import Resampling
 from iba.pipeline.views import StoredCell, View
-from iba.report import claims, reproduction, tables
+from iba.report import claims, reproduction
 from iba.report.claims import checks, rule
 from iba.report.claims.checks import cost_between, keeps_prediction, larger, layer_checks
 from iba.report.claims.verdict import ALIKE, Check, Outcome, State, Verdict, conclude, overall
+from iba.report.pairs import winners
 from iba.report.stored import Stored, load
-from iba.report.tables import all_pairs
 from iba.report.timed import _methods, read_timed
 from iba.store import write_json
 
@@ -129,7 +129,7 @@ def with_drops(stored: Stored, **drops: float) -> Stored:
 
 
 def outcomes(stored: Stored) -> dict[str, str]:
-    return {j.claim.name: j.verdicts[0].outcome for j in claims.judge(stored, all_pairs(stored))}
+    return {j.claim.name: j.verdicts[0].outcome for j in claims.judge(stored, stored.tests)}
 
 
 def test_c1_to_c3_on_a_run_where_iba_wins_everywhere(large: Stored) -> None:
@@ -304,14 +304,13 @@ def test_large_differences_of_layers_have_the_smallest_p_value_that_is_printed()
 
 
 def test_the_drop_decides_claims_and_bold_whatever_the_area_says(large: Stored) -> None:
-    tests = all_pairs(large)
+    tests = large.tests
     turned = tests.assign(difference=tests["difference"].where(tests["measure"] == "drop_11", -1.0))
     for order in (turned, turned.iloc[::-1]):
         assert larger(large, order, "corrected", "imdb", "iba", "ig").text.startswith(
             "IMDB: IBA − IG = 0.100"
         )
-        lines = tables.table1(large, order).grids[0].rows
-        assert {line[1] for line in lines if "**" in line[3]} == {"IBA"}
+        assert {*winners(large, order).values()} == {"iba"}
 
 
 def test_the_claims_tell_what_more_steps_of_ig_change_and_decide_nothing_by_it(tmp_path: Path) -> None:
@@ -322,7 +321,7 @@ def test_the_claims_tell_what_more_steps_of_ig_change_and_decide_nothing_by_it(t
     points = {10: falling(250, 0.20), 50: falling(250, 0.40)}
     write_study(run, "ig_steps", "corrected", points, method="ig")
     stored = load(configured(tmp_path, "dataset=imdb", "protocol=corrected"))
-    tests = all_pairs(stored)
+    tests = stored.tests
     ahead, behind = (larger(stored, tests, "corrected", "imdb", *p) for p in (("iba", "ig"), ("ig", "iba")))
     assert (ahead.state, behind.state) == ("holds", "fails")
     assert "IBA − IG = 0.100" in ahead.text
@@ -333,7 +332,7 @@ def test_the_claims_tell_what_more_steps_of_ig_change_and_decide_nothing_by_it(t
 
 
 def test_the_page_of_verdicts_has_every_claim_and_no_single_check(large: Stored, tmp_path: Path) -> None:
-    judged = claims.judge(large, all_pairs(large))
+    judged = claims.judge(large, large.tests)
     elsewhere, run = tmp_path / "REPRODUCTION.md", replace(large, folder=tmp_path / "run")
     reproduction.write(run, judged, elsewhere)
     page = elsewhere.read_text()

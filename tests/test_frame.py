@@ -23,8 +23,8 @@ from iba.errors import UserError
 from iba.evaluation.measures import MEASURES, Outcome, area_over, log_odds_drop, mean_drop, measured_in
 from iba.evaluation.stats import Resampling, mean_interval
 from iba.report.frame import compare, summarise
+from iba.report.pairs import signed
 from iba.report.stored import load
-from iba.report.tables import signed
 from iba.report.text import p_value
 from iba.store import read_json, write_json
 
@@ -90,7 +90,7 @@ def test_recall_by_hand() -> None:
     """Two evidence tokens of three; the two that are removed first are 1 and 2, or 1 and 3."""
     evidence = [[False, True, False, True]] * 2 + [[False] * 4, None]
     rows = pd.DataFrame({"evidence": evidence, "order": [[1, 2, 3], [1, 3, 2]] * 2})
-    planted = outcome(most=np.ones((4, 10)), scores=rows)
+    planted = outcome(most=np.ones((4, 10)), planted=rows)
     np.testing.assert_allclose(MEASURES["planted_recall"].score(planted), [0.5, 1.0, np.nan, np.nan])
     np.testing.assert_allclose(MEASURES["planted_chance"].score(planted), [2 / 3, 2 / 3, np.nan, np.nan])
 

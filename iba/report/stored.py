@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from iba.evaluation.stats import Resampling, resampling
 from iba.pipeline import views
 from iba.pipeline.experiment import datasets, run_folder, selected
 from iba.pipeline.views import StoredCell, Value, View
-from iba.report.frame import DELETE, Frame, read_frame
+from iba.report.frame import DELETE, Annotated, Frame, compare, read_frame
 from iba.report.paper import Paper
 from iba.report.timed import Timed, read_timed
 from iba.settings import plain
 
 #: What identifies a cell of Table 1, in the order of tables.
 CELL = ["protocol", "dataset", "method"]
+#: What Table 1's methods are compared by.
+TESTED = ("drop_11", "area_over")
 #: The family of a method that names none.
 OTHER = "other"
 Record = Mapping[str, Any]
@@ -37,6 +40,12 @@ class Method:
     colour: str
     family: str = OTHER
     explains_class: bool = True
+
+    @classmethod
+    def read(cls, config: DictConfig) -> Method:
+        """From its configuration."""
+        explains = bool(config.get("explains_class", True))
+        return cls(str(config.label), str(config.color), str(config.get("family") or OTHER), explains)
 
 
 @dataclass(frozen=True)
@@ -54,15 +63,17 @@ class Stored:
     """What the report reads of one run.
 
     `frame`: all rows. `cells`: all that is stored, by its name. `classifiers`: their records, by data set and
-    fine-tuning seed; `seed`: the run's own. `known`: all methods that can be named; `evident`: titles of the
-    data sets whose evidence is known. `note`: what the run is, in its preset's words; `notes`: the same of a
-    data set. `timed`: the benchmarks of the run's model. `made_with`: for the foot of the figures.
+    fine-tuning seed; `seed`: the run's own. `known`: all methods that can be named; `evident`, `marked`:
+    titles of the data sets whose evidence was planted, or marked by people. `note`: what the run is, in its
+    preset's words; `notes`: the same of a data set. `timed`: the benchmarks of the run's model.
+    `methods_protocol`: of the table of all methods. `made_with`: for the foot of the figures.
     """
 
     folder: Path
     names: Names
     known: dict[str, Method]
     evident: dict[str, str]
+    marked: dict[str, str]
     seed: int
     how: Resampling
     paper: Paper
@@ -73,19 +84,20 @@ class Stored:
     notes: dict[str, str]
     title: str
     timed: list[Timed]
+    methods_protocol: str
     made_with: str
 
     @cached_property
     def table1(self) -> Frame:
-        """The rows of Table 1's cells: the selected data sets, protocols and methods, no study."""
-        return self.of_methods(self.names.methods, self.names.datasets)
+        """The degraded rows of Table 1's cells: the selected data sets, protocols and methods, no study."""
+        return self.of_methods(self.names.methods, self.names.datasets).having("operator")
 
     def of_methods(self, methods: Iterable[str], sets: Iterable[str]) -> Frame:
         """The rows of other methods and data sets in Table 1's way, in the order given."""
         order = {"method": list(methods), "dataset": list(sets)}
         found = self.frame.of(study=None, seed=self.seed, **order)
         rows = found.rows.assign(**{k: found.rows[k].cat.set_categories(v) for k, v in order.items()})
-        return Frame(rows, found.curves, found.fractions, found.shares)
+        return replace(found, rows=rows)
 
     @cached_property
     def deletion(self) -> Frame:
@@ -116,13 +128,15 @@ class Stored:
         """One measure under the paper's operator: instances × methods, of one data set and protocol."""
         return self.deletion.of(protocol=protocol, dataset=dataset).matrix(measure)
 
+    @cached_property
+    def tests(self) -> pd.DataFrame:
+        """The pairs of Table 1's methods: a family per protocol, data set and measure of `TESTED`."""
+        families = product(self.protocols, self.datasets, TESTED)
+        keys = ["protocol", "dataset", "measure"]
+        return compare({family: self.matrix(*family) for family in families}, keys, self.how)
+
     def record(
-        self,
-        protocol: str,
-        dataset: str,
-        method: str,
-        study: str | None = None,
-        value: Value | None = None,
+        self, protocol: str, dataset: str, method: str, study: str | None = None, value: Value | None = None
     ) -> Record:
         """Settings and provenance of a cell; empty where it is not stored."""
         cell = self.cells.get(View(self.seed, study, value, protocol, dataset, method))
@@ -143,7 +157,7 @@ class Stored:
     def say(self, key: str, value: Any) -> str:
         """What the value of a key is called."""
         known = {
-            "dataset": self.names.datasets | self.evident,
+            "dataset": self.names.datasets | self.evident | self.marked,
             "protocol": self.names.protocols,
             "method": {name: method.label for name, method in self.known.items()},
             "measure": {name: measure.heading for name, measure in MEASURES.items()},
@@ -156,8 +170,9 @@ def load(cfg: DictConfig) -> Stored:
 
     The methods are compared with each other, so they must have seen the same instances.
     """
-    cells = views.stored_cells(cfg)
-    stored = _read(cfg, cells) if cells else None
+    annotated = {name: plain(config.get("annotated")) for name, config in selected(cfg.evident).items()}
+    cells = [c for c in views.stored_cells(cfg) if c.degraded or annotated.get(c.view.dataset)]
+    stored = _read(cfg, cells, annotated) if any(cell.degraded for cell in cells) else None
     if stored is None or stored.table1.rows.empty:
         raise UserError(f"{run_folder(cfg)} holds no degradation rows yet: run scripts/degrade.py first.")
     _refuse_without_classifier(stored)
@@ -166,8 +181,8 @@ def load(cfg: DictConfig) -> Stored:
     return stored
 
 
-def _read(cfg: DictConfig, cells: list[StoredCell]) -> Stored:
-    known = {name: _method(config) for name, config in views.known_methods(cfg).items()}
+def _read(cfg: DictConfig, cells: list[StoredCell], annotated: Mapping[str, Annotated]) -> Stored:
+    known = {name: Method.read(config) for name, config in views.known_methods(cfg).items()}
     evident = {name: str(config.title) for name, config in selected(cfg.evident).items()}
     chosen = {name: known[name] for name in selected(cfg.method)}
     names = Names(
@@ -181,24 +196,21 @@ def _read(cfg: DictConfig, cells: list[StoredCell]) -> Stored:
         folder=run_folder(cfg),
         names=names,
         known=known,
-        evident=evident,
+        evident={name: title for name, title in evident.items() if not annotated[name]},
+        marked={name: title for name, title in evident.items() if annotated[name]},
         seed=int(cfg.finetune.seed),
         how=resampling(cfg),
         paper=Paper.read(Path(cfg.paths.root) / "results" / "published"),
-        frame=read_frame(cells, views.predictions(cfg), order, evident),
+        frame=read_frame(cells, views.predictions(cfg), order, annotated),
         cells={cell.view: cell for cell in cells},
         all_classifiers=views.classifiers(cfg),
         note=str(cfg.get("note") or ""),
         notes={d: str(c.note) for d, c in datasets(cfg).items() if c.get("note")},
         title=str(cfg.model.title),
         timed=read_timed(Path(cfg.paths.results) / "benchmark", plain(cfg.model)),
+        methods_protocol=str(cfg.report.methods_protocol),
         made_with=_made_with(cfg),
     )
-
-
-def _method(config: DictConfig) -> Method:
-    explains = bool(config.get("explains_class", True))
-    return Method(str(config.label), str(config.color), str(config.get("family") or OTHER), explains)
 
 
 def _made_with(cfg: DictConfig) -> str:

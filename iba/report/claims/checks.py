@@ -18,7 +18,7 @@ from iba.evaluation.stats import (
     ratio_interval,
     sign_flip_test,
 )
-from iba.report import sanity, studies
+from iba.report import studies
 from iba.report.claims.verdict import (
     ALIKE,
     Check,
@@ -29,9 +29,10 @@ from iba.report.claims.verdict import (
     larger_state,
     near_zero,
 )
+from iba.report.pairs import by_drop, family, signed
 from iba.report.stored import Record, Stored
 from iba.report.studies import X_ALONE, StudyRows
-from iba.report.tables import by_drop, family, signed
+from iba.report.tables import sanity
 from iba.report.text import interval, number, p_value, span
 
 PAPER_SETS = ("imdb", "mnli_matched", "mnli_mismatched", "agnews", "rte")

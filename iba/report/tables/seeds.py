@@ -14,7 +14,8 @@ import pandas as pd
 from iba.evaluation.stats import MIN_SEEDS, crossed_interval
 from iba.report.frame import DELETE
 from iba.report.stored import Stored
-from iba.report.text import Grid, Table, interval, listed, number, share
+from iba.report.tables import Spec
+from iba.report.text import Grid, interval, listed, number, share
 
 
 def seeds_rows(stored: Stored) -> pd.DataFrame:
@@ -22,14 +23,14 @@ def seeds_rows(stored: Stored) -> pd.DataFrame:
 
     `second` is empty for a method's own drop at 11 %, else the row is the paired difference
     `method` − `second`. `per_seed` lists the means in the order of `seeds`. Fewer than `MIN_SEEDS` have no
-    interval.
+    interval. All on the instances that every seed has.
     """
-    rows = [
-        _row(stored, protocol, dataset, *found)
+    return pd.DataFrame(
+        {"protocol": protocol, "dataset": dataset, "method": method, "second": second}
+        | _numbers(stored, dataset, found)
         for dataset, protocol in product(stored.datasets, stored.protocols)
-        for found in _compared(_drops(stored, protocol, dataset))
-    ]
-    return pd.DataFrame(rows)
+        for method, second, found in _compared(_drops(stored, protocol, dataset))
+    )
 
 
 def _drops(stored: Stored, protocol: str, dataset: str) -> dict[str, pd.DataFrame]:
@@ -40,26 +41,18 @@ def _drops(stored: Stored, protocol: str, dataset: str) -> dict[str, pd.DataFram
 
 
 def _compared(drops: dict[str, pd.DataFrame]) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    for method, found in drops.items():
-        yield method, "", found
-    for second, other in drops.items():
-        if second != "iba" and "iba" in drops:
-            # of the seeds and instances that both have
-            both = (drops["iba"] - other).dropna(how="all").dropna(axis=1)
-            if len(both) > 1:
-                yield "iba", second, both
+    """Every method, then IBA minus every other one, of the seeds and instances that both have."""
+    yield from ((method, "", found) for method, found in drops.items())
+    for second in [*drops] if "iba" in drops else []:
+        both = (drops["iba"] - drops[second]).dropna(how="all").dropna(axis=1)
+        if second != "iba" and len(both) > 1:
+            yield "iba", second, both
 
 
-def _row(
-    stored: Stored, protocol: str, dataset: str, method: str, second: str, found: pd.DataFrame
-) -> dict[str, object]:
+def _numbers(stored: Stored, dataset: str, found: pd.DataFrame) -> dict[str, object]:
     whole = crossed_interval(found.to_numpy(float), stored.how)
     records = [stored.all_classifiers[dataset, int(seed)] for seed in found.index]
     return {
-        "protocol": protocol,
-        "dataset": dataset,
-        "method": method,
-        "second": second,
         "n_seeds": len(found),
         "n": whole.n,
         "drop_11": whole.estimate,
@@ -71,9 +64,12 @@ def _row(
     }
 
 
-def _grid(stored: Stored, rows: pd.DataFrame) -> Grid:
+def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+    """A line per row; below, which differences are settled."""
+    pairs = rows[["method", "second"]].to_numpy()
+    rows = rows.assign(what=[" − ".join(stored.say("method", m) for m in pair if m) for pair in pairs])
     columns = {
-        "method": lambda row: " − ".join(stored.say("method", m) for m in (row.method, row.second) if m),
+        "method": lambda row: row.what,
         "seeds × n": lambda row: f"{row.n_seeds} × {row.n}",
         "drop at 11 %": lambda row: f"{number(row.drop_11)} {interval(row.ci_low, row.ci_high)}".strip(),
         "each seed": lambda row: " · ".join(number(float(value)) for value in row.per_seed.split()),
@@ -88,11 +84,17 @@ def _grid(stored: Stored, rows: pd.DataFrame) -> Grid:
         "squared standard errors of the mean over seeds and of the mean over instances are added "
         f"(Welch–Satterthwaite degrees of freedom). None for fewer than {MIN_SEEDS} seeds."
     )
-    keys, caption = ["dataset", "protocol"], "Several fine-tuning seeds"
-    return listed(caption, stored.say, rows, keys, columns, [how, *accuracies])
+    settled = rows[(rows["second"] != "") & (rows["ci_low"] * rows["ci_high"] > 0)]
+    lines = [
+        f"{stored.say('dataset', row.dataset)}, {stored.say('protocol', row.protocol)}, {row.what}"
+        for row in settled.itertuples()
+    ]
+    told = (
+        "A difference between two methods is settled over seeds only if its interval excludes 0: "
+        f"{'; '.join(lines) or 'none'}."
+    )
+    notes = [how, told, *accuracies]
+    yield listed("Several fine-tuning seeds", stored.say, rows, ["dataset", "protocol"], columns, notes)
 
 
-def seeds(stored: Stored) -> Table:
-    """`seeds.*`; nothing where one seed is all there is."""
-    rows = seeds_rows(stored)
-    return Table("seeds", rows, [] if rows.empty else [_grid(stored, rows)], "seeds")
+TABLE = Spec("seeds", 60, seeds_rows, grids)
