@@ -143,7 +143,7 @@ def test_random_is_compared_under_the_same_operator() -> None:
 
 def test_tests_of_means_are_one_holm_family(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frame, "sign_flip_test", lambda differences, how: np.full(len(differences), 0.03))
-    found = frame.tested(pd.DataFrame({"a": [0.3, 0.2], "b": [0.1, 0.2]}), HOW)
+    found = frame.means_tested(pd.DataFrame({"a": [0.3, 0.2], "b": [0.1, 0.2]}), HOW)
     assert found["p_holm"].to_list() == pytest.approx([0.06, 0.06])
     assert found["estimate"].to_list() == pytest.approx([0.25, 0.15])
 

@@ -13,16 +13,24 @@ from fake_results import (
     DROPS,
     configured,
     falling,
+    ids,
+    scored,
     write_attributions,
     write_cell,
+    write_classifier,
+    write_first_steps,
     write_run,
 )
+from scipy import stats
 
+from iba.benchmark import synthetic
+from iba.pipeline.attribute import SCORES
 from iba.report import tables, text
 from iba.report.notes import dataset_notes, method_notes
 from iba.report.pairs import significantly_best
 from iba.report.stored import CELL, Stored, load
-from iba.report.tables import faithfulness, planted, right, table1, table2
+from iba.report.tables import faithfulness, planted, random_orders, rationales, right, table1, table2
+from iba.store import write_parquet
 
 SMALL = ("dataset=[imdb,agnews]", "protocol=[released,corrected]")
 N = 20
@@ -261,6 +269,108 @@ def test_recalls_whose_scores_are_gone_stay_as_they_are_stored(tmp_path: Path) -
     write_cell(run, "planted", "corrected", "ig", falling(20, 0.2))
     planted.TABLE.make(load(cfg)).write(run)
     assert (run / "planted.csv").read_bytes() == before
+
+
+# --- random orders ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ordered(tmp_path: Path) -> Stored:
+    """Of four random orders of a text 0.2, 0.4, 0.6 and 0.8 are left; what the methods leave is constant."""
+    run = write_run(tmp_path, datasets=("rte",), protocols=("corrected",), n=40)
+    random = np.array([0.2, 0.4, 0.6, 0.8])[None].repeat(40, 0)
+    alternating = np.where(np.arange(40) % 2, 0.3, 0.7)
+    own = {
+        "iba": {"delete": 0.1, "mask": 0.3},
+        "ig": {"delete": 0.4, "mask": 0.1},
+        "lime": {"delete": 0.9, "mask": 0.9},
+        "random": {"delete": alternating, "mask": alternating},
+    }
+    write_first_steps(run, "rte", own, {"delete": random, "mask": random})
+    return load(configured(tmp_path, "dataset=rte", "protocol=corrected"))
+
+
+def test_win_rates_by_hand(ordered: Stored) -> None:
+    rows = random_orders.win_rows(ordered).set_index(["operator", "method"])
+    assert rows["estimate"].to_dict() == pytest.approx(
+        {
+            ("delete", "iba"): 1.0,
+            ("delete", "ig"): 0.625,  # 0.6 and 0.8, and half of the tie
+            ("delete", "lime"): 0.0,
+            ("delete", "random"): 0.5,
+            ("mask", "iba"): 0.75,
+            ("mask", "ig"): 1.0,
+            ("mask", "lime"): 0.0,
+            ("mask", "random"): 0.5,
+        }
+    )
+    assert (rows["n"] == 40).all()
+    assert (rows["p_holm"] < 0.001).to_list() == [True, True, True, False] * 2
+    assert rows.loc[("delete", "random"), "p_holm"] == 1
+    low, high = rows.loc[("delete", "random"), ["ci_low", "ci_high"]]
+    assert low < 0.5 < high
+    grid = random_orders.TABLE.make(ordered).grids[0]
+    assert grid.caption == "Random orders beaten (RTE, corrected, n = 40)"
+    assert [row[0] for row in grid.rows] == ["IBA", "IG", "Random", "LIME"]
+    assert grid.rows[1] == ["IG", "**0.625** [0.625, 0.625]", "**1.000** [1.000, 1.000]"]
+    assert "**" not in grid.rows[3][1], "below 0.5"
+
+
+def test_the_operators_rank_the_methods_with_a_tau(ordered: Stored) -> None:
+    """Left under delete 0.1, 0.4, 0.9, 0.5; under mask 0.3, 0.1, 0.9, 0.5: one of six pairs is turned round."""
+    (row,) = random_orders.operator_rows(ordered).itertuples()
+    assert (row.first, row.second, row.n, row.n_methods) == ("delete", "mask", 40, 4)
+    assert row.tau == pytest.approx(4 / 6)
+    assert row.ci_low <= row.tau <= row.ci_high
+    means = np.random.default_rng(0).integers(0, 6, (3, 2, 8)).astype(float)
+    expected = [stats.kendalltau(*draw).statistic for draw in means]
+    np.testing.assert_allclose(random_orders.taus(means)[:, 0], expected)
+
+
+def test_without_random_orders_there_is_no_table(stored: Stored, tmp_path: Path) -> None:
+    random_orders.TABLE.make(stored).write(tmp_path)
+    rationales.TABLE.make(stored).write(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# --- words marked by people ---------------------------------------------------------------------------
+
+
+def test_scores_without_curves_are_compared_with_what_people_marked(tmp_path: Path) -> None:
+    """Premise `a b c`, hypothesis `d e`; marked are a, b and, where it does not count, d. Class 0 is scored
+    on the premise (class 1, on the hypothesis, is not here); a text without a mark is left out."""
+    run = write_run(tmp_path, datasets=("rte",), protocols=("corrected",))
+    write_classifier(run, "mnli_rationales", 20)
+    special = [True, False, False, False, True, False, False, True]
+    evidence = [False, True, True, False, False, True, False, False]
+    for method, order in {"iba": [5, 2, 1, 3, 6], "ig": [3, 6, 5, 1, 2]}.items():
+        folder = write_cell(run, "mnli_rationales", "corrected", method, falling(20, 0.2))
+        for path in folder.glob("degradation-*"):
+            path.unlink()
+        rows = scored(ids(20), [0.5] * 8).assign(order=[order] * 20)
+        write_parquet(folder / SCORES, rows)
+    marks = [evidence] * 19 + [[False] * 8]
+    synthetic.write_rows(run / "mnli_rationales", ids(20), [special] * 20, evidence=marks, label=0)
+    stored = load(configured(tmp_path, "dataset=rte", "protocol=corrected"))
+    assert stored.datasets == ["rte"], "not in Table 1"
+    rows = rationales.rationale_rows(stored).set_index(["method", "measure"])
+    assert (rows["n"] == 19).all()
+    assert rows["estimate"].to_dict() == pytest.approx(
+        {
+            ("iba", "auprc"): 1.0,
+            ("iba", "token_f1"): 1.0,
+            ("iba", "overlap"): 1.0,
+            ("ig", "auprc"): (1 / 2 + 2 / 3) / 2,
+            ("ig", "token_f1"): 1 / 2,
+            ("ig", "overlap"): 1 / 3,
+        }
+    )
+    assert rows.loc[("ig", "token_f1"), "chance"] == pytest.approx(2 / 3)
+    assert set(planted.planted_rows(stored)["dataset"]) == set(), "people's marks are another table"
+    (grid,) = rationales.TABLE.make(stored).grids
+    assert grid.notes[0].startswith("Agreement with people is plausibility, not faithfulness")
+    assert [row[0] for row in grid.rows] == ["IBA", "IG", "a random order, on average"]
+    assert grid.rows[-1][2:] == ["0.722", "0.667", "0.556"]
 
 
 # --- text ---------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One frame of all stored rows, and what tables do with it: `summarise`, `compare` and `tested`."""
+"""One frame of all stored rows, and what tables do with it: `summarise`, `compare` and `means_tested`."""
 
 from __future__ import annotations
 
@@ -244,13 +244,13 @@ def compare(
     return pd.concat(families, ignore_index=True)[columns] if families else pd.DataFrame(columns=columns)
 
 
-def tested(differences: pd.DataFrame, how: Resampling) -> pd.DataFrame:
+def means_tested(differences: pd.DataFrame, how: Resampling, tests: Resampling | None = None) -> pd.DataFrame:
     """Whether the mean of every column (instances × columns) is 0, by sign-flip tests of one Holm family.
 
-    A row per column of `differences`, with the columns `ESTIMATE` and `p_holm`.
+    A row per column of `differences`, with the columns `ESTIMATE` and `p_holm`. `how`, `tests`: as above.
     """
     columns = np.ascontiguousarray(differences.to_numpy(float).T)
-    p_holm = holm(sign_flip_test(columns, how.resolving(len(columns))))
+    p_holm = holm(sign_flip_test(columns, tests or how.resolving(len(columns))))
     return estimates(mean_intervals([*columns], how)).set_index(differences.columns).assign(p_holm=p_holm)
 
 

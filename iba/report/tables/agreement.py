@@ -88,10 +88,11 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
     """Pairs against protocols."""
     keys = ["kind", "dataset", "first", "second"]
     first, second = (rows[side].map(lambda name: _title(stored, name)) for side in ("first", "second"))
+    protocol = rows["protocol"].where(rows["protocol"].isin(stored.protocols))
     shown = rows.rename(columns={"tau": "estimate"}).assign(
         pair=first + " – " + second,
         n=rows.groupby(keys)["n"].transform("max"),
-        protocol=pd.Categorical(rows["protocol"], stored.protocols),
+        protocol=pd.Categorical(protocol, stored.protocols),
     )
     note = "Kendall's τ-b of the token scores, mean over instances: 1 same order, 0 unrelated, −1 reversed."
     lines = ["kind", "dataset", "pair", "n"]

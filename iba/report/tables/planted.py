@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from iba.report.frame import summarise
+from iba.report.frame import DELETE, summarise
 from iba.report.stored import CELL, Stored
 from iba.report.tables import Spec, kept
 from iba.report.text import Grid, crossed, estimate, number
@@ -14,7 +14,7 @@ from iba.report.text import Grid, crossed, estimate, number
 
 def planted_rows(stored: Stored) -> pd.DataFrame:
     """The recall of known evidence by every method that was run, and what a random ranking would reach."""
-    frame = stored.of_methods(stored.known, stored.names.datasets | stored.evident)
+    frame = stored.of_methods(stored.known, stored.names.datasets | stored.evident).of(operator=DELETE)
     wide = summarise(frame, CELL, ["planted_recall", "planted_chance"], stored.how)
     chance = wide[wide["measure"] == "planted_chance"].set_index(CELL)["estimate"].rename("chance")
     rows = wide[wide["measure"] == "planted_recall"].join(chance, CELL).drop(columns="measure")
@@ -25,8 +25,9 @@ def planted_rows(stored: Stored) -> pd.DataFrame:
 def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
     """Of the selected sets and methods alone."""
     order = {"protocol": stored.protocols, "dataset": stored.datasets, "method": stored.methods}
-    shown = rows.assign(**{name: pd.Categorical(rows[name], names) for name, names in order.items()})
-    shown = shown.dropna(subset=CELL).sort_values(["dataset", "method"], kind="stable")
+    shown = rows[rows[CELL].isin(order).all(axis=1)]
+    shown = shown.assign(**{name: pd.Categorical(shown[name], names) for name, names in order.items()})
+    shown = shown.sort_values(["dataset", "method"], kind="stable")
     if len(shown):
         shown = shown.rename(columns={"recall": "estimate"}).assign(chance=shown["chance"].map(number))
         note = (

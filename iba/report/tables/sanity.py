@@ -18,7 +18,7 @@ import pandas as pd
 
 from iba.evaluation.stats import Resampling
 from iba.pipeline.views import Value
-from iba.report.frame import DELETE, ESTIMATE, Frame, compare, summarise, tested
+from iba.report.frame import DELETE, ESTIMATE, Frame, compare, means_tested, summarise
 from iba.report.stored import Stored
 from iba.report.tables import Spec
 from iba.report.text import Grid, interval, listed, number, p_value
@@ -144,7 +144,7 @@ def _over(name: str, drops: Drops, rivals: Drops, how: Resampling) -> pd.DataFra
     Holm family."""
     differences = pd.DataFrame({key: drops[key] - rival for key, rival in rivals.items()}).dropna()
     names = {"estimate": name, "ci_low": f"{name}_low", "ci_high": f"{name}_high", "p_holm": f"{name}_p_holm"}
-    return tested(differences, how).drop(columns="n").rename(columns=names)
+    return means_tested(differences, how).drop(columns="n").rename(columns=names)
 
 
 def _from_base(drops: Mapping[str, pd.DataFrame], base: Value, how: Resampling) -> pd.DataFrame:

@@ -1,0 +1,118 @@
+"""Random orders of the same text: how often a method's drop is larger than theirs, and whether methods rank
+alike under all operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from iba.evaluation.degradation import OPERATORS
+from iba.evaluation.stats import percentiles, resampled_means
+from iba.pipeline.orders import win_rates
+from iba.report.frame import means_tested
+from iba.report.stored import CELL, Stored
+from iba.report.tables import Spec
+from iba.report.text import Grid, crossed, estimate, strong
+
+_SET = ["protocol", "dataset"]
+_LEVEL = 0.5
+
+
+@cache
+def first_steps(stored: Stored) -> pd.DataFrame:
+    """The win rates of every text under every operator, of all known methods; none where none were run."""
+    found = [
+        rates.assign(**{name: getattr(view, name) for name in CELL})
+        for view, cell in stored.cells.items()
+        if view.study is None and view.seed == stored.seed and (rates := win_rates(cell)) is not None
+    ]
+    order: dict[str, Iterable[str]] = {"operator": OPERATORS, "method": stored.known}
+    order |= {"protocol": stored.names.protocols, "dataset": [*stored.names.datasets, *stored.evident]}
+    steps = pd.concat(found or [pd.DataFrame(columns=[*CELL, "operator"])], ignore_index=True)
+    return steps.assign(**{name: pd.Categorical(steps[name], [*of]) for name, of in order.items()})
+
+
+def win_rows(stored: Stored) -> pd.DataFrame:
+    """One row per protocol, data set, operator and method: n, mean win rate, interval and `p_holm` of "it is
+    0.5", corrected for the methods of a data set and operator."""
+    found = []
+    for key, part in first_steps(stored).groupby([*_SET, "operator"], observed=True):
+        rates, how = _matrix(part, "win_rate", ["method"]), stored.how
+        rows = means_tested(rates - _LEVEL, how, how.of_all.resolving(rates.shape[1])).reset_index()
+        rows[["estimate", "ci_low", "ci_high"]] += _LEVEL
+        found.append(rows.assign(**dict(zip([*_SET, "operator"], key, strict=True))))
+    rows = pd.concat(found or [pd.DataFrame()], ignore_index=True)
+    keys = [*_SET, "operator", "method"]
+    return rows[[*keys, *rows.columns.difference(keys, sort=False)]] if found else rows
+
+
+def _matrix(steps: pd.DataFrame, value: str, columns: list[str]) -> pd.DataFrame:
+    """One number: the texts that all have × `columns`."""
+    return steps.pivot(index="instance_id", columns=columns, values=value).dropna()
+
+
+def operator_rows(stored: Stored) -> pd.DataFrame:
+    """Kendall's τ-b between the methods' mean drops under two operators: per protocol, data set and pair the
+    numbers of texts and methods, tau, and its interval over texts that are resampled for all alike."""
+    found = []
+    for key, part in first_steps(stored).groupby(_SET, observed=True):
+        operators = list(part["operator"].cat.remove_unused_categories().cat.categories)
+        whole = part.groupby("method", observed=True)["operator"].transform("nunique") == len(operators)
+        left = _matrix(part[whole], "prob_target", ["operator", "method"])
+        shape = -1, len(operators), left.shape[1] // len(operators)
+        values = -left.to_numpy(float)  # the probability at the start is the same for all
+        tau = taus(values.mean(0).reshape(shape))[0]
+        low, high = percentiles(taus(resampled_means(values, stored.how).reshape(shape)), stored.how)
+        for (first, second), *numbers in zip(combinations(operators, 2), tau, low, high, strict=True):
+            found.append((*key, first, second, len(left), shape[2], *numbers))
+    names = [*_SET, "first", "second", "n", "n_methods", "tau", "ci_low", "ci_high"]
+    return pd.DataFrame(found, columns=names)
+
+
+def taus(means: Float[np.ndarray, "draws operators methods"]) -> Float[np.ndarray, "draws pairs"]:
+    """τ-b of the methods' means under every two operators."""
+    first, second = np.triu_indices(means.shape[2], 1)
+    signs = np.sign(means[:, :, first] - means[:, :, second])
+    with np.errstate(invalid="ignore"):
+        signs = signs / np.sqrt((signs**2).sum(2, keepdims=True))
+    pairs = combinations(range(means.shape[1]), 2)
+    found = [(signs[:, a] * signs[:, b]).sum(1) for a, b in pairs]
+    return np.array(found).reshape(-1, len(means)).T
+
+
+def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+    """Per data set methods against operators; then how far two operators agree."""
+    notes = [
+        "Share of the random orders of a text whose drop at 11 % is smaller than the method's, ties counting "
+        f"half; mean over texts with its {stored.how.percent} interval. 0.5 is chance.",
+        "**Bold**: above 0.5 by a sign-flip test, Holm-corrected for the methods of a data set and operator, "
+        f"p < {1 - stored.how.confidence:.2g}; p: `random_orders.csv`.",
+    ]
+
+    def rate(row: Any) -> str:
+        return strong(estimate(row), row.estimate > _LEVEL and row.p_holm < 1 - stored.how.confidence)
+
+    for (protocol, dataset), cells in rows.groupby(_SET, observed=True):
+        where = f"{stored.say('dataset', dataset)}, {stored.say('protocol', protocol)}"
+        caption = f"Random orders beaten ({where}, n = {cells['n'].max()})"
+        ranked = cells.sort_values(["operator", "estimate"], ascending=[True, False], kind="stable")
+        yield crossed(caption, stored.say, ranked, ["method"], "operator", rate, notes)
+        notes = []
+    told = operator_rows(stored).rename(columns={"tau": "estimate"})
+    if len(told):
+        told = told.assign(operators=told["first"] + " – " + told["second"])
+        note = (
+            "Kendall's τ between the methods' mean drops at 11 % under two operators: 1 same ranking, −1 "
+            "reversed; intervals over texts, resampled for all methods alike. Pairs: `operators_tau.csv`."
+        )
+        keys = ["dataset", "protocol", "n", "n_methods"]
+        yield crossed("Rankings under two operators", stored.say, told, keys, "operators", estimate, [note])
+
+
+TABLE = Spec("random_orders", 90, win_rows, grids, beside={"operators_tau": operator_rows})
