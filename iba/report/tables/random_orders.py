@@ -33,7 +33,7 @@ def first_steps(stored: Stored) -> pd.DataFrame:
         if view.study is None and view.seed == stored.seed and (rates := win_rates(cell)) is not None
     ]
     order: dict[str, Iterable[str]] = {"operator": OPERATORS, "method": stored.known}
-    order |= {"protocol": stored.names.protocols, "dataset": [*stored.names.datasets, *stored.evident]}
+    order |= {"protocol": stored.names.protocols, "dataset": stored.names.datasets | stored.evident}
     steps = pd.concat(found or [pd.DataFrame(columns=[*CELL, "operator"])], ignore_index=True)
     return steps.assign(**{name: pd.Categorical(steps[name], [*of]) for name, of in order.items()})
 
@@ -53,8 +53,8 @@ def win_rows(stored: Stored) -> pd.DataFrame:
 
 
 def _matrix(steps: pd.DataFrame, value: str, columns: list[str]) -> pd.DataFrame:
-    """One number: the texts that all have × `columns`."""
-    return steps.pivot(index="instance_id", columns=columns, values=value).dropna()
+    """One number: the texts that all have × `columns`, in their order."""
+    return steps.pivot(index="instance_id", columns=columns, values=value).sort_index(axis=1).dropna()
 
 
 def operator_rows(stored: Stored) -> pd.DataFrame:
