@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -97,31 +97,29 @@ def log_odds_drop(start: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"]
     return np.asarray(logit(np.clip(start, low, high)) - logit(np.clip(after, low, high)))
 
 
-#: A number of one text: of its evidence in the order of removal (a flag per token), k of which are set.
-OfEvidence = Callable[[Float[np.ndarray, " tokens"], int], float]
+def of_evidence(
+    rows: pd.DataFrame | None, number: Callable[[Float[np.ndarray, " tokens"], int], float]
+) -> Float[np.ndarray, " n"] | None:
+    """A number of every text: of its evidence in the order of removal (a flag per token), k of which are set.
 
-
-def of_evidence(rows: pd.DataFrame | None, number: OfEvidence) -> Float[np.ndarray, " n"] | None:
-    """`number` of every text; NaN without evidence: a text that was cut may have lost its own."""
+    NaN without evidence: a text that was cut may have lost its own.
+    """
     if rows is None:
         return None
     ranked = [
-        None if row.evidence is None else np.asarray(row.evidence, float)[np.asarray(row.order, int)]
+        np.zeros(0) if row.evidence is None else np.asarray(row.evidence, float)[np.asarray(row.order, int)]
         for row in rows.itertuples()
     ]
-    return np.array([np.nan if of is None or not of.any() else number(of, int(of.sum())) for of in ranked])
+    return np.array([number(one, int(one.sum())) if one.any() else np.nan for one in ranked])
 
 
 def recall(ranked: Float[np.ndarray, " tokens"], k: int) -> float:
-    """Share of the k evidence tokens among the k that the degradation test would remove first.
-
-    As both sets have k tokens it is precision and F1 as well.
-    """
+    """Share of the k evidence tokens among the k that would be removed first: precision and F1 as well."""
     return float(ranked[:k].mean())
 
 
 def overlap(ranked: Float[np.ndarray, " tokens"], k: int) -> float:
-    """Intersection over union of the k evidence tokens and the k that would be removed first."""
+    """Intersection over union of the same two sets."""
     both = ranked[:k].sum()
     return float(both / (2 * k - both))
 
@@ -132,12 +130,12 @@ def average_precision(ranked: Float[np.ndarray, " tokens"], k: int) -> float:
 
 
 def chance_of_recall(ranked: Float[np.ndarray, " tokens"], k: int) -> float:
-    """What a random order recalls on average: the evidence's share of the tokens."""
+    """What a random order has on average: the evidence's share of the tokens."""
     return k / len(ranked)
 
 
 def chance_of_overlap(ranked: Float[np.ndarray, " tokens"], k: int) -> float:
-    """What a random order has on average: it hits a hypergeometric number of the evidence tokens."""
+    """The same: it hits a hypergeometric number of the evidence tokens."""
     return _mean_overlap(len(ranked), k)
 
 
@@ -148,13 +146,14 @@ def _mean_overlap(n_tokens: int, k: int) -> float:
 
 
 def chance_of_precision(ranked: Float[np.ndarray, " tokens"], k: int) -> float:
-    """The average precision that a random order of m tokens has on average.
+    """The same: of m tokens that at rank i is evidence with k/m, each before it then with (k − 1)/(m − 1)."""
+    m, before = len(ranked), np.arange(len(ranked))
+    return float(((1 + before * (k - 1) / max(m - 1, 1)) / (before + 1)).mean())
 
-    The token at rank i is evidence with probability k/m, each of the i − 1 before it then with (k−1)/(m−1).
-    """
-    m = len(ranked)
-    ranks = np.arange(1, m + 1)
-    return float((1 + (ranks - 1) * (k - 1) / max(m - 1, 1)) @ (1 / ranks) / m)
+
+def _marked(label: str, number: Callable[[Any, int], float], *tables: str) -> Measure:
+    """A measure of agreement with people."""
+    return Measure(label, "higher", lambda o: of_evidence(o.marked, number), tables)
 
 
 MEASURES = {
@@ -176,14 +175,12 @@ MEASURES = {
         "planted evidence", "higher", lambda o: of_evidence(o.planted, recall), ("methods",)
     ),
     "planted_chance": Measure("chance", "higher", lambda o: of_evidence(o.planted, chance_of_recall), ()),
-    "auprc": Measure("AUPRC", "higher", lambda o: of_evidence(o.marked, average_precision), ("rationales",)),
-    "token_f1": Measure("top-k F1", "higher", lambda o: of_evidence(o.marked, recall), ("rationales",)),
-    "overlap": Measure(
-        "intersection over union", "higher", lambda o: of_evidence(o.marked, overlap), ("rationales",)
-    ),
-    "auprc_chance": Measure("", "higher", lambda o: of_evidence(o.marked, chance_of_precision), ()),
-    "token_f1_chance": Measure("", "higher", lambda o: of_evidence(o.marked, chance_of_recall), ()),
-    "overlap_chance": Measure("", "higher", lambda o: of_evidence(o.marked, chance_of_overlap), ()),
+    "auprc": _marked("AUPRC", average_precision, "rationales"),
+    "token_f1": _marked("top-k F1", recall, "rationales"),
+    "overlap": _marked("intersection over union", overlap, "rationales"),
+    "auprc_chance": _marked("chance", chance_of_precision),
+    "token_f1_chance": _marked("chance", chance_of_recall),
+    "overlap_chance": _marked("chance", chance_of_overlap),
 }
 
 

@@ -27,6 +27,8 @@ from iba.settings import plain
 CELL = ["protocol", "dataset", "method"]
 #: What Table 1's methods are compared by.
 TESTED = ("drop_11", "area_over")
+#: Besides the measures: what the attribution stage's own clock said.
+SECONDS = "seconds_per_instance"
 #: The family of a method that names none.
 OTHER = "other"
 Record = Mapping[str, Any]
@@ -160,7 +162,8 @@ class Stored:
             "dataset": self.names.datasets | self.evident | self.marked,
             "protocol": self.names.protocols,
             "method": {name: method.label for name, method in self.known.items()},
-            "measure": {name: measure.heading for name, measure in MEASURES.items()},
+            "measure": {name: measure.heading for name, measure in MEASURES.items()}
+            | {SECONDS: "s per instance ↓"},
         }
         return known.get(key, {}).get(value, str(value))
 

@@ -19,12 +19,12 @@ from iba.evaluation.stats import Resampling
 from iba.report.frame import DELETE, ESTIMATE, Frame, compare, summarise
 from iba.report.notes import chosen_settings, dataset_notes
 from iba.report.pairs import significantly_best
-from iba.report.stored import CELL, Record, Stored
+from iba.report.stored import CELL, SECONDS, Record, Stored
 from iba.report.tables import Spec
 from iba.report.tables.planted import planted_rows
 from iba.report.text import Grid, crossed, estimate, number, strong
 
-_RECALL, SECONDS = "planted_recall", "seconds_per_instance"
+_RECALL = "planted_recall"
 _MEASURES = [*(name for name in measured_in("methods") if name != _RECALL), _RECALL, SECONDS]
 #: How methods are grouped, in this order; a method that names no family comes last.
 FAMILIES = ("bottleneck", "gradient", "attention", "perturbation", "control")
@@ -52,12 +52,6 @@ class Compared:
         """Data sets whose methods can be compared."""
         return self.frame.present("dataset")
 
-    def say(self, key: str, value: Any) -> str:
-        """What the value of a key is called."""
-        if key == "method":
-            return self.label(value)
-        return "s per instance ↓" if value == SECONDS else self.stored.say(key, value)
-
     def label(self, method: str) -> str:
         """The method's name, marked if it explains no class."""
         known = self.stored.known[method]
@@ -79,25 +73,20 @@ class Compared:
     def _seconds(self) -> pd.DataFrame:
         """What the attribution stage's own clock said."""
         cells = [(self.protocol, d, m) for d, methods in self.own_n.items() for m in methods]
-        records = {cell: self.stored.record(*cell) for cell in cells}
-        measured = {cell: record.get("provenance", {}) for cell, record in records.items()}
-        rows = [
-            (*cell, SECONDS, records[cell].get("n"), of[SECONDS], of.get("device"))
-            for cell, of in measured.items()
-            if SECONDS in of
-        ]
+        records = [(cell, self.stored.record(*cell)) for cell in cells]
+        told = [(cell, record.get("n"), record.get("provenance", {})) for cell, record in records]
+        rows = [(*cell, SECONDS, n, of[SECONDS], of.get("device")) for cell, n, of in told if SECONDS in of]
         return pd.DataFrame(rows, columns=[*CELL, "measure", "n", "estimate", "device"])
 
     @cached_property
     def tests(self) -> pd.DataFrame:
         """All pairs of methods by the drop at 11 %, one Holm family per data set."""
-        matrices = {d: self.frame.of(dataset=d).matrix("drop_11") for d in self.datasets}
-        families = []
-        for dataset, matrix in matrices.items():
-            many = enough(self.stored.how, matrix.shape[1])
-            found = {(self.protocol, dataset): matrix}
-            families.append(compare(found, ["protocol", "dataset"], many, many.of_all))
-        return pd.concat(families, ignore_index=True) if families else pd.DataFrame()
+        families = [pd.DataFrame()]
+        for dataset in self.datasets:
+            matrix = self.frame.of(dataset=dataset).matrix("drop_11")
+            many, key = enough(self.stored.how, matrix.shape[1]), (self.protocol, dataset)
+            families.append(compare({key: matrix}, ["protocol", "dataset"], many, many.of_all))
+        return pd.concat(families, ignore_index=True)
 
     @cached_property
     def best(self) -> dict[str, str | None]:
@@ -175,48 +164,49 @@ def grids(found: Compared) -> list[Grid]:
 def _overview(found: Compared, under: str) -> Grid:
     """Methods against data sets, by the mean, which only those have that ran on all of them."""
     means, selected = found.mean_drops(), [d for d in found.datasets if d in found.stored.names.datasets]
-    drops = found.rows[found.rows["measure"] == "drop_11"].astype({"dataset": str, "method": str})
+    drops = found.rows[found.rows["measure"] == "drop_11"].astype({"dataset": str})
     sizes = drops.groupby("dataset")["n"].max()
-    sets = drops[drops["dataset"].isin(selected)].groupby("method").size().reindex(means.index)
-    whole = means.where(sets == len(selected)).rename("estimate").rename_axis("method").reset_index()
-    rows = pd.concat([drops, whole.assign(dataset="mean")])
+    sets = drops[drops["dataset"].isin(selected)].groupby(drops["method"].astype(str)).size()
+    whole = means.where(sets.reindex(means.index) == len(selected)).rename("estimate").reset_index()
+    rows = pd.concat([drops, whole.assign(dataset="mean", measure="drop_11")])
     rows = rows.assign(dataset=pd.Categorical(rows["dataset"], [*found.datasets, "mean"]))
 
     def say(key: str, value: Any) -> str:
-        return f"{found.say(key, value)} (n = {sizes[value]})" if value in sizes else found.say(key, value)
+        said = found.stored.say(key, value)
+        return f"{said} (n = {sizes[value]})" if value in sizes else said
 
+    caption = f"All methods: drop of the target's probability after the top 11 % of tokens ({under})"
+    shown, keys = _ranked(found, rows, means.index), ["method", "family"]
     return crossed(
-        f"All methods: drop of the target's probability after the top 11 % of tokens ({under})",
-        say,
-        _ranked(found, rows, means.index),
-        ["method", "family"],
-        "dataset",
-        lambda row: strong(number(row.estimate), found.best.get(row.dataset) == row.method),
-        notes(found),
+        caption, say, shown, keys, "dataset", lambda row: strong(number(row.estimate), row.best), notes(found)
     )
 
 
 def _one(found: Compared, dataset: str, under: str) -> Grid:
     """Methods against measures, the largest drop first."""
     drops = found.cells(dataset, "drop_11").sort_values("estimate", ascending=False, kind="stable")
-    rows = found.rows[found.rows["dataset"] == dataset].astype({"method": str})
-    rows = _ranked(found, rows.assign(n=rows["method"].map(drops["n"])), drops.index)
-
-    def text(row: Any) -> str:
-        if row.measure == "drop_11":
-            return strong(estimate(row), found.best.get(dataset) == row.method)
-        return _seconds(row.estimate) if row.measure == SECONDS else number(row.estimate)
-
-    caption = f"All methods on {found.say('dataset', dataset)} ({under})"
-    keys = ["method", "family", "n"]
-    return crossed(caption, found.say, rows, keys, "measure", text, _sizes(found, dataset))
+    rows = found.rows[found.rows["dataset"] == dataset]
+    rows = _ranked(found, rows.assign(n=rows["method"].astype(str).map(drops["n"])), drops.index)
+    caption = f"All methods on {found.stored.say('dataset', dataset)} ({under})"
+    keys, sizes = ["method", "family", "n"], _sizes(found, dataset)
+    return crossed(caption, found.stored.say, rows, keys, "measure", _text, sizes)
 
 
 def _ranked(found: Compared, rows: pd.DataFrame, methods: pd.Index) -> pd.DataFrame:
-    """The rows of `methods`, in that order, with their family."""
+    """The rows of `methods`, in that order, by their labels, with their family and whether they are best."""
     place = {method: place for place, method in enumerate(methods)}
-    rows = rows[rows["method"].isin(place)].sort_values("method", key=lambda m: m.map(place), kind="stable")
-    return rows.assign(family=[found.stored.known[method].family for method in rows["method"]])
+    rows = rows[rows["method"].isin(place)].astype({"method": str})
+    rows = rows.sort_values("method", key=lambda names: names.map(place), kind="stable")
+    best = rows["dataset"].astype(str).map(found.best) == rows["method"]
+    family = [found.stored.known[method].family for method in rows["method"]]
+    return rows.assign(best=best, family=family, method=rows["method"].map(found.label))
+
+
+def _text(row: Any) -> str:
+    """A drop with its interval, in bold where it is best; seconds with two digits."""
+    if row.measure == SECONDS:
+        return _seconds(row.estimate)
+    return strong(estimate(row), row.best) if row.measure == "drop_11" else number(row.estimate)
 
 
 def _seconds(value: float) -> str:

@@ -18,6 +18,7 @@ from iba.pipeline.orders import win_rates
 from iba.report.frame import means_tested
 from iba.report.stored import CELL, Stored
 from iba.report.tables import Spec
+from iba.report.tables.agreement import kendall
 from iba.report.text import Grid, crossed, estimate, strong
 
 _SET = ["protocol", "dataset"]
@@ -77,13 +78,8 @@ def operator_rows(stored: Stored) -> pd.DataFrame:
 
 def taus(means: Float[np.ndarray, "draws operators methods"]) -> Float[np.ndarray, "draws pairs"]:
     """τ-b of the methods' means under every two operators."""
-    first, second = np.triu_indices(means.shape[2], 1)
-    signs = np.sign(means[:, :, first] - means[:, :, second])
-    with np.errstate(invalid="ignore"):
-        signs = signs / np.sqrt((signs**2).sum(2, keepdims=True))
-    pairs = combinations(range(means.shape[1]), 2)
-    found = [(signs[:, a] * signs[:, b]).sum(1) for a, b in pairs]
-    return np.array(found).reshape(-1, len(means)).T
+    first, second = np.triu_indices(means.shape[1], 1)
+    return np.array([kendall(draw)[first, second] for draw in means])
 
 
 def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:

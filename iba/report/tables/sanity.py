@@ -189,33 +189,34 @@ def _told(check: Sanity, rival: str) -> dict[str, tuple[str, str, str]]:
     }
 
 
-def _cell(row: Any, value: str, p_holm: str) -> str:
+def _cell(row: Any, value: str, ends: str, p_holm: str = "") -> str:
     """A number, with interval and p-value where it was tested; a dash where there is none."""
     found = getattr(row, value)
-    if pd.isna(found) or not p_holm:
+    if pd.isna(found) or not ends:
         return number(found)
-    ends = interval(getattr(row, f"{value}_low"), getattr(row, f"{value}_high"))
-    return f"{number(found)} {ends}, {p_value(getattr(row, p_holm))}"
+    text = f"{number(found)} {interval(getattr(row, f'{ends}_low'), getattr(row, f'{ends}_high'))}"
+    return f"{text}, {p_value(getattr(row, p_holm))}" if p_holm else text
 
 
-def grids(stored: Stored, _: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
     """One per study that was run."""
-    for study, check in STUDIES.items():
-        rows = of_study(stored, study)
-        told = _told(check, stored.say("method", check.rival))
-        told = {head: of for head, of in told.items() if of[0] in rows and rows[of[0]].notna().any()}
-        columns: dict[str, Callable[[Any], str]] = {
-            "point": lambda row, check=check: check.title(row.point),
-            "n": lambda row: str(row.n),
-            "drop at 11 %": lambda row: f"{number(row.drop_11)} {interval(row.ci_low, row.ci_high)}",
-            "area over the curve": lambda row: (
-                f"{number(row.area_over)} {interval(row.area_low, row.area_high)}"
-            ),
-        }
-        columns |= {head: partial(_cell, value=value, p_holm=p) for head, (value, p, _) in told.items()}
-        keys, notes = ["dataset", "protocol", "method"], [note for *_, note in told.values()]
-        if len(rows):
-            yield listed(f"Sanity: {check.what}", stored.say, rows, keys, columns, notes)
+    for study, found in rows.groupby("study", sort=False):
+        yield _grid(stored, STUDIES[str(study)], found)
+
+
+def _grid(stored: Stored, check: Sanity, rows: pd.DataFrame) -> Grid:
+    told = _told(check, stored.say("method", check.rival))
+    told = {head: of for head, of in told.items() if of[0] in rows and rows[of[0]].notna().any()}
+    columns: dict[str, Callable[[Any], str]] = {
+        "point": lambda row: check.title(row.point),
+        "n": lambda row: str(row.n),
+        "drop at 11 %": partial(_cell, value="drop_11", ends="ci"),
+        "area over the curve": partial(_cell, value="area_over", ends="area"),
+    }
+    for head, (value, p_holm, _) in told.items():
+        columns[head] = partial(_cell, value=value, ends=value if p_holm else "", p_holm=p_holm)
+    keys, notes = ["dataset", "protocol", "method"], [note for *_, note in told.values()]
+    return listed(f"Sanity: {check.what}", stored.say, rows, keys, columns, notes)
 
 
 TABLE = Spec("sanity", 80, sanity_rows, grids)

@@ -27,39 +27,35 @@ def seeds_rows(stored: Stored) -> pd.DataFrame:
     """
     return pd.DataFrame(
         {"protocol": protocol, "dataset": dataset, "method": method, "second": second}
-        | _numbers(stored, dataset, found)
+        | _numbers(stored, dataset, drops)
         for dataset, protocol in product(stored.datasets, stored.protocols)
-        for method, second, found in _compared(_drops(stored, protocol, dataset))
+        for (method, second), drops in _drops(stored, protocol, dataset).items()
     )
 
 
-def _drops(stored: Stored, protocol: str, dataset: str) -> dict[str, pd.DataFrame]:
-    """By method: drop at 11 %, seeds × the instances that all of them have, where there are two seeds."""
+def _drops(stored: Stored, protocol: str, dataset: str) -> dict[tuple[str, str], pd.DataFrame]:
+    """Drop at 11 % by method, and IBA's minus every other one's: seeds × the instances that all of them have,
+    where there are two seeds."""
     rows = stored.frame.of(study=None, operator=DELETE, protocol=protocol, dataset=dataset)
-    found = {m: rows.of(method=m).matrix("drop_11", "seed").dropna().T for m in stored.methods}
-    return {method: drops for method, drops in found.items() if len(drops) > 1}
+    found = {(m, ""): rows.of(method=m).matrix("drop_11", "seed").dropna().T for m in stored.methods}
+    found = {method: drops for method, drops in found.items() if len(drops) > 1}
+    iba, others = found.get(("iba", "")), [method for method, _ in found if method != "iba"]
+    for second in others if iba is not None else []:
+        found["iba", second] = (iba - found[second, ""]).dropna(how="all").dropna(axis=1)
+    return {pair: drops for pair, drops in found.items() if len(drops) > 1}
 
 
-def _compared(drops: dict[str, pd.DataFrame]) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Every method, then IBA minus every other one, of the seeds and instances that both have."""
-    yield from ((method, "", found) for method, found in drops.items())
-    for second in [*drops] if "iba" in drops else []:
-        both = (drops["iba"] - drops[second]).dropna(how="all").dropna(axis=1)
-        if second != "iba" and len(both) > 1:
-            yield "iba", second, both
-
-
-def _numbers(stored: Stored, dataset: str, found: pd.DataFrame) -> dict[str, object]:
-    whole = crossed_interval(found.to_numpy(float), stored.how)
-    records = [stored.all_classifiers[dataset, int(seed)] for seed in found.index]
+def _numbers(stored: Stored, dataset: str, drops: pd.DataFrame) -> dict[str, object]:
+    whole = crossed_interval(drops.to_numpy(float), stored.how)
+    records = [stored.all_classifiers[dataset, int(seed)] for seed in drops.index]
     return {
-        "n_seeds": len(found),
+        "n_seeds": len(drops),
         "n": whole.n,
         "drop_11": whole.estimate,
         "ci_low": whole.low,
         "ci_high": whole.high,
-        "seeds": " ".join(map(str, found.index)),
-        "per_seed": " ".join(f"{v:.4f}" for v in found.mean(axis=1)),
+        "seeds": " ".join(map(str, drops.index)),
+        "per_seed": " ".join(f"{v:.4f}" for v in drops.mean(axis=1)),
         "accuracy": " ".join(f"{record['provenance']['accuracy']:.4f}" for record in records),
     }
 
