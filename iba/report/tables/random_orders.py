@@ -33,24 +33,26 @@ def first_steps(stored: Stored) -> pd.DataFrame:
         for view, cell in stored.cells.items()
         if view.study is None and view.seed == stored.seed and (rates := win_rates(cell)) is not None
     ]
+    steps = pd.concat(found or [pd.DataFrame(columns=[*CELL, "operator"])], ignore_index=True)
+    return _ordered(stored, steps)
+
+
+def _ordered(stored: Stored, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with their keys as categories in the configuration's order."""
     order: dict[str, Iterable[str]] = {"operator": OPERATORS, "method": stored.known}
     order |= {"protocol": stored.names.protocols, "dataset": stored.names.datasets | stored.evident}
-    steps = pd.concat(found or [pd.DataFrame(columns=[*CELL, "operator"])], ignore_index=True)
-    return steps.assign(**{name: pd.Categorical(steps[name], [*of]) for name, of in order.items()})
+    return rows.assign(**{name: pd.Categorical(rows[name], [*of]) for name, of in order.items()})
 
 
 def win_rows(stored: Stored) -> pd.DataFrame:
     """One row per protocol, data set, operator and method: n, mean win rate, interval and `p_holm` of "it is
     0.5", corrected for the methods of a data set and operator."""
-    found = []
-    for key, part in first_steps(stored).groupby([*_SET, "operator"], observed=True):
-        rates, how = _matrix(part, "win_rate", ["method"]), stored.how
-        rows = means_tested(rates - _LEVEL, how, how.of_all.resolving(rates.shape[1])).reset_index()
-        rows[["estimate", "ci_low", "ci_high"]] += _LEVEL
-        found.append(rows.assign(**dict(zip([*_SET, "operator"], key, strict=True))))
-    rows = pd.concat(found or [pd.DataFrame()], ignore_index=True)
-    keys = [*_SET, "operator", "method"]
-    return rows[[*keys, *rows.columns.difference(keys, sort=False)]] if found else rows
+    found, by, how = {}, [*_SET, "operator"], stored.how
+    for key, part in first_steps(stored).groupby(by, observed=True):
+        rates = _matrix(part, "win_rate", ["method"])
+        found[key] = means_tested(rates - _LEVEL, how, how.of_all.resolving(rates.shape[1]))
+        found[key][["estimate", "ci_low", "ci_high"]] += _LEVEL
+    return _ordered(stored, pd.concat(found, names=by).reset_index()) if found else pd.DataFrame()
 
 
 def _matrix(steps: pd.DataFrame, value: str, columns: list[str]) -> pd.DataFrame:
@@ -84,31 +86,39 @@ def taus(means: Float[np.ndarray, "draws operators methods"]) -> Float[np.ndarra
 
 def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
     """Per data set methods against operators; then how far two operators agree."""
+    alpha = 1 - stored.how.confidence
     notes = [
         "Share of the random orders of a text whose drop at 11 % is smaller than the method's, ties counting "
         f"half; mean over texts with its {stored.how.percent} interval. 0.5 is chance.",
         "**Bold**: above 0.5 by a sign-flip test, Holm-corrected for the methods of a data set and operator, "
-        f"p < {1 - stored.how.confidence:.2g}; p: `random_orders.csv`.",
+        f"p < {alpha:.2g}; p: `random_orders.csv`.",
     ]
-
-    def rate(row: Any) -> str:
-        return strong(estimate(row), row.estimate > _LEVEL and row.p_holm < 1 - stored.how.confidence)
-
-    for (protocol, dataset), cells in rows.groupby(_SET, observed=True):
+    rows = rows.assign(above=(rows["estimate"] > _LEVEL) & (rows["p_holm"] < alpha))
+    ranked = rows.sort_values(["operator", "estimate"], ascending=[True, False], kind="stable")
+    for (protocol, dataset), cells in ranked.groupby(_SET, observed=True):
         where = f"{stored.say('dataset', dataset)}, {stored.say('protocol', protocol)}"
         caption = f"Random orders beaten ({where}, n = {cells['n'].max()})"
-        ranked = cells.sort_values(["operator", "estimate"], ascending=[True, False], kind="stable")
-        yield crossed(caption, stored.say, ranked, ["method"], "operator", rate, notes)
+        yield crossed(caption, stored.say, cells, ["method"], "operator", _rate, notes)
         notes = []
-    told = operator_rows(stored).rename(columns={"tau": "estimate"})
-    if len(told):
-        told = told.assign(operators=told["first"] + " – " + told["second"])
-        note = (
-            "Kendall's τ between the methods' mean drops at 11 % under two operators: 1 same ranking, −1 "
-            "reversed; intervals over texts, resampled for all methods alike. Pairs: `operators_tau.csv`."
-        )
-        keys = ["dataset", "protocol", "n", "n_methods"]
-        yield crossed("Rankings under two operators", stored.say, told, keys, "operators", estimate, [note])
+    yield from _of_operators(stored, operator_rows(stored))
+
+
+def _rate(row: Any) -> str:
+    return strong(estimate(row), row.above)
+
+
+def _of_operators(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+    note = (
+        "Kendall's τ between the methods' mean drops at 11 % under two operators: 1 same ranking, −1 "
+        "reversed; intervals over texts, resampled for all methods alike."
+    )
+    shown = rows.rename(columns={"tau": "estimate", "n_methods": "methods"})
+    shown = shown.assign(
+        operators=[f"{one} – {other}" for one, other in zip(rows["first"], rows["second"], strict=True)]
+    )
+    keys = ["dataset", "protocol", "n", "methods"]
+    if len(rows):
+        yield crossed("Rankings under two operators", stored.say, shown, keys, "operators", estimate, [note])
 
 
 TABLE = Spec("random_orders", 90, win_rows, grids, beside={"operators_tau": operator_rows})

@@ -32,8 +32,22 @@ def rationale_rows(stored: Stored) -> pd.DataFrame:
 
 def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
     """Per data set methods against measures, the largest AUPRC first, then a random order."""
+    notes = _notes(stored)
+    rows = rows.astype({"method": str}).assign(measure=pd.Categorical(rows["measure"], _MEASURES))
+    ranked = rows.sort_values(["measure", "estimate"], ascending=[True, False], kind="stable")
+    for (protocol, dataset), cells in ranked.groupby(["protocol", "dataset"], observed=True):
+        chance = cells.drop_duplicates("measure").drop(columns=["estimate", "ci_low", "ci_high"])
+        chance = chance.rename(columns={"chance": "estimate"}).assign(method="a random order, on average")
+        where = f"{stored.say('dataset', dataset)}, {stored.say('protocol', protocol)}"
+        shown, keys = pd.concat([cells, chance]), ["method", "n"]
+        caption = f"Words marked by people ({where})"
+        yield crossed(caption, stored.say, shown, keys, "measure", estimate, notes)
+        notes = []
+
+
+def _notes(stored: Stored) -> list[str]:
     records = stored.records(_marked(stored))
-    notes = [
+    return [
         "Agreement with people is plausibility, not faithfulness: people mark what convinces them, whatever "
         "the classifier read.",
         "AUPRC: average precision of the tokens ranked by score. Top k: the k tokens with the largest scores "
@@ -43,20 +57,6 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
         *chosen_settings(stored, records),
         *dataset_notes(stored, records),
     ]
-    for (protocol, dataset), cells in rows.groupby(["protocol", "dataset"], observed=True):
-        cells = cells.astype({"method": str}).assign(measure=pd.Categorical(cells["measure"], _MEASURES))
-        ranked = cells.sort_values(["measure", "estimate"], ascending=[True, False], kind="stable")
-        expected = ranked.drop_duplicates("measure").assign(
-            method="a random order, on average",
-            estimate=lambda of: of["chance"],
-            ci_low=float("nan"),
-            ci_high=float("nan"),
-        )
-        where = f"{stored.say('dataset', dataset)}, {stored.say('protocol', protocol)}"
-        caption = f"Words marked by people ({where})"
-        shown = pd.concat([ranked, expected])
-        yield crossed(caption, stored.say, shown, ["method", "n"], "measure", estimate, notes)
-        notes = []
 
 
 TABLE = Spec("rationales", 100, rationale_rows, grids)

@@ -61,7 +61,7 @@ def _numbers(stored: Stored, dataset: str, drops: pd.DataFrame) -> dict[str, obj
 
 
 def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
-    """A line per row; below, which differences are settled."""
+    """A line per row."""
     pairs = rows[["method", "second"]].to_numpy()
     rows = rows.assign(what=[" − ".join(stored.say("method", m) for m in pair if m) for pair in pairs])
     columns = {
@@ -70,27 +70,30 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
         "drop at 11 %": lambda row: f"{number(row.drop_11)} {interval(row.ci_low, row.ci_high)}".strip(),
         "each seed": lambda row: " · ".join(number(float(value)) for value in row.per_seed.split()),
     }
-    accuracies = [
-        f"{stored.say('dataset', row.dataset)}, seeds {', '.join(row.seeds.split())}: accuracy "
-        + ", ".join(share(float(value)) for value in row.accuracy.split())
-        for row in rows.drop_duplicates("dataset").itertuples()
-    ]
-    how = (
-        f"{stored.how.percent} t intervals for other fine-tuning seeds and other instances: the "
-        "squared standard errors of the mean over seeds and of the mean over instances are added "
-        f"(Welch–Satterthwaite degrees of freedom). None for fewer than {MIN_SEEDS} seeds."
-    )
+    keys, caption = ["dataset", "protocol"], "Several fine-tuning seeds"
+    yield listed(caption, stored.say, rows, keys, columns, _notes(stored, rows))
+
+
+def _notes(stored: Stored, rows: pd.DataFrame) -> list[str]:
+    """How the intervals are made, which differences are settled, the classifiers' accuracy."""
     settled = rows[(rows["second"] != "") & (rows["ci_low"] * rows["ci_high"] > 0)]
     lines = [
         f"{stored.say('dataset', row.dataset)}, {stored.say('protocol', row.protocol)}, {row.what}"
         for row in settled.itertuples()
     ]
-    told = (
+    accuracies = [
+        f"{stored.say('dataset', row.dataset)}, seeds {', '.join(row.seeds.split())}: accuracy "
+        + ", ".join(share(float(value)) for value in row.accuracy.split())
+        for row in rows.drop_duplicates("dataset").itertuples()
+    ]
+    return [
+        f"{stored.how.percent} t intervals for other fine-tuning seeds and other instances: the "
+        "squared standard errors of the mean over seeds and of the mean over instances are added "
+        f"(Welch–Satterthwaite degrees of freedom). None for fewer than {MIN_SEEDS} seeds.",
         "A difference between two methods is settled over seeds only if its interval excludes 0: "
-        f"{'; '.join(lines) or 'none'}."
-    )
-    notes = [how, told, *accuracies]
-    yield listed("Several fine-tuning seeds", stored.say, rows, ["dataset", "protocol"], columns, notes)
+        f"{'; '.join(lines) or 'none'}.",
+        *accuracies,
+    ]
 
 
 TABLE = Spec("seeds", 60, seeds_rows, grids)
