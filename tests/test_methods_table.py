@@ -70,7 +70,8 @@ def compare(root: Path, *overrides: str) -> Compared:
 
 def grid_of(compared: Compared, dataset: str) -> dict[str, dict[str, str]]:
     """The table of one data set: method → column → cell."""
-    grid = next(g for g in methods.grids(compared) if f" on {compared.say('dataset', dataset)} " in g.caption)
+    title = compared.stored.say("dataset", dataset)
+    grid = next(g for g in methods.grids(compared) if f" on {title} " in g.caption)
     return {row[0]: dict(zip(grid.heads, row, strict=True)) for row in grid.rows}
 
 
