@@ -320,6 +320,7 @@ def test_win_rates_by_hand(ordered: Stored) -> None:
 
 def test_the_operators_rank_the_methods_with_a_tau(ordered: Stored) -> None:
     """Left under delete 0.1, 0.4, 0.9, 0.5; mask 0.3, 0.1, 0.9, 0.5: one of six pairs is turned."""
+    assert random_orders.operator_rows(replace(ordered, methods_protocol="described")).empty
     row, same, _ = random_orders.operator_rows(ordered).itertuples()
     assert (same.first, same.second, same.tau) == ("delete", "attention", 1)
     assert (row.first, row.second, row.n, row.n_methods) == ("delete", "mask", 40, 4)
@@ -370,6 +371,7 @@ def test_scores_without_curves_are_compared_with_what_people_marked(tmp_path: Pa
     )
     assert rows.loc[("ig", "token_f1"), "chance"] == pytest.approx(2 / 3)
     assert set(planted.planted_rows(stored)["dataset"]) == set(), "people's marks are another table"
+    assert rationales.rationale_rows(replace(stored, methods_protocol="described")).empty
     (grid,) = rationales.TABLE.make(stored).grids
     assert grid.notes[0].startswith("Agreement with people is plausibility, not faithfulness")
     assert [row[0] for row in grid.rows] == ["IBA", "IG", "a random order, on average"]

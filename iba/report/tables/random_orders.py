@@ -27,11 +27,15 @@ _LEVEL = 0.5
 
 @cache
 def first_steps(stored: Stored) -> pd.DataFrame:
-    """The win rates of every text under every operator, of all known methods; none where none were run."""
+    """The win rates of every text under every operator, of all known methods; none where none were run.
+
+    Under the protocol of all methods: of another one there may be cells that it shares, of some methods alone.
+    """
+    asked = stored.seed, None, stored.methods_protocol
     found = [
         rates.assign(**{name: getattr(view, name) for name in CELL})
         for view, cell in stored.cells.items()
-        if view.study is None and view.seed == stored.seed and (rates := win_rates(cell)) is not None
+        if (view.seed, view.study, view.protocol) == asked and (rates := win_rates(cell)) is not None
     ]
     steps = pd.concat(found or [pd.DataFrame(columns=[*CELL, "operator"])], ignore_index=True)
     return _ordered(stored, steps)
@@ -113,9 +117,8 @@ def _of_operators(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
         "reversed; intervals over texts, resampled for all methods alike."
     )
     shown = rows.rename(columns={"tau": "estimate", "n_methods": "methods"})
-    shown = shown.assign(
-        operators=[f"{one} – {other}" for one, other in zip(rows["first"], rows["second"], strict=True)]
-    )
+    pairs = [f"{one} – {other}" for one, other in zip(rows["first"], rows["second"], strict=True)]
+    shown = shown.assign(operators=pd.Categorical(pairs, list(dict.fromkeys(pairs))))
     keys = ["dataset", "protocol", "n", "methods"]
     if len(rows):
         yield crossed("Rankings under two operators", stored.say, shown, keys, "operators", estimate, [note])

@@ -17,7 +17,8 @@ _MEASURES = list(measured_in("rationales"))
 
 
 def _marked(stored: Stored) -> Frame:
-    frame = stored.of_methods(stored.known, stored.marked)
+    """Under the protocol of all methods: of another one there may be shared cells, of some methods alone."""
+    frame = stored.of_methods(stored.known, stored.marked).of(protocol=stored.methods_protocol)
     return frame.where(~frame.rows.duplicated([*CELL, "instance_id"]).to_numpy())  # one row for all operators
 
 
