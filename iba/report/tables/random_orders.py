@@ -29,7 +29,7 @@ _LEVEL = 0.5
 def first_steps(stored: Stored) -> pd.DataFrame:
     """The win rates of every text under every operator, of all known methods; none where none were run.
 
-    Under the protocol of all methods: of another one there may be cells that it shares, of some methods alone.
+    Under the protocol of all methods: of another one there may be shared cells, of some methods alone.
     """
     asked = stored.seed, None, stored.methods_protocol
     found = [
