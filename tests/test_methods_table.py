@@ -274,6 +274,7 @@ def test_many_methods_can_still_be_told_apart_after_the_correction() -> None:
     how = methods.enough(Resampling(0.95, 5000, 3), 18)
     assert 153 * 2 / (how.n_resamples + 1) < 0.03
     assert methods.enough(Resampling(0.95, 5000, 3), 4).n_resamples == 5000
+    assert replace(how, n_permutations=200_000).of_all.n_resamples == 200_000
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.0004, "< 0.001"), (0.0125, "0.013"), (12.3, "12")])
