@@ -374,6 +374,7 @@ def test_scores_without_curves_are_compared_with_what_people_marked(tmp_path: Pa
     assert rationales.rationale_rows(replace(stored, methods_protocol="described")).empty
     (grid,) = rationales.TABLE.make(stored).grids
     assert grid.notes[0].startswith("Agreement with people is plausibility, not faithfulness")
+    assert any("Pairs of MNLI matched with words marked by people" in note for note in grid.notes)
     assert [row[0] for row in grid.rows] == ["IBA", "IG", "a random order, on average"]
     assert grid.rows[-1][2:] == ["0.806", "0.667", "0.556"]
 

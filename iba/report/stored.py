@@ -187,6 +187,7 @@ def load(cfg: DictConfig) -> Stored:
 def _read(cfg: DictConfig, cells: list[StoredCell], annotated: Mapping[str, Annotated]) -> Stored:
     known = {name: Method.read(config) for name, config in views.known_methods(cfg).items()}
     evident = {name: str(config.title) for name, config in selected(cfg.evident).items()}
+    marked = {name: config for name, config in selected(cfg.evident).items() if annotated[name]}
     chosen = {name: known[name] for name in selected(cfg.method)}
     names = Names(
         {name: str(d.title) for name, d in datasets(cfg).items()},
@@ -200,7 +201,7 @@ def _read(cfg: DictConfig, cells: list[StoredCell], annotated: Mapping[str, Anno
         names=names,
         known=known,
         evident={name: title for name, title in evident.items() if not annotated[name]},
-        marked={name: title for name, title in evident.items() if annotated[name]},
+        marked={name: str(config.title) for name, config in marked.items()},
         seed=int(cfg.finetune.seed),
         how=resampling(cfg),
         paper=Paper.read(Path(cfg.paths.root) / "results" / "published"),
@@ -208,7 +209,7 @@ def _read(cfg: DictConfig, cells: list[StoredCell], annotated: Mapping[str, Anno
         cells={cell.view: cell for cell in cells},
         all_classifiers=views.classifiers(cfg),
         note=str(cfg.get("note") or ""),
-        notes={d: str(c.note) for d, c in datasets(cfg).items() if c.get("note")},
+        notes={d: str(c.note) for d, c in (marked | datasets(cfg)).items() if c.get("note")},
         title=str(cfg.model.title),
         timed=read_timed(Path(cfg.paths.results) / "benchmark", plain(cfg.model)),
         methods_protocol=str(cfg.report.methods_protocol),
