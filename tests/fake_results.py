@@ -15,16 +15,16 @@ from iba.benchmark import synthetic
 from iba.evaluation.ranking import removal_order
 from iba.pipeline.attribute import NUMBERS, SCORES
 from iba.pipeline.degrade import columns
-from iba.pipeline.experiment import Cell, Value, candidates, cell_folder, cells, dataset_config
+from iba.pipeline.experiment import Cell, Value, candidates, cell_folder, cells, dataset_config, hashed
 from iba.pipeline.studies import study_cells, study_datasets
 from iba.pipeline.views import known_methods, known_studies
 from iba.settings import plain
-from iba.store import read_json, read_parquet, write_parquet
+from iba.store import read_json, read_parquet, write_json, write_parquet
 
 ROOT = Path(__file__).resolve().parent.parent
 FRACTIONS = np.linspace(0, 1, 10)
 PAPER_SETS = ("imdb", "mnli_matched", "mnli_mismatched", "agnews", "rte")
-ALL_SETS = (*PAPER_SETS, "planted", "planted_pair")
+ALL_SETS = (*PAPER_SETS, "planted", "planted_pair", "mnli_rationales", "movies_rationales")
 #: Drop at 11 % of every method in `write_run`.
 DROPS = {"iba": 0.30, "ig": 0.20, "lime": 0.15, "random": 0.05}
 TOKENS = ["[CLS]", "a", "very", "good", "film", "##s", "[SEP]"]
@@ -216,6 +216,31 @@ def write_run(
                 curves, seconds = falling(n, drop, number), 1.0 + number + place / 10
                 write_cell(folder / run, dataset, protocol, method, curves, seconds, seed=seed)
     return folder / run
+
+
+def write_first_steps(
+    run: Path, dataset: str, own: dict[str, dict[str, Any]], random: dict[str, np.ndarray]
+) -> None:
+    """Probabilities after the first step under `corrected`: by method and operator, one per text; by operator
+    those of random orders, texts × orders."""
+    steps = {"rows": "few", "operators": [*random]}
+    n, n_orders = next(iter(random.values())).shape
+    for method, probabilities in own.items():
+        folder, key, _ = cell_place(run, dataset, "corrected", method, None, None)
+        found = [
+            pd.DataFrame({"instance_id": ids(n), "operator": operator, "prob_target": p})
+            for operator, p in probabilities.items()
+        ]
+        write_parquet(folder / f"{hashed('first_step', steps)}.parquet", pd.concat(found))
+    table = [
+        pd.DataFrame({"instance_id": ids(n), "operator": operator, "prob_target": p[:, order]})
+        for operator, p in random.items()
+        for order in range(n_orders)
+    ]
+    settings = steps | {name: key[name] for name in ("classifier", "precision")} | {"orders": n_orders}
+    path = run / dataset / f"{hashed('random_orders', settings)}.parquet"
+    write_json(path.with_suffix(".json"), {"settings": settings})
+    write_parquet(path, pd.concat(table))
 
 
 def change_curves(folder: Path, change: Any) -> None:

@@ -16,7 +16,7 @@ from baselines.integrated_gradients import IntegratedGradients
 from baselines.integrated_gradients_released import IntegratedGradientsReleased
 from iba.evaluation.stats import Resampling
 from iba.pipeline.views import StoredCell, View
-from iba.report import claims, reproduction, tables
+from iba.report import claims, reproduction
 from iba.report.claims import checks, rule
 from iba.report.claims.checks import (
     beats,
@@ -27,6 +27,7 @@ from iba.report.claims.checks import (
     small_beta,
 )
 from iba.report.claims.verdict import ALIKE, MARKS, OVER, Check, State, conclude, larger
+from iba.report.pairs import winners
 from iba.report.stored import Stored, load
 from iba.report.timed import _methods, read_timed
 from iba.store import write_json
@@ -378,8 +379,7 @@ def test_the_drop_decides_claims_and_bold_whatever_the_area_says(large: Stored) 
     assert "; by the area −0.100" in found.text
     assert "the other way" in found.text
     assert "the other way" not in beats(large, "C1", "corrected", "imdb", "iba", "ig").text
-    lines = tables.table1(turned).grids[0].rows
-    assert {line[1] for line in lines if "**" in line[3]} == {"IBA"}
+    assert {*winners(turned).values()} == {"iba"}
 
 
 def test_the_claims_tell_what_more_steps_of_ig_change_and_decide_nothing_by_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ from iba.errors import UserError
 from iba.evaluation.measures import MEASURES, Outcome, area_over, log_odds_drop, mean_drop, measured_in
 from iba.evaluation.stats import Resampling, mean_interval
 from iba.report.frame import compare, summarise
+from iba.report.pairs import signed
 from iba.report.stored import load
-from iba.report.tables import signed
 from iba.report.text import p_value
 from iba.store import read_json, write_json
 
@@ -90,9 +91,30 @@ def test_recall_by_hand() -> None:
     """Two evidence tokens of three; the two that are removed first are 1 and 2, or 1 and 3."""
     evidence = [[False, True, False, True]] * 2 + [[False] * 4, None]
     rows = pd.DataFrame({"evidence": evidence, "order": [[1, 2, 3], [1, 3, 2]] * 2})
-    planted = outcome(most=np.ones((4, 10)), scores=rows)
+    planted = outcome(most=np.ones((4, 10)), planted=rows)
     np.testing.assert_allclose(MEASURES["planted_recall"].score(planted), [0.5, 1.0, np.nan, np.nan])
     np.testing.assert_allclose(MEASURES["planted_chance"].score(planted), [2 / 3, 2 / 3, np.nan, np.nan])
+
+
+def test_agreement_with_people_by_hand() -> None:
+    """Of five tokens, ranked 3 0 4 1 2, people marked 3 and 4: ranks 1 and 3, one of them in the top two."""
+    rows = pd.DataFrame({"evidence": [[False, False, False, True, True]], "order": [[3, 0, 4, 1, 2]]})
+    marked = outcome(most=np.full((1, 10), np.nan), marked=rows)
+    found = {name: score(name, marked) for name in measured_in("rationales")}
+    assert found == pytest.approx({"auprc": (1 + 2 / 3) / 2, "token_f1": 1 / 2, "overlap": 1 / 3})
+    assert MEASURES["planted_recall"].score(marked) is None, "another kind of evidence"
+    assert np.isnan(score("drop_11", marked))
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_the_level_of_a_random_order_is_the_mean_over_all_orders(k: int) -> None:
+    rows = pd.DataFrame({"order": list(permutations(range(5)))})
+    rows["evidence"] = [[place < k for place in range(5)]] * len(rows)
+    marked = outcome(most=np.full((len(rows), 10), np.nan), marked=rows)
+    for name in measured_in("rationales"):
+        found, chance = (MEASURES[n].score(marked) for n in (name, f"{name}_chance"))
+        assert found is not None
+        np.testing.assert_allclose(chance, found.mean())
 
 
 def test_a_measure_has_one_entry_and_stands_where_it_says() -> None:

@@ -24,10 +24,11 @@ from hydra import compose, initialize_config_dir
 
 from iba.evaluation.stats import Resampling
 from iba.pipeline.experiment import selected
-from iba.report import methods, methods_figure
+from iba.report import methods_figure
 from iba.report import stage as report
-from iba.report.methods import Compared, compare_methods
 from iba.report.stored import OTHER, load
+from iba.report.tables import methods
+from iba.report.tables.methods import Compared, compare_methods
 from iba.store import read_json, write_json
 
 SETS = ("imdb", "planted")
@@ -64,12 +65,13 @@ def compared(folder: Path) -> Compared:
 
 
 def compare(root: Path, *overrides: str) -> Compared:
-    return compare_methods(load(configured(root, *overrides)), "corrected")
+    return compare_methods(load(configured(root, *overrides)))
 
 
 def grid_of(compared: Compared, dataset: str) -> dict[str, dict[str, str]]:
     """The table of one data set: method → column → cell."""
-    grid = next(g for g in methods.grids(compared) if f" on {compared.say('dataset', dataset)} " in g.caption)
+    title = compared.stored.say("dataset", dataset)
+    grid = next(g for g in methods.grids(compared) if f" on {title} " in g.caption)
     return {row[0]: dict(zip(grid.heads, row, strict=True)) for row in grid.rows}
 
 
@@ -190,14 +192,14 @@ def test_samples_that_do_not_nest_leave_the_data_set_out_with_one_line(
     assert line in (run / "methods.md").read_text()
 
 
-def test_nothing_to_compare_still_writes_a_table_that_says_why(compared: Compared) -> None:
+def test_nothing_to_compare_is_no_table(compared: Compared, capsys: pytest.CaptureFixture[str]) -> None:
     rows = compared.stored.frame.rows
     apart = rows.assign(instance_id=rows["method"].astype(str) + rows["instance_id"])
     frame = replace(compared.stored.frame, rows=apart)
-    nothing = compare_methods(replace(compared.stored, frame=frame), "corrected")
+    nothing = compare_methods(replace(compared.stored, frame=frame))
     assert (nothing.datasets, len(nothing.rows)) == ([], 0)
-    (grid,) = methods.grids(nothing)
-    assert sum("left out" in note for note in grid.notes) == 2
+    assert capsys.readouterr().out.count("left out") == 2
+    assert methods.TABLE.make(nothing.stored).grids == []
     assert list(methods_figure.pictures(nothing)) == []
 
 
@@ -272,6 +274,7 @@ def test_many_methods_can_still_be_told_apart_after_the_correction() -> None:
     how = methods.enough(Resampling(0.95, 5000, 3), 18)
     assert 153 * 2 / (how.n_resamples + 1) < 0.03
     assert methods.enough(Resampling(0.95, 5000, 3), 4).n_resamples == 5000
+    assert replace(how, n_permutations=200_000).of_all.n_resamples == 200_000
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.0004, "< 0.001"), (0.0125, "0.013"), (12.3, "12")])

@@ -56,6 +56,17 @@ def test_a_methods_first_step_is_table_1s(ran: DictConfig) -> None:
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_a_win_rate_is_the_share_of_random_orders_that_leave_more(ran: DictConfig) -> None:
+    (cell,) = [cell for cell in stored_cells(ran) if cell.view.method == "ig"]
+    rates, random = orders.win_rates(cell), random_orders(ran)
+    assert rates is not None
+    assert len(rates) == 4 * 3
+    for row in rates.itertuples():
+        left = random[(random.instance_id == row.instance_id) & (random.operator == row.operator)].prob_target
+        expected = (left > row.prob_target).mean() + (left == row.prob_target).mean() / 2
+        assert row.win_rate == pytest.approx(expected)
+
+
 def test_random_orders_are_the_texts_own_and_answered_as_by_hand(ran: DictConfig) -> None:
     bench = Bench.open(ran, "planted")
     bench = bench.on(replace(bench.rows, n=4))

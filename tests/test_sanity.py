@@ -22,11 +22,11 @@ from fake_results import (
 from scipy import stats
 
 from iba.evaluation.stats import Resampling
-from iba.report import sanity as checks
-from iba.report.agreement import agreement as agreement_table
-from iba.report.agreement import agreement_rows, kendall, taus
-from iba.report.sanity import sanity, sanity_rows
+from iba.report import frame
 from iba.report.stored import Stored, load
+from iba.report.tables import agreement, sanity
+from iba.report.tables.agreement import agreement_rows, kendall, taus
+from iba.report.tables.sanity import sanity_rows
 
 HOW = Resampling(0.95, 300, 3)
 
@@ -62,7 +62,7 @@ def test_an_untrained_classifier_costs_the_method_its_power(stored: Stored) -> N
     assert rows.drop_11.to_list() == pytest.approx([0.30, 0.05, 0.02], abs=1e-6)
     assert rows.loc["random", "difference"] == pytest.approx(-0.25)
     assert rows.loc[["fine-tuned", "reference"], "difference"].isna().all()
-    assert "an untrained classifier is explained" in sanity(stored).grids[0].caption
+    assert "an untrained classifier is explained" in sanity.TABLE.make(stored).grids[0].caption
 
 
 def test_the_level_of_random_scores_is_tested(stored: Stored) -> None:
@@ -72,7 +72,7 @@ def test_the_level_of_random_scores_is_tested(stored: Stored) -> None:
     assert np.isnan(rows.loc["reference", "over_random"])
     # The curves differ by constants, so every sign pattern but two is less extreme: p = 2 × 2 / 2^20 at best.
     assert (rows.loc[["fine-tuned", "random"], "over_random_p_holm"] < 0.001).all()
-    (grid,) = sanity(stored).grids
+    (grid,) = sanity.TABLE.make(stored).grids
     assert grid.heads[-1] == "drop minus random's"
     assert [line[-1] for line in grid.rows][1:] == ["0.030 [0.030, 0.030], p < 0.001", "–"]
 
@@ -97,7 +97,7 @@ def test_more_steps_of_ig_are_compared_and_their_completeness_gap_is_told(tmp_pa
     for steps, gap in ((10, 0.04), (50, 0.02)):
         folder, _, _ = cell_place(run, "imdb", "corrected", "ig", "ig_steps", steps)
         write_numbers(folder, 20, completeness_gap=[gap * (-1) ** k for k in range(20)])
-    (grid,) = sanity(loaded(tmp_path, "imdb")).grids
+    (grid,) = sanity.TABLE.make(loaded(tmp_path, "imdb")).grids
     assert [line[3] for line in grid.rows] == ["10 steps", "50 steps"]
     assert grid.heads[-3:] == ["completeness gap", "drop changes by", "drop minus IBA's"]
     assert [line[-3] for line in grid.rows] == ["0.040", "0.020"]
@@ -113,7 +113,7 @@ def test_the_points_are_compared_with_the_rival_of_table_1_on_the_instances_of_b
     rows = sanity_rows(stored)
     assert rows["over_rival"].to_list() == pytest.approx([-0.05, 0.10])
     assert (rows["over_rival_low"] < rows["over_rival"]).all()
-    (grid,) = sanity(stored).grids
+    (grid,) = sanity.TABLE.make(stored).grids
     assert grid.heads[-1] == "drop minus IBA's"
     assert [line[-1].split(" ")[0] for line in grid.rows] == ["−0.050", "0.100"]
 
@@ -128,25 +128,24 @@ def test_a_check_without_the_point_to_compare_with_shows_its_levels(tmp_path: Pa
 def test_random_is_compared_under_the_same_operator() -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, (2, 40))
     drops = {
-        "iba": pd.DataFrame({"delete": 0.3 + noise[0], "mask": 0.1 + noise[0]}, index=ids(40)),
-        "random": pd.DataFrame({"delete": noise[1] - noise[1].mean(), "mask": 0.1 + noise[0]}, index=ids(40)),
+        ("iba", "delete"): pd.Series(0.3 + noise[0], ids(40)),
+        ("iba", "mask"): pd.Series(0.1 + noise[0], ids(40)),
     }
-    found = checks._tested(checks._over_random(drops), "over_random", HOW)
-    assert set(found) == {("iba", "delete"), ("iba", "mask")}
-    assert found["iba", "mask"]["over_random"] == 0
-    assert found["iba", "mask"]["over_random_p_holm"] == 1
-    assert found["iba", "delete"]["over_random_p_holm"] < 0.001
-    assert checks._tested(checks._over_random({"iba": drops["iba"]}), "over_random", HOW) == {}
+    rivals = {
+        ("iba", "delete"): pd.Series(noise[1] - noise[1].mean(), ids(40)),
+        ("iba", "mask"): drops["iba", "mask"],
+    }
+    found = sanity._over("over_random", drops, rivals, HOW)
+    assert found.loc[("iba", "mask"), ["over_random", "over_random_p_holm"]].to_list() == [0, 1]
+    assert found.loc[("iba", "delete"), "over_random_p_holm"] < 0.001
+    assert sanity._over("over_random", drops, {}, HOW).empty
 
 
-def test_over_random_is_one_holm_family(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "sign_flip_test", lambda differences, how: np.full(len(differences), 0.03))
-    drops = {
-        "iba": pd.DataFrame({"delete": [0.3, 0.2], "mask": [0.1, 0.2]}),
-        "random": pd.DataFrame({"reference": [0.0, 0.1]}),
-    }
-    found = checks._tested(checks._over_random(drops), "over_random", HOW)
-    assert [f["over_random_p_holm"] for f in found.values()] == pytest.approx([0.06, 0.06])
+def test_tests_of_means_are_one_holm_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame, "sign_flip_test", lambda differences, how: np.full(len(differences), 0.03))
+    found = frame.means_tested(pd.DataFrame({"a": [0.3, 0.2], "b": [0.1, 0.2]}), HOW)
+    assert found["p_holm"].to_list() == pytest.approx([0.06, 0.06])
+    assert found["estimate"].to_list() == pytest.approx([0.25, 0.15])
 
 
 # --- rank agreement -----------------------------------------------------------------------------------
@@ -179,14 +178,14 @@ def test_agreement_of_methods_is_kept_where_the_scores_are_gone(tmp_path: Path) 
     for method in ("iba", "random"):
         write_attributions(run, "imdb", "corrected", method, 20)
     path = run / "agreement.csv"
-    agreement_table(loaded(tmp_path, "imdb")).write(run)
+    agreement.TABLE.make(loaded(tmp_path, "imdb")).write(run)
     (row,) = pd.read_csv(path).itertuples()
     assert (row.kind, row.first, row.second, row.n) == ("methods", "iba", "random", 20)
     # a very good film ##s: 0.1 0.4 0.9 0.3 −0.2 against 0.9 0.1 0.2 0.3 0.4.
     assert row.tau == pytest.approx(-0.6)
     before = path.read_bytes()
     write_cell(run, "imdb", "corrected", "iba", falling(20, 0.3))
-    agreement_table(loaded(tmp_path, "imdb")).write(run)
+    agreement.TABLE.make(loaded(tmp_path, "imdb")).write(run)
     assert path.read_bytes() == before
 
 

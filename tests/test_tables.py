@@ -13,14 +13,24 @@ from fake_results import (
     DROPS,
     configured,
     falling,
+    ids,
+    scored,
     write_attributions,
     write_cell,
+    write_classifier,
+    write_first_steps,
     write_run,
 )
+from scipy import stats
 
+from iba.benchmark import synthetic
+from iba.pipeline.attribute import SCORES
 from iba.report import tables, text
-from iba.report.notes import method_notes
+from iba.report.notes import dataset_notes, method_notes
+from iba.report.pairs import significantly_best
 from iba.report.stored import CELL, Stored, load
+from iba.report.tables import faithfulness, planted, random_orders, rationales, right, table1, table2
+from iba.store import write_parquet
 
 SMALL = ("dataset=[imdb,agnews]", "protocol=[released,corrected]")
 N = 20
@@ -47,7 +57,7 @@ def with_rows(stored: Stored, rows: pd.DataFrame) -> Stored:
 
 
 def test_table1_has_the_known_drops_and_the_papers(stored: Stored, tmp_path: Path) -> None:
-    tables.table1(stored).write(tmp_path)
+    table1.TABLE.make(stored).write(tmp_path)
     rows = pd.read_csv(tmp_path / "table1.csv").set_index(CELL)
     assert len(rows) == 2 * 2 * 4
     for (_, _, method), row in rows.iterrows():
@@ -62,18 +72,18 @@ def test_table1_has_the_known_drops_and_the_papers(stored: Stored, tmp_path: Pat
 
 def test_a_rising_probability_keeps_its_sign(tmp_path: Path) -> None:
     write_run(tmp_path, datasets=("imdb",), protocols=("corrected",), drops={"iba": -0.05})
-    found = tables.table1_rows(load(configured(tmp_path, "dataset=imdb", "protocol=corrected")))
+    found = table1.table1_rows(load(configured(tmp_path, "dataset=imdb", "protocol=corrected")))
     assert found["drop_11"].item() == pytest.approx(-0.05)
     assert text.number(found["drop_11"].item()) == "−0.050"
 
 
 def test_only_a_significant_best_is_bold(stored: Stored) -> None:
-    lines = tables.table1(stored).grids[0].rows
+    lines = table1.TABLE.make(stored).grids[0].rows
     bold = {(line[0], line[1]) for line in lines if "**" in line[3]}
     assert bold == {("IMDB", "IBA"), ("AG News", "IBA")}
     rows = stored.frame.rows
     alike = with_rows(stored, rows.assign(drop_11=rows["drop_11"] - 0.1 * (rows["method"] == "iba")))
-    grids = tables.table1(alike).grids
+    grids = table1.TABLE.make(alike).grids
     assert not any("**" in cell for grid in grids for row in grid.rows for cell in row)
 
 
@@ -87,15 +97,15 @@ def test_bold_needs_the_corrected_p() -> None:
         "ci_high": 0.15,
     }
     tests = pd.DataFrame([row | {"p_value": 0.03, "p_holm": 0.06}])
-    assert tables.significantly_best(tests, 0.05) is None
-    assert tables.significantly_best(tests.assign(p_holm=0.04), 0.05) == "a"
+    assert significantly_best(tests, 0.05) is None
+    assert significantly_best(tests.assign(p_holm=0.04), 0.05) == "a"
 
 
 def test_a_method_that_was_not_run_is_a_dash(tmp_path: Path) -> None:
     write_run(tmp_path, datasets=("imdb",), protocols=("released",))
     write_run(tmp_path, datasets=("imdb",), protocols=("corrected",), drops={"iba": 0.1, "ig": 0.2})
     stored = load(configured(tmp_path, "dataset=imdb", "protocol=[released,corrected]"))
-    lines = {row[1]: row for row in tables.table1(stored).grids[0].rows}
+    lines = {row[1]: row for row in table1.TABLE.make(stored).grids[0].rows}
     assert lines["LIME"][2] == "0.038"
     assert lines["LIME"][-1] == "–"
 
@@ -113,13 +123,13 @@ def test_a_run_of_one_instance_has_no_p_values_and_no_trace(tmp_path: Path) -> N
     stored = load(configured(tmp_path, *SMALL))
     tests = stored.tests
     assert tests[["p_value", "p_holm", "ci_low"]].isna().all(axis=None)
-    assert tables.table1(stored).grids[0].rows[0][0] == "IMDB"
+    assert table1.TABLE.make(stored).grids[0].rows[0][0] == "IMDB"
 
 
 def test_the_notes_say_what_the_records_say(stored: Stored) -> None:
     """The rule and rows of β, the numerics, and on which data sets two protocols share their scores."""
     records: dict[Any, Any] = {key: dict(record) for key, record in stored.records().items()}
-    assert any("computed in fp32." in note for note in tables.dataset_notes(stored, records))
+    assert any("computed in fp32." in note for note in dataset_notes(stored, records))
     for (protocol, dataset, method), record in records.items():
         record["settings"] = record["settings"] | {"precision": "bf16"}
         if (protocol, method) == ("corrected", "iba"):
@@ -127,7 +137,7 @@ def test_the_notes_say_what_the_records_say(stored: Stored) -> None:
             record["tuning"] = {"settings": tried, "chosen": 1, "key": {"rows": {"n": 64}}}
         if (dataset, method) == ("imdb", "ig"):
             record["settings"] |= {"numerics": 1}
-    found = "\n".join([*tables.dataset_notes(stored, records), *method_notes(stored, records)])
+    found = "\n".join([*dataset_notes(stored, records), *method_notes(stored, records)])
     assert "the largest mean drop at 11 %, Table 1's own measure, on 64 held-out training rows" in found
     assert "IBA (`corrected`): IMDB β 1*, AG News β 1*" in found
     assert "Attributions and probabilities computed in bf16." in found
@@ -152,7 +162,7 @@ def two_kinds(tmp_path: Path) -> Stored:
 def test_only_the_texts_count_that_the_classifier_gets_right(two_kinds: Stored) -> None:
     means = two_kinds.matrix("corrected", "imdb")[["iba", "ig"]].mean()
     assert means.to_list() == pytest.approx([0.3, 0.55], abs=0.02)
-    found = tables.table1_right(two_kinds)
+    found = right.TABLE.make(two_kinds)
     drops = found.rows.set_index("method")
     assert drops.loc["iba", "drop_11"] == pytest.approx(0.5, abs=0.02)
     assert drops.loc["ig", "drop_11"] == pytest.approx(0.4, abs=0.02)
@@ -163,7 +173,7 @@ def test_only_the_texts_count_that_the_classifier_gets_right(two_kinds: Stored) 
 
 
 def test_there_is_no_such_table_where_the_predicted_class_is_explained(two_kinds: Stored) -> None:
-    assert not tables.table1_right(with_rows(two_kinds, two_kinds.frame.rows.assign(right=True))).grids
+    assert not right.TABLE.make(with_rows(two_kinds, two_kinds.frame.rows.assign(right=True))).grids
 
 
 # --- faithfulness, data sets, evidence ----------------------------------------------------------------
@@ -171,7 +181,7 @@ def test_there_is_no_such_table_where_the_predicted_class_is_explained(two_kinds
 
 def test_faithfulness_has_the_known_means(stored: Stored) -> None:
     """The fixture's curves fall by the drop in one step, then straight to 0.1; both orders are the same."""
-    rows = tables.faithfulness(stored).rows
+    rows = faithfulness.TABLE.make(stored).rows
     assert (rows["n"] == 20).all()
     assert (rows["ci_low"] <= rows["estimate"]).all()
     assert (rows["estimate"] <= rows["ci_high"]).all()
@@ -199,7 +209,7 @@ def test_faithfulness_has_the_known_means(stored: Stored) -> None:
 def test_faithfulness_as_text_has_a_dash_where_an_order_was_not_run(stored: Stored) -> None:
     rows = stored.frame.rows
     few = with_rows(stored, rows.assign(sufficiency=rows["sufficiency"].mask(rows["method"] == "lime")))
-    released, corrected = tables.faithfulness(few).grids
+    released, corrected = faithfulness.TABLE.make(few).grids
     assert "`released`" in released.caption
     assert "mean over the top 1, 5, 10, 20 and 50 % of" in corrected.notes[-1]
     assert "`corrected`" in corrected.caption
@@ -215,7 +225,7 @@ def test_table2_says_what_the_records_say(stored: Stored) -> None:
     records = {key: dict(record) for key, record in stored.all_classifiers.items()}
     told = records["imdb", 3]
     told["provenance"] = told["provenance"] | {"n_accuracy": 30, "accuracy": 0.875}
-    found = tables.table2(replace(stored, all_classifiers=records))
+    found = table2.TABLE.make(replace(stored, all_classifiers=records))
     assert found.rows[["dataset", "n", "paper_n", "n_accuracy", "n_train"]].to_numpy().tolist() == [
         ["imdb", 20, 25000, 30, 4000],
         ["agnews", 20, 7600, 20, 12000],
@@ -240,12 +250,12 @@ def test_a_planted_set_has_no_paper_number_and_a_recall(tmp_path: Path) -> None:
     for method in DROPS:
         write_attributions(run, "planted", "corrected", method, 20, planted=True)
     stored = load(configured(tmp_path, "dataset=planted", "protocol=corrected"))
-    assert tables.table1_rows(stored)["paper_drop_11"].isna().all()
-    assert tables.table2(stored).rows["paper_n"].isna().all()
-    rows = tables.planted_rows(stored).set_index("method")
+    assert table1.table1_rows(stored)["paper_drop_11"].isna().all()
+    assert table2.TABLE.make(stored).rows["paper_n"].isna().all()
+    rows = planted.planted_rows(stored).set_index("method")
     assert rows["recall"].to_dict() == {"iba": 1.0, "ig": 1.0, "lime": 1.0, "random": 0.0}
     assert rows["chance"].to_list() == pytest.approx([0.2] * 4)
-    (line, *_) = tables.planted(stored).grids[0].rows
+    (line, *_) = planted.TABLE.make(stored).grids[0].rows
     assert line[1:] == ["IBA", "20", "0.200", "1.000 [1.000, 1.000]"]
 
 
@@ -254,21 +264,141 @@ def test_recalls_whose_scores_are_gone_stay_as_they_are_stored(tmp_path: Path) -
     for method in DROPS:
         write_attributions(run, "planted", "corrected", method, 20, planted=True)
     cfg = configured(tmp_path, "dataset=planted", "protocol=corrected")
-    tables.planted(load(cfg)).write(run)
+    planted.TABLE.make(load(cfg)).write(run)
     before = (run / "planted.csv").read_bytes()
     write_cell(run, "planted", "corrected", "ig", falling(20, 0.2))
-    tables.planted(load(cfg)).write(run)
+    planted.TABLE.make(load(cfg)).write(run)
     assert (run / "planted.csv").read_bytes() == before
+
+
+# --- random orders ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ordered(tmp_path: Path) -> Stored:
+    """Of four random orders of a text 0.2, 0.4, 0.6 and 0.8 are left; what the methods leave is constant."""
+    run = write_run(tmp_path, datasets=("rte",), protocols=("corrected",), n=40)
+    random = np.array([0.2, 0.4, 0.6, 0.8])[None].repeat(40, 0)
+    alternating = np.where(np.arange(40) % 2, 0.3, 0.7)
+    own = {
+        "iba": {"delete": 0.1, "mask": 0.3, "attention": 0.1},
+        "ig": {"delete": 0.4, "mask": 0.1, "attention": 0.4},
+        "lime": {"delete": 0.9, "mask": 0.9, "attention": 0.9},
+        "random": dict.fromkeys(("delete", "mask", "attention"), alternating),
+    }
+    write_first_steps(run, "rte", own, dict.fromkeys(("delete", "mask", "attention"), random))
+    return load(configured(tmp_path, "dataset=rte", "protocol=corrected"))
+
+
+def test_win_rates_by_hand(ordered: Stored) -> None:
+    rows = random_orders.win_rows(ordered)
+    rows = rows[rows["operator"] != "attention"].set_index(["operator", "method"])
+    assert rows["estimate"].to_dict() == pytest.approx(
+        {
+            ("delete", "iba"): 1.0,
+            ("delete", "ig"): 0.625,  # 0.6 and 0.8, and half of the tie
+            ("delete", "lime"): 0.0,
+            ("delete", "random"): 0.5,
+            ("mask", "iba"): 0.75,
+            ("mask", "ig"): 1.0,
+            ("mask", "lime"): 0.0,
+            ("mask", "random"): 0.5,
+        }
+    )
+    assert (rows["n"] == 40).all()
+    assert (rows["p_holm"] < 0.001).to_list() == [True, True, True, False] * 2
+    assert rows.loc[("delete", "random"), "p_holm"] == 1
+    low, high = rows.loc[("delete", "random"), ["ci_low", "ci_high"]]
+    assert low < 0.5 < high
+    grid = random_orders.TABLE.make(ordered).grids[0]
+    assert grid.caption == "Random orders beaten (RTE, corrected, n = 40)"
+    assert [row[0] for row in grid.rows] == ["IBA", "IG", "Random", "LIME"]
+    assert grid.heads == ["method", "delete", "mask", "attention"]
+    assert grid.rows[1][:3] == ["IG", "**0.625** [0.625, 0.625]", "**1.000** [1.000, 1.000]"]
+    assert "**" not in grid.rows[3][1], "below 0.5"
+
+
+def test_the_operators_rank_the_methods_with_a_tau(ordered: Stored) -> None:
+    """Left under delete 0.1, 0.4, 0.9, 0.5; mask 0.3, 0.1, 0.9, 0.5: one of six pairs is turned."""
+    assert random_orders.operator_rows(replace(ordered, methods_protocol="described")).empty
+    row, same, _ = random_orders.operator_rows(ordered).itertuples()
+    assert (same.first, same.second, same.tau) == ("delete", "attention", 1)
+    assert (row.first, row.second, row.n, row.n_methods) == ("delete", "mask", 40, 4)
+    assert row.tau == pytest.approx(4 / 6)
+    assert row.ci_low <= row.tau <= row.ci_high
+    means = np.random.default_rng(0).integers(0, 6, (3, 2, 8)).astype(float)
+    expected = [stats.kendalltau(*draw).statistic for draw in means]
+    np.testing.assert_allclose(random_orders.taus(means)[:, 0], expected)
+
+
+def test_without_random_orders_there_is_no_table(stored: Stored, tmp_path: Path) -> None:
+    random_orders.TABLE.make(stored).write(tmp_path)
+    rationales.TABLE.make(stored).write(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# --- words marked by people ---------------------------------------------------------------------------
+
+
+def test_scores_without_curves_are_compared_with_what_people_marked(tmp_path: Path) -> None:
+    """Premise `a b c`, hypothesis `d e`; marked are a, b and, where it does not count, d. Class 0 is scored
+    on the premise (class 1, on the hypothesis, is not here); a text without a mark is left out."""
+    run = write_run(tmp_path, datasets=("rte",), protocols=("corrected",))
+    write_classifier(run, "mnli_rationales", 20)
+    special = [True, False, False, False, True, False, False, True]
+    evidence = [False, True, True, False, False, True, False, False]
+    for method, order in {"iba": [5, 2, 1, 3, 6], "ig": [3, 6, 5, 1, 2]}.items():
+        folder = write_cell(run, "mnli_rationales", "corrected", method, falling(20, 0.2))
+        for path in folder.glob("degradation-*"):
+            path.unlink()
+        rows = scored(ids(20), [0.5] * 8).assign(order=[order] * 20)
+        write_parquet(folder / SCORES, rows)
+    marks = [evidence] * 19 + [[False] * 8]
+    synthetic.write_rows(run / "mnli_rationales", ids(20), [special] * 20, evidence=marks, label=0)
+    stored = load(configured(tmp_path, "dataset=rte", "protocol=corrected"))
+    assert stored.datasets == ["rte"], "not in Table 1"
+    rows = rationales.rationale_rows(stored).set_index(["method", "measure"])
+    assert (rows["n"] == 19).all()
+    assert rows["estimate"].to_dict() == pytest.approx(
+        {
+            ("iba", "auprc"): 1.0,
+            ("iba", "token_f1"): 1.0,
+            ("iba", "overlap"): 1.0,
+            ("ig", "auprc"): (1 / 2 + 2 / 3) / 2,
+            ("ig", "token_f1"): 1 / 2,
+            ("ig", "overlap"): 1 / 3,
+        }
+    )
+    assert rows.loc[("ig", "token_f1"), "chance"] == pytest.approx(2 / 3)
+    assert set(planted.planted_rows(stored)["dataset"]) == set(), "people's marks are another table"
+    assert rationales.rationale_rows(replace(stored, methods_protocol="described")).empty
+    (grid,) = rationales.TABLE.make(stored).grids
+    assert grid.notes[0].startswith("Agreement with people is plausibility, not faithfulness")
+    assert any("Pairs of MNLI matched with words marked by people" in note for note in grid.notes)
+    assert [row[0] for row in grid.rows] == ["IBA", "IG", "a random order, on average"]
+    assert grid.rows[-1][2:] == ["0.806", "0.667", "0.556"]
 
 
 # --- text ---------------------------------------------------------------------------------------------
 
 
-def test_every_table_says_what_the_run_is(stored: Stored) -> None:
-    """A quick run's numbers must not be taken for the paper's, whatever table they are met in."""
-    found = tables.table2(stored).noted("a note")
-    assert found.grids[0].notes[-1] == "a note"
-    assert text.markdown(found.grids[0]).count("a note") == 1
+def test_a_new_table_is_a_new_file(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found, placed, written, and says what the run is, without being named anywhere else."""
+    (tmp_path / "lengths.py").write_text(
+        "import pandas as pd\n"
+        "from iba.report.tables import Spec\n"
+        "from iba.report.text import listed\n"
+        "rows = lambda stored: pd.DataFrame({'dataset': stored.datasets})\n"
+        "grids = lambda stored, rows: [listed('Lengths', stored.say, rows, ['dataset'], {})]\n"
+        "TABLE = Spec('lengths', 15, rows, grids)\n"
+    )
+    monkeypatch.setattr(tables, "__path__", [*tables.__path__, str(tmp_path)])
+    specs = tables.every()
+    assert [spec.name for spec in specs][:3] == ["table1", "lengths", "table1_right"]
+    specs[1].make(replace(stored, note="a quick run")).write(tmp_path)
+    assert pd.read_csv(tmp_path / "lengths.csv")["dataset"].to_list() == ["imdb", "agnews"]
+    page = (tmp_path / "lengths.md").read_text()
+    assert page.count("IMDB") == page.count("a quick run") == 1
 
 
 def test_tex_escapes_what_latex_reads() -> None:
@@ -281,6 +411,6 @@ def test_tex_escapes_what_latex_reads() -> None:
 def test_lines_are_crossed_with_columns_and_dashes() -> None:
     rows = pd.DataFrame([("a", "x", 1), ("b", "y", 2), ("a", "y", 3)], columns=["dataset", "at", "n"])
     say = lambda key, value: f"{value}!"  # noqa: E731
-    found = text.crossed("t", say, rows, ["dataset"], ("at", ["x", "y"]), lambda row: str(row.n))
+    found = text.crossed("t", say, rows, ["dataset"], "at", lambda row: str(row.n))
     assert found.heads == ["data set", "x!", "y!"]
     assert found.rows == [["a!", "1", "3"], ["b!", "–", "2"]]

@@ -24,8 +24,6 @@ from iba.benchmark.synthetic import write_cell, write_classifier, write_rows, wr
 from iba.pipeline.degrade import columns
 from iba.pipeline.experiment import cells, run_folder
 from iba.report import claims, drawing, figure1, tables
-from iba.report.agreement import agreement
-from iba.report.methods import compare_methods, methods
 from iba.report.stored import load
 from iba.report.text import write_csv
 from iba.settings import CONFIGS, plain
@@ -72,14 +70,11 @@ def report(cfg: DictConfig) -> pd.DataFrame:
 
     stored = step("rows", load, cfg)
     step("all pairs", lambda: stored.tests)
-    step("table 1", tables.table1, stored)
-    step("right texts", tables.table1_right, stored)
-    step("faithfulness", tables.faithfulness, stored)
-    step("all methods", lambda: methods(compare_methods(stored, "corrected")))
+    for table in tables.every():
+        step(table.name, table.make, stored)
     step("verdicts", claims.judge, stored)
     elsewhere = replace(stored, folder=stored.folder.with_name("drawn"))
     step("figure 1", lambda: drawing.write(elsewhere, figure1.pictures(stored)))
-    step("agreement", agreement, stored)
     whole = pd.DataFrame(rows, columns=["step", "seconds", "cpu_seconds", "peak_memory_mb"])
     total = ["whole", *whole[["seconds", "cpu_seconds"]].sum(), whole["peak_memory_mb"].max()]
     return pd.concat([whole, pd.DataFrame([total], columns=whole.columns)], ignore_index=True)

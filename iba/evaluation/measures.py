@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from scipy.special import logit
+from scipy.stats import hypergeom
 
 from iba.evaluation.ranking import FIRST_STEP
 
@@ -22,8 +24,8 @@ class Outcome:
     """What removing tokens did to the target's probability, on n instances under one operator.
 
     `most`, `least`: the curves over `fractions`, most or least important first. `without`, `alone`: after
-    ERASER's top shares were removed, or kept alone. `scores`: `evidence` and `order` of the tokens, where the
-    evidence is known. None: not run.
+    ERASER's top shares were removed, or kept alone. `planted`, `marked`: `evidence` (a flag per token) and
+    `order` of the tokens, where evidence was planted or marked by people. None: not run.
     """
 
     fractions: Float[np.ndarray, " steps"]
@@ -31,7 +33,8 @@ class Outcome:
     least: Float[np.ndarray, "n steps"] | None = None
     without: Float[np.ndarray, "n shares"] | None = None
     alone: Float[np.ndarray, "n shares"] | None = None
-    scores: pd.DataFrame | None = None
+    planted: pd.DataFrame | None = None
+    marked: pd.DataFrame | None = None
 
     @property
     def start(self) -> Float[np.ndarray, " n"]:
@@ -94,26 +97,63 @@ def log_odds_drop(start: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"]
     return np.asarray(logit(np.clip(start, low, high)) - logit(np.clip(after, low, high)))
 
 
-def recall(outcome: Outcome) -> Float[np.ndarray, " n"] | None:
-    """Share of the k evidence tokens among the k that the degradation test would remove first.
+def of_evidence(
+    rows: pd.DataFrame | None, number: Callable[[Float[np.ndarray, " tokens"], int], float]
+) -> Float[np.ndarray, " n"] | None:
+    """A number of every text: of its evidence in the order of removal (a flag per token), k of which are set.
 
     NaN without evidence: a text that was cut may have lost its own.
     """
-    return _of_evidence(outcome, lambda k, row: np.asarray(row.evidence)[row.order[:k]].sum() / k)
-
-
-def chance_of_recall(outcome: Outcome) -> Float[np.ndarray, " n"] | None:
-    """What a random ranking recalls on average: the evidence's share of the removable tokens."""
-    return _of_evidence(outcome, lambda k, row: k / len(row.order))
-
-
-def _of_evidence(outcome: Outcome, number: Callable[[int, Any], float]) -> Float[np.ndarray, " n"] | None:
-    """A number of every instance with k evidence tokens, NaN of one with none."""
-    if outcome.scores is None:
+    if rows is None:
         return None
-    rows = list(outcome.scores.itertuples())
-    counts = [0 if row.evidence is None else int(np.sum(row.evidence)) for row in rows]
-    return np.array([number(k, row) if k else np.nan for k, row in zip(counts, rows, strict=True)], float)
+    ranked = [
+        np.zeros(0) if row.evidence is None else np.asarray(row.evidence, float)[np.asarray(row.order, int)]
+        for row in rows.itertuples()
+    ]
+    return np.array([number(one, int(one.sum())) if one.any() else np.nan for one in ranked])
+
+
+def recall(ranked: Float[np.ndarray, " tokens"], k: int) -> float:
+    """Share of the k evidence tokens among the k that would be removed first: precision and F1 as well."""
+    return float(ranked[:k].mean())
+
+
+def overlap(ranked: Float[np.ndarray, " tokens"], k: int) -> float:
+    """Intersection over union of the same two sets."""
+    both = ranked[:k].sum()
+    return float(both / (2 * k - both))
+
+
+def average_precision(ranked: Float[np.ndarray, " tokens"], k: int) -> float:
+    """Area under precision and recall: mean over the evidence tokens of the precision down to their rank."""
+    return float((ranked * ranked.cumsum() / np.arange(1, len(ranked) + 1)).sum() / k)
+
+
+def chance_of_recall(ranked: Float[np.ndarray, " tokens"], k: int) -> float:
+    """What a random order has on average: the evidence's share of the tokens."""
+    return k / len(ranked)
+
+
+def chance_of_overlap(ranked: Float[np.ndarray, " tokens"], k: int) -> float:
+    """The same: it hits a hypergeometric number of the evidence tokens."""
+    return _mean_overlap(len(ranked), k)
+
+
+@cache  # for all methods alike
+def _mean_overlap(n_tokens: int, k: int) -> float:
+    hits = np.arange(k + 1)
+    return float(hypergeom.pmf(hits, n_tokens, k, k) @ (hits / (2 * k - hits)))
+
+
+def chance_of_precision(ranked: Float[np.ndarray, " tokens"], k: int) -> float:
+    """The same: of m tokens that at rank i is evidence with k/m, each before it then with (k − 1)/(m − 1)."""
+    m, before = len(ranked), np.arange(len(ranked))
+    return float(((1 + before * (k - 1) / max(m - 1, 1)) / (before + 1)).mean())
+
+
+def _marked(label: str, number: Callable[[Any, int], float], *tables: str) -> Measure:
+    """A measure of agreement with people."""
+    return Measure(label, "higher", lambda o: of_evidence(o.marked, number), tables)
 
 
 MEASURES = {
@@ -131,8 +171,16 @@ MEASURES = {
         lambda o: log_odds_drop(o.start, o.after_first_step),
         ("faithfulness",),
     ),
-    "planted_recall": Measure("planted evidence", "higher", recall, ("methods",)),
-    "planted_chance": Measure("chance", "higher", chance_of_recall, ()),
+    "planted_recall": Measure(
+        "planted evidence", "higher", lambda o: of_evidence(o.planted, recall), ("methods",)
+    ),
+    "planted_chance": Measure("chance", "higher", lambda o: of_evidence(o.planted, chance_of_recall), ()),
+    "auprc": _marked("AUPRC", average_precision, "rationales"),
+    "token_f1": _marked("top-k F1", recall, "rationales"),
+    "overlap": _marked("intersection over union", overlap, "rationales"),
+    "auprc_chance": _marked("chance", chance_of_precision),
+    "token_f1_chance": _marked("chance", chance_of_recall),
+    "overlap_chance": _marked("chance", chance_of_overlap),
 }
 
 

@@ -34,11 +34,15 @@ _BATCH_NUMBERS = 4_000_000
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals and tests are drawn; the same seed gives the same numbers."""
+    """How intervals and tests are drawn; the same seed gives the same numbers.
+
+    `n_permutations`: at least so many are drawn where all methods are compared.
+    """
 
     confidence: float = 0.95
     n_resamples: int = 5000
     seed: int = 3
+    n_permutations: int = 0
 
     @property
     def percent(self) -> str:
@@ -61,10 +65,15 @@ class Resampling:
         """
         return replace(self, n_resamples=max(self.n_resamples, math.ceil(2 * n_comparisons / p_value)))
 
+    @property
+    def of_all(self) -> Resampling:
+        """For tests of all methods."""
+        return replace(self, n_resamples=max(self.n_resamples, self.n_permutations))
+
 
 def resampling(cfg: DictConfig) -> Resampling:
     """As `cfg.stats` says."""
-    return Resampling(float(cfg.stats.confidence), int(cfg.stats.n_resamples), int(cfg.stats.seed))
+    return Resampling(**{str(name): value for name, value in cfg.stats.items()})
 
 
 @dataclass(frozen=True)

@@ -222,8 +222,8 @@ def cells(cfg: DictConfig, dataset: str, methods: Mapping[str, DictConfig] | Non
 def dataset_config(cfg: DictConfig, name: str) -> DictConfig:
     """The settings of a data set that is selected or, where it was run, shown (`evident`): what a preset
     changes stands in the former in any case."""
-    known = (cfg.get("evident") or {}).get(name) or {}
-    return DictConfig(OmegaConf.merge(known, cfg.dataset.get(name) or {}), parent=cfg)
+    known = (cfg.get("evident") or {}).get(name) or DictConfig({})
+    return DictConfig(OmegaConf.merge(unresolved(known), cfg.dataset.get(name) or {}), parent=cfg)
 
 
 def all_cells(cfg: DictConfig) -> Iterator[Cell]:

@@ -26,8 +26,9 @@ from iba.pipeline.experiment import RowSet, cells, hashed
 from iba.pipeline.finetune import classifier_record
 from iba.pipeline.parts import Work, compute_in_parts
 from iba.pipeline.tuning import tuned
+from iba.pipeline.views import StoredCell
 from iba.settings import plain
-from iba.store import provenance, read_parquet, write_json, write_parquet
+from iba.store import provenance, read_json, read_parquet, write_json, write_parquet
 
 #: The orders of one text, each a ranking of its tokens.
 Orders = Callable[[Bench, int], list[Ranked]]
@@ -48,6 +49,29 @@ def run(cfg: DictConfig) -> None:
             order = read_parquet(folder / SCORES, ["instance_id", "order"]).set_index("instance_id")["order"]
             label = f"{cell.view.label} first step"
             _compute(few, folder, "first_step", depends, partial(_own_order, order), label)
+
+
+def win_rates(cell: StoredCell) -> pd.DataFrame | None:
+    """One row per text and operator: instance_id, operator, `prob_target` by the cell's own order, and
+    `win_rate`, the share of the text's random orders that leave more of it, ties counting half.
+
+    Of most random orders; None where none were drawn for the cell's classifier and rows.
+    """
+    key, found = cell.record["key"], []
+    for path in sorted(cell.folder.parent.parent.glob("random_orders-*.json")):
+        settings = read_json(path)["settings"]
+        depends = {name: settings[name] for name in ("rows", "operators")}
+        own = cell.folder / f"{hashed('first_step', depends)}.parquet"
+        if own.is_file() and all(settings[name] == key[name] for name in ("classifier", "precision")):
+            found.append((settings["orders"], own, path.with_suffix(".parquet")))
+    if not found:
+        return None
+    _, own, random = max(found)
+    by = ["instance_id", "operator"]
+    table = read_parquet(own, [*by, "prob_target"])
+    both = read_parquet(random, [*by, "prob_target"]).merge(table, on=by, suffixes=("_random", ""))
+    wins = (1 + np.sign(both["prob_target_random"] - both["prob_target"])) / 2
+    return table.join(wins.groupby([both[name] for name in by]).mean().rename("win_rate"), by)
 
 
 def order_settings(bench: Bench) -> dict[str, Any]:

@@ -110,6 +110,7 @@ class DataSet(Section):
     n_accuracy: Rows
     accuracy_floor: Share
     drop_unlabelled: bool
+    annotated: list[list[Literal[0, 1]]] | None = None
     paper: Paper
     finetune: Training
 
@@ -240,6 +241,7 @@ class Stats(Section):
 
     confidence: Inner
     n_resamples: Count
+    n_permutations: Count
     seed: Seed
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ class StoredCell:
     folder: Path
     curves: Path
 
+    @property
+    def degraded(self) -> bool:
+        """Whether there are curves."""
+        return self.curves.is_file()
+
     def degradation(self) -> pd.DataFrame:
         """instance_id, target, order, operator, grid, step, fraction, n_tokens, n_removed, prob_target."""
         wide, rows = read_parquet(self.curves), self._rows(["n_tokens", "n_removable"])
@@ -104,10 +110,15 @@ class _Stored:
         """Those whose records are at `paths`."""
         return [cls(path.parent, read_json(path)) for path in sorted(paths)]
 
+    @property
+    def attributed(self) -> bool:
+        """Whether a cell's token scores are there: they are written last."""
+        return (self.folder / SCORES).is_file()
+
 
 def stored_cells(cfg: DictConfig) -> list[StoredCell]:
-    """All that is stored and has a name in `cfg`: Table 1's cells, other seeds and studies, of all known
-    methods, in the order of the configuration."""
+    """All that is stored and has a name in `cfg`, degraded or not: Table 1's cells, other seeds and studies,
+    of all known methods, in the order of the configuration."""
     return [cell for name in _datasets(cfg) for cell in _cells(cfg, name)]
 
 
@@ -198,10 +209,9 @@ def _cells(cfg: DictConfig, dataset: str) -> Iterator[StoredCell]:
         for asked in _asked(cfg, dataset, classified.n_layers):
             for cell, chosen in _tuned(cfg, asked, whose, running, tries):
                 key = cell.key(classified, {}, running)
-                found = index[cell.view.method, _known(cfg, key)]
-                found = [each for each in found if degradation_path(each.folder, cell.degradation).is_file()]
+                found = [each for each in index[cell.view.method, _known(cfg, key)] if each.attributed]
                 if found:
-                    stored = _only(found, lambda each: each.record["key"]["numerics"])
+                    stored = _only(found, partial(_rank, cell))
                     yield _named(stored, replace(cell, view=replace(cell.view, seed=seed)), chosen)
 
 
@@ -248,7 +258,12 @@ def _known(cfg: DictConfig, key: Mapping[str, Any]) -> str:
     return fingerprint({name: value for name, value in key.items() if name not in unknown} | {"rows": rows})
 
 
-def _only(found: Sequence[_Stored], rank: Callable[[_Stored], float]) -> _Stored:
+def _rank(cell: Cell, stored: _Stored) -> tuple[bool, int]:
+    """What was degraded stands before what was not, newer numerics before older ones."""
+    return degradation_path(stored.folder, cell.degradation).is_file(), stored.record["key"]["numerics"]
+
+
+def _only(found: Sequence[_Stored], rank: Callable[[_Stored], Any]) -> _Stored:
     """The one of the highest rank; `UserError` where two would do."""
     best = [each for each in found if rank(each) == max(map(rank, found))]
     if len(best) > 1:

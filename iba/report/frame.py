@@ -1,4 +1,4 @@
-"""One frame of all stored rows, and the two things that tables do with it: `summarise` and `compare`."""
+"""One frame of all stored rows, and what tables do with it: `summarise`, `compare` and `means_tested`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ from iba.pipeline.views import StoredCell
 KEYS = ["seed", "study", "value", "protocol", "dataset", "method", "operator"]
 #: The columns of every estimate.
 ESTIMATE = ["n", "estimate", "ci_low", "ci_high"]
+#: The columns of every paired comparison.
+PAIR = ["first", "second", "n", "difference", "ci_low", "ci_high", "effect_size", "p_value", "p_holm"]
+#: By label, which sentences of a text people annotated (0: the first); None where evidence is planted.
+Annotated = Sequence[Sequence[int]] | None
 #: The paper's operator.
 DELETE = "delete"
 
@@ -106,17 +110,21 @@ class Frame:
 
 
 def read_frame(
-    cells: Iterable[StoredCell],
+    cells: Sequence[StoredCell],
     predictions: Mapping[tuple[str, int], pd.DataFrame],
     order: Mapping[str, Sequence[str]],
-    evident: Iterable[str] = (),
+    evident: Mapping[str, Annotated] | None = None,
 ) -> Frame:
-    """The rows of `cells`; `order`: of the protocols, data sets and methods; `evident`: data sets whose
-    evidence is known, of which token scores are read. `UserError` where cells were degraded otherwise."""
+    """The rows of `cells`; those that were not degraded have no operator and no curve.
+
+    `order`: of the protocols, data sets and methods. `evident`: data sets whose evidence is known, of which
+    token scores are read; with the annotated sentences where people marked it. `UserError` where cells were
+    degraded otherwise.
+    """
     tables, curves, steps = [], [], dict[str, np.ndarray]()
     predicted = {key: rows.set_index("instance_id")["predicted"] for key, rows in predictions.items()}
-    for cell in cells:
-        for operator, outcome, about in _outcomes(cell, steps, cell.view.dataset in set(evident)):
+    for cell in sorted(cells, key=lambda cell: not cell.degraded):
+        for operator, outcome, about in _outcomes(cell, steps, evident or {}):
             scores = {name: measure.score(outcome) for name, measure in MEASURES.items()}
             table = about.assign(operator=operator, **{n: s for n, s in scores.items() if s is not None})
             classes = predicted.get((cell.view.dataset, cell.view.seed))
@@ -139,31 +147,44 @@ def _refuse_other_steps(known: dict[str, np.ndarray], grid: str, fractions: np.n
 
 
 def _outcomes(
-    cell: StoredCell, steps: dict[str, np.ndarray], evident: bool
-) -> Iterator[tuple[str, Outcome, pd.DataFrame]]:
+    cell: StoredCell, steps: dict[str, np.ndarray], evident: Mapping[str, Annotated]
+) -> Iterator[tuple[str | None, Outcome, pd.DataFrame]]:
     """By operator: what the removals did, and who the instances are, in their stored order."""
+    known = cell.scores() if cell.view.dataset in evident else None
+    if not cell.degraded:
+        if known is not None:
+            none = np.full((len(known), len(steps["curve"])), np.nan)
+            evidence = _evidence(known, evident[cell.view.dataset])
+            yield None, Outcome(steps["curve"], none, **evidence), known[["instance_id", "target"]]
+        return
     about, curves = cell.probabilities()
-    scores = _all_scores(cell, about["instance_id"]) if evident else None
+    evidence = {}
+    if known is not None and {*about["instance_id"]} <= {*known["instance_id"]}:
+        known = known.set_index("instance_id").loc[about["instance_id"]]
+        evidence = _evidence(known, evident[cell.view.dataset])
     for (_, _, grid), (fractions, _) in curves.items():
         _refuse_other_steps(steps, grid, fractions)
-    for operator in sorted(
-        {operator for operator, order, grid in curves if (order, grid) == ("most", "curve")}
-    ):
+    for operator in sorted({operator for operator, *of in curves if of == ["most", "curve"]}):
         most, least, without, alone = (
             curves.get((operator, order, grid), (None, None))[1]
             for grid in ("curve", "eraser")
             for order in ("most", "least")
         )
         assert most is not None
-        yield operator, Outcome(steps["curve"], most, least, without, alone, scores), about
+        yield operator, Outcome(steps["curve"], most, least, without, alone, **evidence), about
 
 
-def _all_scores(cell: StoredCell, ids: pd.Series) -> pd.DataFrame | None:
-    """The token scores in the order of `ids`; None unless those of all of them are stored."""
-    scores = cell.scores()
-    if scores is None or not set(ids) <= set(scores["instance_id"]):
-        return None
-    return scores.set_index("instance_id").loc[ids]
+def _evidence(scores: pd.DataFrame, annotated: Annotated) -> dict[str, pd.DataFrame]:
+    """`planted`, or `marked` by people: of the latter, tokens of sentences that were not annotated for the
+    text's class count neither as evidence nor as ranked."""
+    if annotated is None:
+        return {"planted": scores}
+    rows = [
+        (np.asarray(row.evidence) & counted, [place for place in row.order if counted[place]])
+        for row in scores.itertuples()
+        for counted in [np.isin((np.cumsum(row.special) > 1).astype(int), annotated[row.label])]
+    ]
+    return {"marked": pd.DataFrame(rows, columns=["evidence", "order"])}
 
 
 def _with_numbers(table: pd.DataFrame, cell: StoredCell, predicted: pd.Series | None) -> pd.DataFrame:
@@ -191,6 +212,7 @@ def summarise(frame: Frame, by: Sequence[str], measures: Sequence[str], how: Res
     head = pd.DataFrame(keys, columns=[*by, "measure"])
     for name in by:
         head[name] = head[name].astype(ordered[name].dtype)
+    head["measure"] = pd.Categorical(head["measure"], measures)
     return head.join(estimates(mean_intervals(samples, how)))
 
 
@@ -218,19 +240,18 @@ def compare(
         for key, matrix in matrices.items()
         if matrix.shape[1] > 1
     ]
-    columns = [
-        *by,
-        "first",
-        "second",
-        "n",
-        "difference",
-        "ci_low",
-        "ci_high",
-        "effect_size",
-        "p_value",
-        "p_holm",
-    ]
+    columns = [*by, *PAIR]
     return pd.concat(families, ignore_index=True)[columns] if families else pd.DataFrame(columns=columns)
+
+
+def means_tested(differences: pd.DataFrame, how: Resampling, tests: Resampling | None = None) -> pd.DataFrame:
+    """Whether the mean of every column (instances × columns) is 0, by sign-flip tests of one Holm family.
+
+    A row per column of `differences`, with the columns `ESTIMATE` and `p_holm`. `how`, `tests`: as above.
+    """
+    columns = np.ascontiguousarray(differences.to_numpy(float).T)
+    p_holm = holm(sign_flip_test(columns, tests or how.resolving(len(columns))))
+    return estimates(mean_intervals([*columns], how)).set_index(differences.columns).assign(p_holm=p_holm)
 
 
 def _pairs(matrix: pd.DataFrame, how: Resampling, tests: Resampling | None) -> pd.DataFrame:

@@ -15,8 +15,8 @@ from iba.display.highlight import CSS
 from iba.display.templates import environment
 from iba.report import examples
 from iba.report.claims import matrix, rule, words
+from iba.report.pairs import winners
 from iba.report.stored import Stored
-from iba.report.tables import winners
 from iba.report.text import Grid, number, write_text
 
 _MARKUP = re.compile(r"\*\*(.+?)\*\*|`(.+?)`")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from iba.report.drawing import PAGE_WIDTH, Look, Picture
-from iba.report.methods import FAMILIES, Compared
+from iba.report.tables.methods import FAMILIES, Compared
 
 #: Marker of a family, so that a grey print can still be read; the row itself names the method.
 _MARKERS = dict(zip(FAMILIES, "osD^v", strict=True))

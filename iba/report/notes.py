@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
 
 from iba.pipeline.views import View
 from iba.report.stored import Record, Stored
@@ -38,22 +39,28 @@ def method_notes(stored: Stored, records: Records) -> list[str]:
 
 def chosen_settings(stored: Stored, records: Records) -> list[str]:
     """What every method chose among its tries, by data set; a choice at an end of a grid is marked."""
-    chosen: dict[tuple[str, str], list[str]] = {}
-    for (protocol, dataset, method), record in records.items():
-        if tuning := record.get("tuning"):
-            value = f"{stored.say('dataset', dataset)} {_winner(tuning)}"
-            chosen.setdefault((protocol, method), []).append(value)
-    if not chosen:
-        return []
-    by_method = "; ".join(
-        f"{stored.say('method', method)} (`{protocol}`): {', '.join(values)}"
-        for (protocol, method), values in chosen.items()
+    chosen = _grouped(
+        (
+            f"{stored.say('method', m)} (`{p}`): {{}}",
+            f"{stored.say('dataset', d)} {_winner(record['tuning'])}",
+        )
+        for (p, d, m), record in records.items()
+        if record.get("tuning")
     )
-    return [
+    told = (
         "Settings chosen among tries by the largest mean drop at 11 %, Table 1's own measure, on "
-        f"{calibration_rows(records)} (* an end of the grid): {by_method}. Methods not named here have "
+        f"{calibration_rows(records)} (* an end of the grid): {chosen}. Methods not named here have "
         "nothing tuned this way."
-    ]
+    )
+    return [told] if chosen else []
+
+
+def _grouped(found: Iterable[tuple[str, str]]) -> str:
+    """What holds where: every sentence once, with all its places."""
+    places: dict[str, list[str]] = {}
+    for what, where in found:
+        places.setdefault(what, []).append(where)
+    return "; ".join(what.format(", ".join(where)) for what, where in places.items())
 
 
 def _winner(tuning: Record) -> str:
@@ -81,36 +88,30 @@ def calibration_rows(records: Records) -> str:
 
 def _precision(records: Records) -> list[str]:
     """In which precision the stored numbers were computed."""
-    known = sorted(
-        {str(record.get("settings", {}).get("precision")) for record in records.values()} - {"None"}
-    )
-    return [f"Attributions and probabilities computed in {' and '.join(known)}."] if known else []
+    known = {str(record.get("settings", {}).get("precision")) for record in records.values()} - {"None"}
+    return [f"Attributions and probabilities computed in {' and '.join(sorted(known))}."] if known else []
 
 
 def _numerics(stored: Stored, records: Records) -> list[str]:
     """Which cells another version of the numerics made than the newest one here; scores may differ."""
     versions = {key: record.get("settings", {}).get("numerics") for key, record in records.items()}
     newest = max((version for version in versions.values() if version is not None), default=None)
-    older: dict[str, list[str]] = {}
-    for (protocol, dataset, method), version in versions.items():
-        if version != newest:
-            what = f"{stored.known[method].label} (`{protocol}`)"
-            older.setdefault(what, []).append(stored.say("dataset", dataset))
-    if not older:
-        return []
-    cells = "; ".join(f"{what}: {', '.join(where)}" for what, where in older.items())
-    return [f"Made by an older version of the numerics than the rest, whose scores may differ: {cells}."]
+    older = _grouped(
+        (f"{stored.known[method].label} (`{protocol}`): {{}}", stored.say("dataset", dataset))
+        for (protocol, dataset, method), version in versions.items()
+        if version != newest
+    )
+    what = "Made by an older version of the numerics than the rest, whose scores may differ"
+    return [f"{what}: {older}."] if older else []
 
 
 def _shared_cells(stored: Stored, records: Records) -> list[str]:
     """The cells that are one and the same under two protocols."""
-    first: dict[str, str] = {}
-    shared: dict[str, list[str]] = {}
+    first, shared = dict[str, str](), []
     for protocol, dataset, method in records:
         cell = stored.cells[View(stored.seed, None, None, protocol, dataset, method)].cell
-        other = first.setdefault(cell, protocol)
-        if other != protocol:
-            what = f"{stored.known[method].label} under `{protocol}` and `{other}`"
-            shared.setdefault(what, []).append(stored.say("dataset", dataset))
-    lines = [f"{what} ({', '.join(where)})" for what, where in sorted(shared.items())]
-    return [f"Same settings, hence the same scores: {'; '.join(lines)}."] if lines else []
+        if (other := first.setdefault(cell, protocol)) != protocol:
+            what = f"{stored.known[method].label} under `{protocol}` and `{other}` ({{}})"
+            shared.append((what, stored.say("dataset", dataset)))
+    shared.sort(key=itemgetter(0))
+    return [f"Same settings, hence the same scores: {_grouped(shared)}."] if shared else []

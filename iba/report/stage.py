@@ -25,24 +25,11 @@ from iba.report import (
     tables,
     terminal,
 )
-from iba.report.agreement import agreement
 from iba.report.claims.checks import PAPER_METHODS, PAPER_SETS, PROTOCOLS
-from iba.report.methods import compare_methods, methods
-from iba.report.sanity import sanity
-from iba.report.seeds import seeds
 from iba.report.stored import CELL, Stored, load
+from iba.report.tables.methods import compare_methods
 
 FIGURES = (figure1, figure2, figure3, figure4)
-#: Every table of the run but Table 1 and that of all methods, in the order of the page.
-TABLES = (
-    tables.table1_right,
-    tables.planted,
-    tables.table2,
-    tables.faithfulness,
-    seeds,
-    agreement,
-    sanity,
-)
 
 
 def run(cfg: DictConfig) -> None:
@@ -52,30 +39,26 @@ def run(cfg: DictConfig) -> None:
     if lost := left_out(cfg):
         raise UserError(lost)
     stored = load(cfg)
+    shown = {part for part in get_args(ReportPart) if wanted & {part, "html"}}
     drawn: list[tuple[Path, str]] = []
-    if wanted & {"figures", "html"}:
+    if "figures" in shown:
         drawn = [found for figure in FIGURES for found in drawing.write(stored, figure.pictures(stored))]
-    overview = []
-    if wanted & {"methods", "html"}:
-        compared = compare_methods(stored, str(cfg.report.methods_protocol))
-        print(*compared.refused.values(), sep="\n", end="\n" if compared.refused else "")
-        overview = [methods(compared).noted(stored.note)]
-        drawn += drawing.write(stored, methods_figure.pictures(compared))
-    shown = []
-    if wanted & {"tables", "html"}:
-        shown = [t.noted(stored.note) for t in (tables.table1(stored), *(make(stored) for make in TABLES))]
-    for table in [*(shown if "tables" in wanted else []), *(overview if "methods" in wanted else [])]:
-        table.write(stored.folder)
-    if wanted & {"verdicts", "html"}:
+    if "methods" in shown:
+        drawn += drawing.write(stored, methods_figure.pictures(compare_methods(stored)))
+    made = [(spec.part, spec.make(stored)) for spec in tables.every() if spec.part in shown]
+    for part, table in made:
+        if part in wanted:
+            table.write(stored.folder)
+    if "verdicts" in shown:
         judged = claims.judge(stored)
         if "verdicts" in wanted:
             reproduction.write(stored, judged, _copy(cfg, stored))
         if "html" in wanted:
-            grids = [grid for table in [*shown, *overview] for grid in table.grids]
+            grids = [grid for _, table in made for grid in table.grids]
             html.write(stored, judged, grids, drawn)
     print(f"{stored.folder}: redrew {', '.join(cfg.only or get_args(ReportPart))}")
-    if shown:
-        terminal.show(stored.folder, shown[0].grids[0])
+    if "tables" in shown:
+        terminal.show(stored.folder, made[0][1].grids[0])
 
 
 def left_out(cfg: DictConfig) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -18,15 +18,17 @@ from iba.evaluation.stats import Resampling, resampling
 from iba.pipeline import views
 from iba.pipeline.experiment import datasets, run_folder, selected
 from iba.pipeline.views import StoredCell, Value, View
-from iba.report.frame import DELETE, Frame, compare, read_frame
+from iba.report.frame import DELETE, Annotated, Frame, compare, read_frame
 from iba.report.paper import Paper
 from iba.report.timed import Timed, read_timed
 from iba.settings import plain
 
 #: What identifies a cell of Table 1, in the order of tables.
 CELL = ["protocol", "dataset", "method"]
-#: What Table 1's methods are compared by; each is a Holm family of its own per data set and protocol.
+#: What Table 1's methods are compared by.
 TESTED = ("drop_11", "area_over")
+#: Besides the measures: what the attribution stage's own clock said.
+SECONDS = "seconds_per_instance"
 #: The family of a method that names none.
 OTHER = "other"
 Record = Mapping[str, Any]
@@ -42,8 +44,14 @@ class Method:
     explains_class: bool = True
     protocols: Sequence[str] = ()
 
+    @classmethod
+    def read(cls, config: DictConfig) -> Method:
+        """From its configuration."""
+        family, explains = str(config.get("family") or OTHER), bool(config.get("explains_class", True))
+        return cls(str(config.label), str(config.color), family, explains, [*(config.get("protocols") or ())])
+
     def belongs(self, protocol: str) -> bool:
-        """Whether the protocol has this method: those that name no protocols belong to all."""
+        """Whether the protocol has this method: one that names no protocols belongs to all."""
         return not self.protocols or protocol in self.protocols
 
 
@@ -62,15 +70,17 @@ class Stored:
     """What the report reads of one run.
 
     `frame`: all rows. `cells`: all that is stored, by its name. `classifiers`: their records, by data set and
-    fine-tuning seed; `seed`: the run's own. `known`: all methods that can be named; `evident`: titles of the
-    data sets whose evidence is known. `note`: what the run is, in its preset's words; `notes`: the same of a
-    data set. `timed`: the benchmarks of the run's model. `made_with`: for the foot of the figures.
+    fine-tuning seed; `seed`: the run's own. `known`: all methods that can be named; `evident`, `marked`:
+    titles of the data sets whose evidence was planted, or marked by people. `note`: what the run is, in its
+    preset's words; `notes`: the same of a data set. `timed`: the benchmarks of the run's model.
+    `methods_protocol`: of the table of all methods. `made_with`: for the foot of the figures.
     """
 
     folder: Path
     names: Names
     known: dict[str, Method]
     evident: dict[str, str]
+    marked: dict[str, str]
     seed: int
     how: Resampling
     paper: Paper
@@ -81,19 +91,20 @@ class Stored:
     notes: dict[str, str]
     title: str
     timed: list[Timed]
+    methods_protocol: str
     made_with: str
 
     @cached_property
     def table1(self) -> Frame:
-        """The rows of Table 1's cells: the selected data sets, protocols and methods, no study."""
-        return self.of_methods(self.names.methods, self.names.datasets)
+        """The degraded rows of Table 1's cells: the selected data sets, protocols and methods, no study."""
+        return self.of_methods(self.names.methods, self.names.datasets).having("operator")
 
     def of_methods(self, methods: Iterable[str], sets: Iterable[str]) -> Frame:
         """The rows of other methods and data sets in Table 1's way, in the order given."""
         order = {"method": list(methods), "dataset": list(sets)}
         found = self.frame.of(study=None, seed=self.seed, **order)
         rows = found.rows.assign(**{k: found.rows[k].cat.set_categories(v) for k, v in order.items()})
-        return Frame(rows, found.curves, found.fractions, found.shares)
+        return replace(found, rows=rows)
 
     @cached_property
     def deletion(self) -> Frame:
@@ -126,19 +137,13 @@ class Stored:
 
     @cached_property
     def tests(self) -> pd.DataFrame:
-        """The pairs of methods of every protocol and data set, by each of `TESTED` (column `measure`)."""
+        """The pairs of Table 1's methods: a family per protocol, data set and measure of `TESTED`."""
         families = product(self.protocols, self.datasets, TESTED)
-        return compare(
-            {of: self.matrix(*of) for of in families}, ["protocol", "dataset", "measure"], self.how
-        )
+        keys = ["protocol", "dataset", "measure"]
+        return compare({family: self.matrix(*family) for family in families}, keys, self.how)
 
     def record(
-        self,
-        protocol: str,
-        dataset: str,
-        method: str,
-        study: str | None = None,
-        value: Value | None = None,
+        self, protocol: str, dataset: str, method: str, study: str | None = None, value: Value | None = None
     ) -> Record:
         """Settings and provenance of a cell; empty where it is not stored."""
         cell = self.cells.get(View(self.seed, study, value, protocol, dataset, method))
@@ -159,10 +164,11 @@ class Stored:
     def say(self, key: str, value: Any) -> str:
         """What the value of a key is called."""
         known = {
-            "dataset": self.names.datasets | self.evident,
+            "dataset": self.names.datasets | self.evident | self.marked,
             "protocol": self.names.protocols,
             "method": {name: method.label for name, method in self.known.items()},
-            "measure": {name: measure.heading for name, measure in MEASURES.items()},
+            "measure": {name: measure.heading for name, measure in MEASURES.items()}
+            | {SECONDS: "s per instance ↓"},
         }
         return known.get(key, {}).get(value, str(value))
 
@@ -172,8 +178,9 @@ def load(cfg: DictConfig) -> Stored:
 
     The methods are compared with each other, so they must have seen the same instances.
     """
-    cells = views.stored_cells(cfg)
-    stored = _read(cfg, cells) if cells else None
+    annotated = {name: plain(config.get("annotated")) for name, config in selected(cfg.evident).items()}
+    cells = [c for c in views.stored_cells(cfg) if c.degraded or annotated.get(c.view.dataset)]
+    stored = _read(cfg, cells, annotated) if any(cell.degraded for cell in cells) else None
     if stored is None or stored.table1.rows.empty:
         raise UserError(f"{run_folder(cfg)} holds no degradation rows yet: run scripts/degrade.py first.")
     _refuse_without_classifier(stored)
@@ -182,9 +189,10 @@ def load(cfg: DictConfig) -> Stored:
     return stored
 
 
-def _read(cfg: DictConfig, cells: list[StoredCell]) -> Stored:
-    known = {name: _method(config) for name, config in views.known_methods(cfg).items()}
+def _read(cfg: DictConfig, cells: list[StoredCell], annotated: Mapping[str, Annotated]) -> Stored:
+    known = {name: Method.read(config) for name, config in views.known_methods(cfg).items()}
     evident = {name: str(config.title) for name, config in selected(cfg.evident).items()}
+    marked = {name: config for name, config in selected(cfg.evident).items() if annotated[name]}
     chosen = {name: known[name] for name in selected(cfg.method)}
     names = Names(
         {name: str(d.title) for name, d in datasets(cfg).items()},
@@ -197,25 +205,21 @@ def _read(cfg: DictConfig, cells: list[StoredCell]) -> Stored:
         folder=run_folder(cfg),
         names=names,
         known=known,
-        evident=evident,
+        evident={name: title for name, title in evident.items() if not annotated[name]},
+        marked={name: str(config.title) for name, config in marked.items()},
         seed=int(cfg.finetune.seed),
         how=resampling(cfg),
         paper=Paper.read(Path(cfg.paths.root) / "results" / "published"),
-        frame=read_frame(cells, views.predictions(cfg), order, evident),
+        frame=read_frame(cells, views.predictions(cfg), order, annotated),
         cells={cell.view: cell for cell in cells},
         all_classifiers=views.classifiers(cfg),
         note=str(cfg.get("note") or ""),
-        notes={d: str(c.note) for d, c in datasets(cfg).items() if c.get("note")},
+        notes={d: str(c.note) for d, c in (marked | datasets(cfg)).items() if c.get("note")},
         title=str(cfg.model.title),
         timed=read_timed(Path(cfg.paths.results) / "benchmark", plain(cfg.model)),
+        methods_protocol=str(cfg.report.methods_protocol),
         made_with=_made_with(cfg),
     )
-
-
-def _method(config: DictConfig) -> Method:
-    explains = bool(config.get("explains_class", True))
-    family, protocols = str(config.get("family") or OTHER), [*(config.get("protocols") or ())]
-    return Method(str(config.label), str(config.color), family, explains, protocols)
 
 
 def _made_with(cfg: DictConfig) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,8 @@ class Grid:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the report: its rows, stored as `<name>.csv`, and the text of them, stored as `<name>.md`
-    and `.tex`; without rows or grids there are no such files. `beside`: rows that belong to it, such as
-    tests, by the name of their own CSV file."""
+    """Rows, stored as `<name>.csv`, and the text of them, stored as `<name>.md` and `.tex`; without rows or
+    grids there are no such files. `beside`: rows that belong to it, by the name of their own CSV file."""
 
     name: str
     rows: pd.DataFrame
@@ -46,18 +45,16 @@ class Table:
     label: str
     beside: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
-    def noted(self, note: str) -> Table:
-        """The table with the run's note under its first grid."""
-        if not note or not self.grids:
-            return self
-        first, *others = self.grids
-        return replace(self, grids=[replace(first, notes=[*first.notes, note]), *others])
-
-    def write(self, folder: Path) -> list[Path]:
+    def write(self, folder: Path) -> None:
         """Store the files, if there is anything to store."""
-        rows = {self.name: self.rows} | dict(self.beside)
-        csv = [write_csv(folder / f"{name}.csv", table) for name, table in rows.items() if len(table)]
-        return [*csv, *(_write_grids(folder, self.name, self.grids, self.label) if self.grids else [])]
+        for name, rows in ({self.name: self.rows} | dict(self.beside)).items():
+            if len(rows):
+                write_csv(folder / f"{name}.csv", rows)
+        labels = [self.label, *(f"{self.label}-{i}" for i in range(1, len(self.grids)))]
+        if self.grids:
+            tex = map(latex, self.grids, labels)
+            write_text(folder / f"{self.name}.md", "\n".join(map(markdown, self.grids)))
+            write_text(folder / f"{self.name}.tex", "\n".join(tex))
 
 
 def number(value: float | None, digits: int = DIGITS) -> str:
@@ -123,17 +120,17 @@ def crossed(
     say: Say,
     rows: pd.DataFrame,
     keys: Sequence[str],
-    across: tuple[str, Sequence[Any]],
+    across: str,
     write: Callable[[Any], str],
     notes: Sequence[str] = (),
 ) -> Grid:
-    """A line per value of `keys`, in the order of `rows`, and a column per value of the key `across`: what is
-    written of the row that has both, a dash where there is none."""
-    name, order = across
+    """A line per value of `keys`, in the order of `rows`, and a column per value of the key `across`, in the
+    order of its categories: what is written of the row that has both, a dash where there is none."""
     lines: dict[tuple[Any, ...], dict[Any, str]] = {}
     for row in rows.itertuples():
-        lines.setdefault(tuple(getattr(row, key) for key in keys), {})[getattr(row, name)] = write(row)
-    heads = [*(HEADS.get(key, key) for key in keys), *(say(name, value) for value in order)]
+        lines.setdefault(tuple(getattr(row, key) for key in keys), {})[getattr(row, across)] = write(row)
+    order = rows[across].astype("category").cat.remove_unused_categories().cat.categories
+    heads = [*(HEADS.get(key, key) for key in keys), *(say(across, value) for value in order)]
     cells = [[*map(say, keys, at), *(text.get(value, "–") for value in order)] for at, text in lines.items()]
     return Grid(caption, heads, cells, notes)
 
@@ -182,10 +179,3 @@ def write_text(path: Path, text: str) -> Path:
 def write_csv(path: Path, table: pd.DataFrame) -> Path:
     """Write a table as CSV, atomically, numbers with six significant digits."""
     return write_text(path, table.to_csv(index=False, float_format="%.6g"))
-
-
-def _write_grids(folder: Path, name: str, grids: Sequence[Grid], label: str) -> list[Path]:
-    """Write grids as `<name>.md` and `<name>.tex`."""
-    md = "\n".join(markdown(grid) for grid in grids)
-    tex = "\n".join(latex(grid, f"{label}-{i}" if i else label) for i, grid in enumerate(grids))
-    return [write_text(folder / f"{name}.md", md), write_text(folder / f"{name}.tex", tex)]

@@ -19,7 +19,7 @@ from iba.evaluation.stats import (
     ratio_interval,
     sign_flip_test,
 )
-from iba.report import sanity, studies
+from iba.report import studies
 from iba.report.claims.verdict import (
     ALIKE,
     OVER,
@@ -31,9 +31,10 @@ from iba.report.claims.verdict import (
     larger,
     measured,
 )
+from iba.report.pairs import family, signed
 from iba.report.stored import Record, Stored
 from iba.report.studies import X_ALONE, StudyRows
-from iba.report.tables import family, signed
+from iba.report.tables import sanity
 from iba.report.text import interval, number, p_value, span
 
 PAPER_SETS = ("imdb", "mnli_matched", "mnli_mismatched", "agnews", "rte")

@@ -14,28 +14,24 @@ from functools import cache, partial
 from itertools import product
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from iba.evaluation.stats import Resampling, holm, mean_intervals, sign_flip_test
+from iba.evaluation.stats import Resampling
 from iba.pipeline.views import Value
-from iba.report.frame import DELETE, ESTIMATE, Frame, compare, summarise
+from iba.report.frame import DELETE, ESTIMATE, Frame, compare, means_tested, summarise
 from iba.report.stored import Stored
-from iba.report.text import Grid, Table, interval, listed, number, p_value
+from iba.report.tables import Spec
+from iba.report.text import Grid, interval, listed, number, p_value
 
 #: The point of a method that does not vary.
 REFERENCE = "reference"
 #: The method whose level is chance.
 RANDOM = "random"
 _KEYS = ["study", "dataset", "protocol", "method", "point"]
-#: The columns of drop and area, by measure.
-_LEVELS = {
-    "drop_11": ("n", "drop_11", "ci_low", "ci_high"),
-    "area_over": ("n", "area_over", "area_low", "area_high"),
-}
-#: By method and point: what is told of it, or a number per instance.
-Numbers = dict[tuple[str, Value], dict[str, float]]
-Differences = dict[tuple[str, Value], pd.Series]
+_POINT = ["method", "point"]
+_LEVELS = ("drop_11", "area_over")
+#: Drop at 11 % per instance, by method and point.
+Drops = Mapping[tuple[str, Value], pd.Series]
 
 
 @dataclass(frozen=True)
@@ -88,17 +84,11 @@ def sanity_rows(stored: Stored) -> pd.DataFrame:
 @cache
 def of_study(stored: Stored, study: str) -> pd.DataFrame:
     """The rows of one study; none where it was not run."""
-    points = _points(stored, study)
-    parts = [
-        points.of(dataset=d, protocol=p) for d, p in product(stored.names.datasets, stored.names.protocols)
-    ]
-    found = [row for part in parts if _was_run(study, part) for row in _rows(stored, study, part)]
-    return pd.DataFrame(found)
-
-
-def _was_run(study: str, frame: Frame) -> bool:
-    """Whether there is a point besides the base and references, which other studies may have as well."""
-    return bool(set(frame.rows["point"]) - {STUDIES[study].base, REFERENCE})
+    points, names = _points(stored, study), stored.names
+    parts = [points.of(dataset=d, protocol=p) for d, p in product(names.datasets, names.protocols)]
+    # Besides the base and references, which other studies may have as well, there must be a point.
+    run = [part for part in parts if {*part.rows["point"]} - {STUDIES[study].base, REFERENCE}]
+    return pd.concat([_rows(stored, study, part) for part in run] or [pd.DataFrame()], ignore_index=True)
 
 
 def _points(stored: Stored, study: str) -> Frame:
@@ -114,90 +104,61 @@ def _points(stored: Stored, study: str) -> Frame:
     return replace(frame, rows=frame.rows.assign(point=value.where(value.notna(), fixed)))
 
 
-def _rows(stored: Stored, study: str, frame: Frame) -> Iterator[dict[str, Any]]:
+def _rows(stored: Stored, study: str, frame: Frame) -> pd.DataFrame:
     """The rows of one data set under one protocol."""
-    (dataset,), (protocol,), base = frame.present("dataset"), frame.present("protocol"), STUDIES[study].base
-    drops = {m: frame.of(method=m).matrix("drop_11", "point").dropna() for m in frame.present("method")}
-    rival = stored.matrix(protocol, dataset).get(STUDIES[study].rival, pd.Series())
-    known = [
+    (dataset,), (protocol,), check = frame.present("dataset"), frame.present("protocol"), STUDIES[study]
+    wide = {m: frame.of(method=m).matrix("drop_11", "point").dropna() for m in frame.present("method")}
+    wide = {m: found[sorted(found, key=lambda point: point != check.base)] for m, found in wide.items()}
+    drops = {(method, point): found[point] for method, found in wide.items() for point in found}
+    others = [key for key in drops if key[0] != RANDOM]
+    chance = {key: drops[RANDOM, at] for key in others for at in (REFERENCE, key[1]) if (RANDOM, at) in drops}
+    level = stored.matrix(protocol, dataset).get(check.rival)
+    rival = {key: level for key in drops if level is not None and key[0] != check.rival}
+    parts = [
         *_levels(frame, stored.how),
-        _tested(_over_random(drops), "over_random", stored.how),
-        {(m, point): row for m, wide in drops.items() for point, row in _from_base(wide, base, stored.how)},
-        _tested(_over_rival(drops, rival), "over_rival", stored.how),
+        _over("over_random", drops, chance, stored.how),
+        _from_base(wide, check.base, stored.how),
+        _over("over_rival", drops, rival, stored.how),
     ]
-    for method, wide in drops.items():
-        for point in sorted(wide, key=lambda point: point != base):
-            where = dict(zip(_KEYS, (study, dataset, protocol, method, point), strict=True))
-            yield where | {name: value for of in known for name, value in of.get((method, point), {}).items()}
+    index = pd.MultiIndex.from_tuples(drops, names=_POINT)
+    found = pd.concat([part.reindex(index) for part in parts if len(part)], axis=1).reset_index()
+    found = found.assign(study=study, dataset=dataset, protocol=protocol)
+    return found[[*_KEYS, *found.columns.difference(_KEYS, sort=False)]]
 
 
-def _levels(frame: Frame, how: Resampling) -> Iterator[Numbers]:
+def _levels(frame: Frame, how: Resampling) -> Iterator[pd.DataFrame]:
     """Drop, area and completeness gap of every method and point.
 
     The median of the gap: where the gradient leaps near the path's end, one text's may be that of ten others.
     """
-    for measure, names in _LEVELS.items():
-        rows = summarise(frame, ["method", "point"], [measure], how)
-        numbers = rows[ESTIMATE].set_axis(names, axis=1).to_dict("records")
-        yield dict(zip(zip(rows["method"], rows["point"], strict=True), numbers, strict=True))
+    drops, areas = (summarise(frame, _POINT, [m], how).set_index(_POINT)[ESTIMATE] for m in _LEVELS)
+    yield drops.rename(columns={"estimate": "drop_11"})
+    yield areas.drop(columns="n").set_axis(["area_over", "area_low", "area_high"], axis=1)
     if "completeness_gap" in frame.rows:
         keys = [frame.rows["method"].astype(str), frame.rows["point"]]
-        gaps = frame.rows["completeness_gap"].abs().groupby(keys).median()
-        yield {key: {"completeness_gap": gap} for key, gap in gaps.items()}
+        yield frame.rows["completeness_gap"].abs().groupby(keys).median().to_frame()
 
 
-def _from_base(drops: pd.DataFrame, base: Value, how: Resampling) -> Iterator[tuple[Value, dict[str, float]]]:
-    """By point: its drop minus that of `base`, all pairs of points one Holm family."""
-    if base not in drops:
-        return
-    points = sorted(drops, key=lambda point: point != base)
-    tests = compare({(): drops[points]}, [], how)
-    for row in tests[tests["first"] == base].itertuples():
-        ends = {"difference_low": -row.ci_high, "difference_high": -row.ci_low}
-        yield row.second, {"difference": -row.difference, **ends, "p_holm": row.p_holm}
+def _over(name: str, drops: Drops, rivals: Drops, how: Resampling) -> pd.DataFrame:
+    """Every drop minus its rival's on the instances that all of them have, in columns named by `name`; one
+    Holm family."""
+    differences = pd.DataFrame({key: drops[key] - rival for key, rival in rivals.items()}).dropna()
+    names = {"estimate": name, "ci_low": f"{name}_low", "ci_high": f"{name}_high", "p_holm": f"{name}_p_holm"}
+    return means_tested(differences, how).drop(columns="n").rename(columns=names)
 
 
-def _over_random(drops: dict[str, pd.DataFrame]) -> Differences:
-    """By method and point: its drop minus that of random scores under the same operator."""
-    chance = drops.get(RANDOM, pd.DataFrame())
-    return {
-        (method, point): found[point] - chance[point if point in chance else REFERENCE]
-        for method, found in drops.items()
-        for point in found
-        if method != RANDOM and (point in chance or REFERENCE in chance)
-    }
-
-
-def _over_rival(drops: dict[str, pd.DataFrame], rival: pd.Series) -> Differences:
-    """By method and point: its drop minus that of the rival in Table 1, on the same instances."""
-    return {
-        (method, point): found[point] - rival
-        for method, found in drops.items()
-        if method != rival.name and len(rival)
-        for point in found
-    }
-
-
-def _tested(differences: Differences, name: str, how: Resampling) -> Numbers:
-    """Every mean difference with interval and p-value in columns named by `name`; one Holm family.
-
-    Of the instances that all of them have.
-    """
-    if not differences:
-        return {}
-    columns = list(pd.concat(differences.values(), axis=1).dropna().to_numpy(float).T)
-    corrected = holm(sign_flip_test(np.array(columns), how.resolving(len(differences))))
-    names = [f"{name}{part}" for part in ("", "_low", "_high", "_p_holm")]
-    return {
-        key: dict(zip(names, (mean.estimate, mean.low, mean.high, float(p)), strict=True))
-        for key, mean, p in zip(differences, mean_intervals(columns, how), corrected, strict=True)
-    }
+def _from_base(drops: Mapping[str, pd.DataFrame], base: Value, how: Resampling) -> pd.DataFrame:
+    """By method and point: its drop minus that of `base`, all pairs of a method's points one Holm family."""
+    tests = compare({(method,): wide for method, wide in drops.items()}, ["method"], how)
+    found = tests[tests["first"] == base].set_index(["method", "second"])
+    signed = {"difference": "difference", "difference_low": "ci_high", "difference_high": "ci_low"}
+    return pd.DataFrame({name: -found[of] for name, of in signed.items()} | {"p_holm": found["p_holm"]})
 
 
 # --- text ---------------------------------------------------------------------------------------------
 
 
-def _columns(check: Sanity, rival: str) -> dict[str, tuple[str, str, str]]:
+def _told(check: Sanity, rival: str) -> dict[str, tuple[str, str, str]]:
     """Head → value, corrected p and note of what a table holds besides drop and area, where a row has it."""
     return {
         "completeness gap": (
@@ -228,33 +189,34 @@ def _columns(check: Sanity, rival: str) -> dict[str, tuple[str, str, str]]:
     }
 
 
-def _cell(row: Any, value: str, p_holm: str) -> str:
+def _cell(row: Any, value: str, ends: str, p_holm: str = "") -> str:
     """A number, with interval and p-value where it was tested; a dash where there is none."""
     found = getattr(row, value)
-    if pd.isna(found) or not p_holm:
+    if pd.isna(found) or not ends:
         return number(found)
-    ends = interval(getattr(row, f"{value}_low"), getattr(row, f"{value}_high"))
-    return f"{number(found)} {ends}, {p_value(getattr(row, p_holm))}"
+    text = f"{number(found)} {interval(getattr(row, f'{ends}_low'), getattr(row, f'{ends}_high'))}"
+    return f"{text}, {p_value(getattr(row, p_holm))}" if p_holm else text
+
+
+def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+    """One per study that was run."""
+    for study, found in rows.groupby("study", sort=False):
+        yield _grid(stored, STUDIES[str(study)], found)
 
 
 def _grid(stored: Stored, check: Sanity, rows: pd.DataFrame) -> Grid:
-    more = _columns(check, stored.say("method", check.rival))
-    more = {head: told for head, told in more.items() if told[0] in rows and rows[told[0]].notna().any()}
+    told = _told(check, stored.say("method", check.rival))
+    told = {head: of for head, of in told.items() if of[0] in rows and rows[of[0]].notna().any()}
     columns: dict[str, Callable[[Any], str]] = {
         "point": lambda row: check.title(row.point),
         "n": lambda row: str(row.n),
-        "drop at 11 %": lambda row: f"{number(row.drop_11)} {interval(row.ci_low, row.ci_high)}",
-        "area over the curve": lambda row: f"{number(row.area_over)} {interval(row.area_low, row.area_high)}",
+        "drop at 11 %": partial(_cell, value="drop_11", ends="ci"),
+        "area over the curve": partial(_cell, value="area_over", ends="area"),
     }
-    columns |= {head: partial(_cell, value=value, p_holm=p) for head, (value, p, _) in more.items()}
-    notes = [note for _, _, note in more.values()]
-    return listed(
-        f"Sanity: {check.what}", stored.say, rows, ["dataset", "protocol", "method"], columns, notes
-    )
+    for head, (value, p_holm, _) in told.items():
+        columns[head] = partial(_cell, value=value, ends=value if p_holm else "", p_holm=p_holm)
+    keys, notes = ["dataset", "protocol", "method"], [note for *_, note in told.values()]
+    return listed(f"Sanity: {check.what}", stored.say, rows, keys, columns, notes)
 
 
-def sanity(stored: Stored) -> Table:
-    """`sanity.*`, a text table per check that was run; nothing where none was."""
-    rows = sanity_rows(stored)
-    run = [] if rows.empty else rows.groupby("study", sort=False)
-    return Table("sanity", rows, [_grid(stored, STUDIES[str(name)], found) for name, found in run], "sanity")
+TABLE = Spec("sanity", 80, sanity_rows, grids)

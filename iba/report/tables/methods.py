@@ -7,8 +7,9 @@ A slow method that ran on fewer instances thus sets their number.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import pandas as pd
@@ -17,12 +18,14 @@ from iba.evaluation.measures import measured_in
 from iba.evaluation.stats import Resampling
 from iba.report.frame import DELETE, ESTIMATE, Frame, compare, summarise
 from iba.report.notes import chosen_settings, dataset_notes
-from iba.report.stored import Record, Stored
-from iba.report.tables import planted_rows, significantly_best
-from iba.report.text import Grid, Table, crossed, estimate, number, strong
+from iba.report.pairs import significantly_best
+from iba.report.stored import CELL, SECONDS, Record, Stored
+from iba.report.tables import Spec
+from iba.report.tables.planted import planted_rows
+from iba.report.text import Grid, crossed, estimate, number, strong
 
-_RECALL, SECONDS = "planted_recall", "seconds_per_instance"
-COLUMNS = ["protocol", "dataset", "method", "measure", *ESTIMATE, "device"]
+_RECALL = "planted_recall"
+_MEASURES = [*(name for name in measured_in("methods") if name != _RECALL), _RECALL, SECONDS]
 #: How methods are grouped, in this order; a method that names no family comes last.
 FAMILIES = ("bottleneck", "gradient", "attention", "perturbation", "control")
 #: Marks methods that give all classes the same scores.
@@ -42,27 +45,12 @@ class Compared:
     frame: Frame
     own_n: dict[str, dict[str, int]]
     refused: dict[str, str]
-    records: dict[tuple[str, str, str], Record]
+    records: Mapping[tuple[str, str, str], Record]
 
     @cached_property
     def datasets(self) -> list[str]:
         """Data sets whose methods can be compared."""
         return self.frame.present("dataset")
-
-    @property
-    def beside(self) -> set[str]:
-        """Data sets with known evidence that were not selected: they stand beside the others."""
-        return self.stored.evident.keys() - self.stored.names.datasets.keys()
-
-    def say(self, key: str, value: Any) -> str:
-        """What the value of a key is called."""
-        if key == "method":
-            return self.label(value)
-        return "s per instance ↓" if value == SECONDS else self.stored.say(key, value)
-
-    def family(self, method: str) -> str:
-        """The method's family."""
-        return self.stored.known[method].family
 
     def label(self, method: str) -> str:
         """The method's name, marked if it explains no class."""
@@ -72,49 +60,39 @@ class Compared:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """The table: a row per data set, measure and method."""
-        by, measures = ["protocol", "dataset", "method"], [m for m in measured_in("methods") if m != _RECALL]
-        found = summarise(self.frame, by, measures, self.stored.how)
-        rows = pd.concat([found, self._recalls(), self._seconds()], ignore_index=True)
-        places = {"dataset": self.datasets, "measure": [*measures, _RECALL, SECONDS]}
-        for name, order in places.items():
+        found = summarise(self.frame, CELL, _MEASURES[:-2], self.stored.how)
+        recalls = planted_rows(self.stored).rename(columns={"recall": "estimate"}).assign(measure=_RECALL)
+        recalls = recalls[recalls["protocol"] == self.protocol]
+        rows = pd.concat([found, recalls, self._seconds()], ignore_index=True)
+        rows = rows[rows["dataset"].isin(self.datasets)].astype({"n": "Int64"})
+        for name, order in {"dataset": self.datasets, "measure": _MEASURES}.items():
             rows[name] = pd.Categorical(rows[name], order)
-        ordered = rows.sort_values([*places], kind="stable", ignore_index=True).astype({"n": "Int64"})
-        return ordered.reindex(columns=COLUMNS)
-
-    def _recalls(self) -> pd.DataFrame:
-        """The recall of known evidence, each method's over all that it ran on."""
-        rows = planted_rows(self.stored).rename(columns={"recall": "estimate"}).assign(measure=_RECALL)
-        return rows[(rows["protocol"] == self.protocol) & rows["dataset"].isin(self.datasets)].drop(
-            columns="chance"
-        )
+        ordered = rows.sort_values(["dataset", "measure"], kind="stable", ignore_index=True)
+        return ordered.reindex(columns=[*CELL, "measure", *ESTIMATE, "device"])
 
     def _seconds(self) -> pd.DataFrame:
         """What the attribution stage's own clock said."""
-        cells = [(dataset, method) for dataset in self.datasets for method in self.own_n[dataset]]
-        records = [(cell, self.stored.record(self.protocol, *cell)) for cell in cells]
-        return pd.DataFrame(
-            [
-                (self.protocol, *cell, SECONDS, record.get("n"), measured[SECONDS], measured.get("device"))
-                for cell, record in records
-                if SECONDS in (measured := record.get("provenance", {}))
-            ],
-            columns=["protocol", "dataset", "method", "measure", "n", "estimate", "device"],
-        )
+        cells = [(self.protocol, d, m) for d, methods in self.own_n.items() for m in methods]
+        records = [(cell, self.stored.record(*cell)) for cell in cells]
+        told = [(cell, record.get("n"), record.get("provenance", {})) for cell, record in records]
+        rows = [(*cell, SECONDS, n, of[SECONDS], of.get("device")) for cell, n, of in told if SECONDS in of]
+        return pd.DataFrame(rows, columns=[*CELL, "measure", "n", "estimate", "device"])
 
     @cached_property
     def tests(self) -> pd.DataFrame:
         """All pairs of methods by the drop at 11 %, one Holm family per data set."""
-        families = [
-            compare({(self.protocol, d): matrix}, ["protocol", "dataset"], many, many)
-            for d in self.datasets
-            for matrix in [self.frame.of(dataset=d).matrix("drop_11")]
-            for many in [enough(self.stored.how, matrix.shape[1])]
-        ]
-        return (
-            pd.concat(families, ignore_index=True)
-            if families
-            else compare({}, ["protocol", "dataset"], self.stored.how)
-        )
+        families = [pd.DataFrame()]
+        for dataset in self.datasets:
+            matrix = self.frame.of(dataset=dataset).matrix("drop_11")
+            many, key = enough(self.stored.how, matrix.shape[1]), (self.protocol, dataset)
+            families.append(compare({key: matrix}, ["protocol", "dataset"], many, many.of_all))
+        return pd.concat(families, ignore_index=True)
+
+    @cached_property
+    def best(self) -> dict[str, str | None]:
+        """The method of a data set that beats every other one, where there is one."""
+        families = self.tests.groupby("dataset") if len(self.tests) else ()
+        return {str(d): significantly_best(tests, 1 - self.stored.how.confidence) for d, tests in families}
 
     def cells(self, dataset: str, measure: str) -> pd.DataFrame:
         """The methods of a data set by one measure, indexed by method."""
@@ -122,19 +100,23 @@ class Compared:
         return rows.assign(method=rows["method"].astype(str)).set_index("method")
 
     def mean_drops(self) -> pd.Series:
-        """Mean drop at 11 % over the data sets that a method was run on, the largest first."""
-        drops = self.rows[(self.rows["measure"] == "drop_11") & ~self.rows["dataset"].isin(self.beside)]
+        """Mean drop at 11 % over the selected data sets that a method was run on, the largest first; other
+        sets with known evidence stand beside."""
+        beside = self.stored.evident.keys() - self.stored.names.datasets.keys()
+        drops = self.rows[(self.rows["measure"] == "drop_11") & ~self.rows["dataset"].isin(beside)]
         means = drops.groupby(drops["method"].astype(str))["estimate"].mean()
         return means.sort_values(ascending=False, kind="stable")
 
 
-def compare_methods(stored: Stored, protocol: str) -> Compared:
+@cache
+def compare_methods(stored: Stored) -> Compared:
     """Cut the methods of every data set to the instances that they share.
 
-    Under `protocol`; where it leaves nothing to compare, under the first that does not.
+    Under the protocol that is asked for; where it leaves nothing to compare, under the first that does not.
     """
     frame = stored.of_methods(stored.known, stored.names.datasets | stored.evident).of(operator=DELETE)
-    run = {p: frame.of(protocol=p).present("method") for p in (protocol, *frame.present("protocol"))}
+    names = stored.methods_protocol, *frame.present("protocol")
+    run = {name: frame.of(protocol=name).present("method") for name in names}
     protocol = next(p for p, found in sorted(run.items(), key=lambda of: len(of[1]) < 2) if found)
     frame, own_n, refused, shared = frame.of(protocol=protocol), {}, {}, []
     for dataset in frame.present("dataset"):
@@ -144,6 +126,7 @@ def compare_methods(stored: Stored, protocol: str) -> Compared:
         own_n[dataset] = {str(method): len(sample) for method, sample in samples.items()}
         if len(common) < min(map(len, samples)):
             refused[dataset] = _refusal(stored, dataset, samples)
+            print(refused[dataset])
         else:
             shared += rows.index[rows["instance_id"].isin(common)].to_list()
     cut = frame.where(frame.rows.index.isin(shared))
@@ -169,65 +152,61 @@ def enough(how: Resampling, n_methods: int) -> Resampling:
     return how.resolving(math.comb(n_methods, 2), (1 - how.confidence) / 2)
 
 
-# --- tables -------------------------------------------------------------------------------------------
+# --- text ---------------------------------------------------------------------------------------------
 
 
 def grids(found: Compared) -> list[Grid]:
     """The drops of all methods on all data sets, then one table per data set with all measures."""
-    best = {
-        str(dataset): significantly_best(tests, 1 - found.stored.how.confidence)
-        for dataset, tests in found.tests.groupby("dataset")
-    }
-    return [_overview(found, best), *(_one(found, dataset, best) for dataset in found.datasets)]
+    under = f"{found.stored.title}, {found.stored.names.protocols[found.protocol]}"
+    return [_overview(found, under), *(_one(found, dataset, under) for dataset in found.datasets)]
 
 
-def _overview(found: Compared, best: dict[str, str | None]) -> Grid:
+def _overview(found: Compared, under: str) -> Grid:
     """Methods against data sets, by the mean, which only those have that ran on all of them."""
-    means, chosen = found.mean_drops(), {*found.datasets} - found.beside
-    drops = found.rows[found.rows["measure"] == "drop_11"].astype({"dataset": str, "method": str})
-    sets = drops[drops["dataset"].isin(chosen)].groupby("method").size().reindex(means.index)
-    whole = means.where(sets == len(chosen)).rename("estimate").rename_axis("method").reset_index()
-    rows = pd.concat([drops, whole.assign(dataset="mean")])
-    place = {method: place for place, method in enumerate(means.index)}
-    rows = rows[rows["method"].isin(place)].sort_values("method", key=lambda m: m.map(place), kind="stable")
+    means, selected = found.mean_drops(), [d for d in found.datasets if d in found.stored.names.datasets]
+    drops = found.rows[found.rows["measure"] == "drop_11"].astype({"dataset": str})
     sizes = drops.groupby("dataset")["n"].max()
+    sets = drops[drops["dataset"].isin(selected)].groupby(drops["method"].astype(str)).size()
+    whole = means.where(sets.reindex(means.index) == len(selected)).rename("estimate").reset_index()
+    rows = pd.concat([drops, whole.assign(dataset="mean", measure="drop_11")])
+    rows = rows.assign(dataset=pd.Categorical(rows["dataset"], [*found.datasets, "mean"]))
 
     def say(key: str, value: Any) -> str:
-        return f"{found.say(key, value)} (n = {sizes[value]})" if value in sizes else found.say(key, value)
+        said = found.stored.say(key, value)
+        return f"{said} (n = {sizes[value]})" if value in sizes else said
 
+    caption = f"All methods: drop of the target's probability after the top 11 % of tokens ({under})"
+    shown, keys = _ranked(found, rows, means.index), ["method", "family"]
     return crossed(
-        f"All methods: drop of the target's probability after the top 11 % of tokens ({_under(found)})",
-        say,
-        rows.assign(family=rows["method"].map(found.family)),
-        ["method", "family"],
-        ("dataset", [*found.datasets, "mean"]),
-        lambda row: strong(number(row.estimate), best.get(row.dataset) == row.method),
-        notes(found),
+        caption, say, shown, keys, "dataset", lambda row: strong(number(row.estimate), row.best), notes(found)
     )
 
 
-def _one(found: Compared, dataset: str, best: dict[str, str | None]) -> Grid:
+def _one(found: Compared, dataset: str, under: str) -> Grid:
     """Methods against measures, the largest drop first."""
     drops = found.cells(dataset, "drop_11").sort_values("estimate", ascending=False, kind="stable")
-    rows = found.rows[found.rows["dataset"] == dataset].astype({"method": str, "measure": str})
-    rows = rows[rows["method"].isin(drops.index)]
-    rows = rows.assign(n=rows["method"].map(drops["n"]), family=rows["method"].map(found.family))
-    rows = rows.sort_values("method", key=lambda method: method.map(drops.index.get_loc), kind="stable")
+    rows = found.rows[found.rows["dataset"] == dataset]
+    rows = _ranked(found, rows.assign(n=rows["method"].astype(str).map(drops["n"])), drops.index)
+    caption = f"All methods on {found.stored.say('dataset', dataset)} ({under})"
+    keys, sizes = ["method", "family", "n"], _sizes(found, dataset)
+    return crossed(caption, found.stored.say, rows, keys, "measure", _text, sizes)
 
-    def text(row: Any) -> str:
-        if row.measure == "drop_11":
-            return strong(estimate(row), best.get(dataset) == row.method)
-        return _seconds(row.estimate) if row.measure == SECONDS else number(row.estimate)
 
-    return crossed(
-        f"All methods on {found.say('dataset', dataset)} ({_under(found)})",
-        found.say,
-        rows,
-        ["method", "family", "n"],
-        ("measure", [m for m in (*measured_in("methods"), SECONDS) if m in set(rows["measure"])]),
-        text,
-        _sizes(found, dataset),
-    )
+def _ranked(found: Compared, rows: pd.DataFrame, methods: pd.Index) -> pd.DataFrame:
+    """The rows of `methods`, in that order, by their labels, with their family and whether they are best."""
+    place = {method: place for place, method in enumerate(methods)}
+    rows = rows[rows["method"].isin(place)].astype({"method": str})
+    rows = rows.sort_values("method", key=lambda names: names.map(place), kind="stable")
+    best = rows["dataset"].astype(str).map(found.best) == rows["method"]
+    family = [found.stored.known[method].family for method in rows["method"]]
+    return rows.assign(best=best, family=family, method=rows["method"].map(found.label))
+
+
+def _text(row: Any) -> str:
+    """A drop with its interval, in bold where it is best; seconds with two digits."""
+    if row.measure == SECONDS:
+        return _seconds(row.estimate)
+    return strong(estimate(row), row.best) if row.measure == "drop_11" else number(row.estimate)
 
 
 def _seconds(value: float) -> str:
@@ -235,21 +214,16 @@ def _seconds(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"
 
 
-def _under(found: Compared) -> str:
-    return f"{found.stored.title}, {found.stored.names.protocols[found.protocol]}"
-
-
 def _sizes(found: Compared, dataset: str) -> list[str]:
     """Which methods made the sample small."""
     own = found.own_n[dataset]
     smallest, largest = min(own.values()), max(own.values())
-    if smallest == largest:
-        return []
-    slow = [found.label(method) for method, n in own.items() if n == smallest]
-    return [
-        f"All methods on the {smallest} instances that they share: {', '.join(slow)} ran on no more, others "
+    slow = ", ".join(found.label(method) for method, n in own.items() if n == smallest)
+    told = (
+        f"All methods on the {smallest} instances that they share: {slow} ran on no more, others "
         f"on up to {largest}. Seconds and planted evidence are each method's own, over all that it ran on."
-    ]
+    )
+    return [told] if smallest < largest else []
 
 
 def notes(found: Compared) -> list[str]:
@@ -275,6 +249,11 @@ def notes(found: Compared) -> list[str]:
     return [*lines, *found.refused.values(), *chosen, *about]
 
 
-def methods(found: Compared) -> Table:
-    """`methods.*` and `methods_tests.csv`."""
-    return Table("methods", found.rows, grids(found), "methods", {"methods_tests": found.tests})
+TABLE = Spec(
+    "methods",
+    200,
+    lambda stored: compare_methods(stored).rows,
+    lambda stored, _: grids(compare_methods(stored)),
+    part="methods",
+    beside={"methods_tests": lambda stored: compare_methods(stored).tests},
+)

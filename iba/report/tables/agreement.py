@@ -19,8 +19,8 @@ from iba.pipeline.views import View
 from iba.report.frame import estimates
 from iba.report.stored import Stored
 from iba.report.studies import METHOD
-from iba.report.tables import kept
-from iba.report.text import Table, crossed, estimate
+from iba.report.tables import Spec, kept
+from iba.report.text import Grid, crossed, estimate
 
 #: Studies whose neighbouring points are compared, and how a point of theirs is named.
 STUDIES = {"layers": "layer", "betas": "beta", "noise_seeds": "seed"}
@@ -53,10 +53,8 @@ def agreement_rows(stored: Stored) -> pd.DataFrame:
     """One row per pair: kind (`methods` or a study), who, n, mean τ, interval."""
     pairs = [*_between_methods(stored), *_between_points(stored)]
     means = mean_intervals([values[~np.isnan(values)] for _, values in pairs], stored.how)
-    keys = pd.DataFrame([key for key, _ in pairs], columns=_KEY)
-    numbers = estimates(means)
-    rows = keys.join(numbers).rename(columns={"estimate": "tau"})
-    return kept(stored.folder / "agreement.csv", rows, _KEY)
+    rows = pd.DataFrame([key for key, _ in pairs], columns=_KEY).join(estimates(means))
+    return kept(stored.folder / "agreement.csv", rows.rename(columns={"estimate": "tau"}), _KEY)
 
 
 def _between_methods(stored: Stored) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
@@ -66,13 +64,11 @@ def _between_methods(stored: Stored) -> Iterator[tuple[tuple[str, ...], np.ndarr
 
 
 def _between_points(stored: Stored) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    own = stored.frame.of(method=METHOD, seed=stored.seed)
     for study, dataset, protocol in product(STUDIES, stored.names.datasets, stored.names.protocols):
-        rows = stored.frame.of(
-            study=study, dataset=dataset, protocol=protocol, method=METHOD, seed=stored.seed
-        )
         views = {
             f"{STUDIES[study]}={value:g}": View(stored.seed, study, value, protocol, dataset, METHOD)
-            for value in rows.present("value")
+            for value in own.of(study=study, dataset=dataset, protocol=protocol).present("value")
         }
         yield from _pairs(stored, (study, dataset, protocol), views, lambda names, _: pairwise(names))
 
@@ -88,25 +84,26 @@ def _pairs(
         yield (*key, first, second), found[:, places[first], places[second]]
 
 
-def agreement(stored: Stored) -> Table:
-    """`agreement.*`, pairs against protocols; nothing where there are no token scores."""
-    rows, keys = agreement_rows(stored), ["kind", "dataset", "first", "second"]
-    if rows.empty:
-        return Table("agreement", rows, [], "agreement")
+def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+    """Pairs against protocols."""
+    keys = ["kind", "dataset", "first", "second"]
     first, second = (rows[side].map(lambda name: _title(stored, name)) for side in ("first", "second"))
-    shown = rows.assign(pair=first + " – " + second, n=rows.groupby(keys)["n"].transform("max"))
-    grid = crossed(
-        "Rank agreement",
-        stored.say,
-        shown.rename(columns={"tau": "estimate"}),
-        ["kind", "dataset", "pair", "n"],
-        ("protocol", stored.protocols),
-        lambda row: estimate(row, 2),
-        ["Kendall's τ-b of the token scores, mean over instances: 1 same order, 0 unrelated, −1 reversed."],
+    protocol = rows["protocol"].where(rows["protocol"].isin(stored.protocols))
+    shown = rows.rename(columns={"tau": "estimate"}).assign(
+        pair=first + " – " + second,
+        n=rows.groupby(keys)["n"].transform("max"),
+        protocol=pd.Categorical(protocol, stored.protocols),
     )
-    return Table("agreement", rows, [grid], "agreement")
+    note = "Kendall's τ-b of the token scores, mean over instances: 1 same order, 0 unrelated, −1 reversed."
+    lines = ["kind", "dataset", "pair", "n"]
+    yield crossed(
+        "Rank agreement", stored.say, shown, lines, "protocol", lambda row: estimate(row, 2), [note]
+    )
 
 
 def _title(stored: Stored, name: str) -> str:
     """A method's label, or a point of a study in words ("layer=1" is layer 1)."""
     return stored.names.methods.get(name, name.replace("beta=", "β ").replace("=", " "))
+
+
+TABLE = Spec("agreement", 70, agreement_rows, grids)

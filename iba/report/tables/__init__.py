@@ -1,0 +1,60 @@
+"""The tables of the report: every module here with a `TABLE` is one; a new table is a new file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+import pandas as pd
+
+from iba.pipeline.sections import ReportPart
+from iba.report.stored import Stored
+from iba.report.text import Grid, Table
+
+Rows = Callable[[Stored], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A table: its `rows`, and the `grids` that show them, if there are any.
+
+    `place` on the page, ascending; `part` of the report that it belongs to; `label` for LaTeX, the name where
+    it is empty; `beside`: rows that are stored with it, by the name of their file.
+    """
+
+    name: str
+    place: int
+    rows: Rows
+    grids: Callable[[Stored, pd.DataFrame], Iterable[Grid]]
+    label: str = ""
+    part: ReportPart = "tables"
+    beside: Mapping[str, Rows] = field(default_factory=dict)
+
+    def make(self, stored: Stored) -> Table:
+        """The table of a run, with what the run is under its first grid."""
+        rows = self.rows(stored)
+        grids = [*self.grids(stored, rows)] if len(rows) else []
+        if grids and stored.note:
+            grids[0] = replace(grids[0], notes=[*grids[0].notes, stored.note])
+        beside = {name: make(stored) for name, make in self.beside.items()}
+        return Table(self.name, rows, grids, self.label or self.name, beside)
+
+
+def every() -> list[Spec]:
+    """All tables, in the order of the page."""
+    modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+    specs = [module.TABLE for module in modules if hasattr(module, "TABLE")]
+    return sorted(specs, key=lambda spec: spec.place)
+
+
+def kept(path: Path, rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """`rows` and, of the table that is stored in `path`, those whose token scores are not stored; in the
+    order of before."""
+    if not path.is_file():
+        return rows
+    old, new = pd.read_csv(path), rows.astype(dict.fromkeys(keys, str))
+    places = pd.concat([old, new])[list(keys)].drop_duplicates()
+    return places.merge(pd.concat([new, old]).drop_duplicates(keys), on=list(keys))
