@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from iba.display.highlight import spans, stretched, units
 from iba.pipeline.views import View
 from iba.report.stored import CELL, Stored
@@ -52,7 +53,7 @@ def _instance(stored: Stored, dataset: str, rows: pd.DataFrame) -> ShownInstance
 
 
 def _html(stored: Stored, row: pd.Series) -> str:
-    """The escaped tokens: stronger colour, larger score; a line below what the first step of the test removes."""
+    """The tokens: stronger colour, larger score; a line below what the first step of the test removes."""
     scores, special = np.asarray(row["scores"], np.float64), np.asarray(row["special"], np.bool_)
     first_step = int(np.rint(stored.frame.fractions[1] * len(scores)))
     titles, classes = [""] * len(scores), [""] * len(scores)
