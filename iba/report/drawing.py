@@ -69,10 +69,10 @@ def save(figure: Figure, stem: Path, foot: str) -> Path:
     figure.text(**place, s=foot, size=_FOOT_POINTS, color="0.45")
     page = Bbox.from_bounds(0, -_FOOT, across, up + _FOOT)
     for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
-        with atomic(stem.with_suffix(suffix)) as temporary:
+        with atomic(stem.with_name(stem.name + suffix)) as temporary:
             figure.savefig(temporary, metadata=metadata, bbox_inches=page)
         figure.set_layout_engine("none")  # the layout is done: the second file takes it over
-    return stem.with_suffix(".png")
+    return stem.with_name(f"{stem.name}.png")
 
 
 def share_axis(axes: Axes, remark: str) -> None:
