@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 
 #: Column → its heading and how a number is written.
 Columns = Mapping[str, tuple[str, str]]
@@ -40,13 +38,9 @@ _PRECISION: Columns = {
 
 def table(title: str, rows: pd.DataFrame, columns: Columns) -> None:
     """Print some columns of `rows`; what is not known is left empty."""
-    printed = Table(title=title)
-    for heading, _ in columns.values():
-        printed.add_column(heading, justify="right")
-    for row in rows.to_dict("records"):
-        cells = ((row[name], form) for name, (_, form) in columns.items())
-        printed.add_row(*("" if pd.isna(value) else form.format(value) for value, form in cells))
-    Console(width=150).print(printed)
+    named = rows[[*columns]].set_axis([heading for heading, _ in columns.values()], axis=1)
+    forms = {heading: form.format for heading, form in columns.values()}
+    print(title, named.to_string(index=False, formatters=forms, na_rep=""), sep="\n")
 
 
 def comparison(rows: pd.DataFrame, machine: pd.DataFrame, full_rows: Mapping[str, int]) -> None:
