@@ -97,12 +97,7 @@ def legend(figure: Figure) -> None:
     }
     if found:
         letters = _HANDLE + 3 + 0.56 * max(map(len, found))
-        most = int(72 * figure.get_figwidth() / (matplotlib.rcParams["legend.fontsize"] * letters))
-        figure.legend(
-            found.values(),
-            found.keys(),
-            loc="outside upper center",
-            ncols=max(1, min(len(found), most)),
-            frameon=False,
-            handlelength=_HANDLE,
-        )
+        most = max(1, int(72 * figure.get_figwidth() / (LOOK["legend.fontsize"] * letters)))
+        rows = -(-len(found) // most)
+        look: Look = {"loc": "outside upper center", "frameon": False, "handlelength": _HANDLE}
+        figure.legend(found.values(), found.keys(), ncols=-(-len(found) // rows), **look)

@@ -94,9 +94,9 @@ def limits(column: Sequence[Curves]) -> tuple[float, float]:
     curves = [c.shown for c in column if np.isfinite(c.shown[0]).all()]  # NaN where nothing at all is lost
     if not curves:
         return 0.0, 1.0
-    low, high = min(mean.min() for mean, *_ in curves), max(mean.max() for mean, *_ in curves)
-    lowest = max(min(np.nanmin(shown) for shown in curves), 2 * low - high)
-    highest = min(max(np.nanmax(shown) for shown in curves), 2 * high - low)
+    means = np.concatenate([mean.ravel() for mean, *_ in curves])
+    low, high, ends = means.min(), means.max(), np.concatenate([shown.ravel() for shown in curves])
+    lowest, highest = max(np.nanmin(ends), 2 * low - high), min(np.nanmax(ends), 2 * high - low)
     pad = 0.04 * (highest - lowest)
     remark = 0.4 * (highest - lowest) if any(c.remark for c in column) else 0  # room for it
     return float(lowest - pad), float(highest + pad + remark)

@@ -125,15 +125,14 @@ def _draw_measure(axes: Axes, rows: StudyRows, measure: str, colour: Colours, ho
     """The mean at every point with its interval, hollow without a `colour`, and what it is compared with."""
     found = track(rows.points, "value", measure, how)
     if found.empty:
-        lacking(axes, "not stored")
-    else:
-        lines = [colour.get(value, "0.6") for value in found.index]
-        faces = [colour.get(value, "white") for value in found.index]
-        axes.plot(found.index, found["estimate"], color="0.75", linewidth=0.8, zorder=1)
-        axes.vlines(found.index, found["ci_low"], found["ci_high"], lines, linewidth=1.1)
-        axes.scatter(found.index, found["estimate"], 13, faces, edgecolors=lines, zorder=3)
-        if measure == "bits_per_token" and (found["estimate"] > 0).any():
-            axes.set_yscale("log", nonpositive="mask")
+        return lacking(axes, "not stored")
+    lines = [colour.get(value, "0.6") for value in found.index]
+    faces = [colour.get(value, "white") for value in found.index]
+    axes.plot(found.index, found["estimate"], color="0.75", linewidth=0.8, zorder=1)
+    axes.vlines(found.index, found["ci_low"], found["ci_high"], lines, linewidth=1.1)
+    axes.scatter(found.index, found["estimate"], 13, faces, edgecolors=lines, zorder=3)
+    if measure == "bits_per_token" and (found["estimate"] > 0).any():
+        axes.set_yscale("log", nonpositive="mask")
     if measure in _START:
         for level in track(rows.points, "value", _START[measure], how)["estimate"].head(1):
             label = "whole text, or before optimisation"  # the same at every point
