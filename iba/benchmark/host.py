@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -27,12 +26,8 @@ from iba.pipeline.experiment import datasets, method_settings, selected
 def run(ledgers: Ledgers) -> None:
     """Measure what is not measured yet, on texts of every data set's words, and print it."""
     ledger = ledgers.open("host", "operation", "dataset", "tokens")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with measure.one_thread():
         _measure(ledgers.cfg, ledger)
-    finally:
-        torch.set_num_threads(threads)
     ledgers.finish()
     rows = ledger.rows()
     forms = {name: "{}" if rows[name].dtype.kind not in "fi" else "{:.4g}" for name in rows}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,20 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> float:
 def flops(work: Callable[[], Any]) -> int:
     """Floating-point operations of one call, counted from the shapes of its matrix products and attention."""
     counter = FlopCounterMode(display=False, custom_mapping=_cpu_kernels())
+    with one_thread(), counter:  # no other thread may work: the counter would not see it
+        work()
+    return int(counter.get_total_flops())
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch works on one thread meanwhile."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # no other thread may work: the counter would not see it
+    torch.set_num_threads(1)
     try:
-        with counter:
-            work()
+        yield
     finally:
         torch.set_num_threads(threads)
-    return int(counter.get_total_flops())
 
 
 def matmul_peak(device: torch.device, precision: str, size: int, repeats: int = 5) -> float:
