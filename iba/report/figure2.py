@@ -32,9 +32,9 @@ def pictures(stored: Stored) -> Iterator[Picture]:
     """`figure2b`; nothing where the study was not run."""
     if study := load(stored, STUDY):
         caption = (
-            "Figure 2b. β over many decades. Above: degradation curves, one per β. Below, against β: two "
-            "scores of the curve, the target's probability with the bottleneck, and the bits per token that "
-            f"it lets through. Bars and bands: {stored.how.percent} bootstrap intervals."
+            "Figure 2b. β over many decades: degradation curves, one per β, and against β two scores of the "
+            "curve, the target's probability with the bottleneck, and the bits per token that it keeps. "
+            f"Bars and bands: {stored.how.percent} bootstrap intervals."
         )
         yield Picture("figure2b", draw(stored, study), caption)
 
