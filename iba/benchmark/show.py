@@ -51,7 +51,6 @@ def comparison(rows: pd.DataFrame, machine: pd.DataFrame, full_rows: Mapping[str
         print(f"{peak.device}: {rate:,.0f} GFLOP/s in {what}")
     table("milliseconds per instance; the same instances and device on both sides", rows, _COMPARISON)
     projected(table_1_seconds(rows, full_rows), full_rows)
-    print("That counts the curve of one order. The stage also walks the other order and the ERASER shares.")
 
 
 def precision(rows: pd.DataFrame) -> None:
@@ -66,6 +65,7 @@ def projected(seconds: float | None, full_rows: Mapping[str, int]) -> None:
     if seconds is not None:
         what = f"Table 1 on all {sum(full_rows.values()):,} instances, one protocol"
         print(f"{what}: {seconds / 60:,.1f} min (projected)")
+        print("That counts the curve of one order. The stage also walks the other order and the ERASER shares.")
 
 
 def table_1_seconds(rows: pd.DataFrame, full_rows: Mapping[str, int]) -> float | None:
