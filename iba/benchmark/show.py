@@ -65,7 +65,7 @@ def projected(seconds: float | None, full_rows: Mapping[str, int]) -> None:
     if seconds is not None:
         what = f"Table 1 on all {sum(full_rows.values()):,} instances, one protocol"
         print(f"{what}: {seconds / 60:,.1f} min (projected)")
-        print("That counts the curve of one order. The stage also walks the other order and the ERASER shares.")
+        print("That counts one order of removal; the stage also walks the other and the ERASER shares.")
 
 
 def table_1_seconds(rows: pd.DataFrame, full_rows: Mapping[str, int]) -> float | None:
