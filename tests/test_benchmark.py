@@ -19,8 +19,9 @@ from transformers import BertConfig
 
 from iba.attribution import InformationBottleneck
 from iba.attributor import Attribution
-from iba.benchmark import measure, opening, plots, run
-from iba.benchmark.ledger import Ledger
+from iba.benchmark import ledger as ledgers
+from iba.benchmark import measure, plots, run
+from iba.benchmark.ledger import Ledger, Ledgers
 from iba.benchmark.show import table_1_seconds
 from iba.benchmark.subject import Subject
 from iba.data.tokens import TokenBatch
@@ -70,11 +71,11 @@ def test_flops_of_a_block_match_its_formula() -> None:
 def test_a_gpu_gets_larger_batches_and_what_it_computes_in_and_a_cpu_what_it_got(
     repository: Path, monkeypatch: pytest.MonkeyPatch, native: str, precisions: list[str]
 ) -> None:
-    monkeypatch.setattr(run, "resolve_precision", lambda name, device: native)
+    monkeypatch.setattr(ledgers, "resolve_precision", lambda name, device: native)
     with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
         cfg = compose("benchmark", ["preset=cpu", "dataset=rte"])
-    assert run.sized(cfg, torch.device("cpu")) is cfg
-    larger = run.sized(cfg, torch.device("cuda"))
+    assert ledgers.sized(cfg, torch.device("cpu")) is cfg
+    larger = ledgers.sized(cfg, torch.device("cuda"))
     assert (larger.token_budget, larger.benchmark.n, larger.benchmark.repeats) == (65536, 16, 16)
     assert larger.benchmark.precisions == precisions
     assert larger.benchmark.scaling.tokens == cfg.benchmark.scaling.tokens
@@ -158,10 +159,9 @@ def test_a_benchmark_goes_on_with_other_data_sets_but_not_with_other_work(
 ) -> None:
     def claim(*asked: str) -> None:
         with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
-            cfg = compose(
-                "benchmark", ["preset=cpu", "dataset=[imdb,rte]", f"paths.root={repository}", *asked]
-            )
-        run.new_ledger(cfg, tmp_path, "here", torch.device("cpu"), "", ("operation",)).open()
+            paths = f"paths.root={repository}", f"paths.results={tmp_path}"
+            cfg = compose("benchmark", ["preset=cpu", "device=cpu", "dataset=[imdb,rte]", *paths, *asked])
+        Ledgers(cfg).open("", "operation")
 
     claim()
     if expected is None:
@@ -362,11 +362,3 @@ def test_cpu_work_is_timed_with_a_model_that_costs_nothing(
     assert "largest difference" in capsys.readouterr().out
     monkeypatch.setattr(measure, "cpu_seconds", lambda *_: pytest.fail("measured twice"))
     run.run(cfg)
-
-
-def test_opening_is_compared_with_the_very_same_rows(tmp_path: Path) -> None:
-    """Which `compare` asserts by their digests."""
-    table = opening.compare(tmp_path, 200)
-    assert list(table.index.get_level_values(0).unique()) == ["first stage", "next stage"]
-    assert (table[["ours", "objects"]] > 0).all(axis=None)
-    assert table["ratio"].to_list() == (table["objects"] / table["ours"]).to_list()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
@@ -79,7 +80,7 @@ def test_a_column_of_dashes_is_left_out(capsys: pytest.CaptureFixture[str], tmp_
 def test_figures_are_written_with_real_text(folder: Path) -> None:
     figures = folder / "bge_small" / "figures"
     names = {p.name for p in figures.iterdir()}
-    stems = ("figure1", "figure1_released", "figure1_corrected", "figure1_probability", "methods")
+    stems = ("figure1", "figure1_probability", "methods")
     assert names == {f"{stem}{suffix}" for stem in stems for suffix in (".png", ".pdf")}
     for path in figures.glob("*.pdf"):
         assert b"/FontFile2" in path.read_bytes()
@@ -174,6 +175,36 @@ def test_the_page_is_self_contained_and_shows_the_instances(folder: Path) -> Non
     assert 'class="for removed"' in page
     assert '<span class="special">[CLS]</span>' in page
     assert "prefers-color-scheme: dark" in page
+
+
+def test_the_page_is_well_formed(folder: Path) -> None:
+    """Elements and headings nest, images are described, wide tables and figures scroll by themselves."""
+
+    class Page(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside: list[tuple[str, str]] = []
+            self.levels = [0]
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            given = dict(attrs)
+            if tag in ("table", "img"):
+                assert self.inside[-1] == ("div", "scroll")
+            if tag == "img":
+                assert given["alt"]
+            if re.fullmatch(r"h\d", tag):
+                self.levels.append(int(tag[1]))
+                assert self.levels[-1] <= self.levels[-2] + 1
+            if tag not in ("meta", "img", "input"):
+                self.inside.append((tag, given.get("class") or ""))
+
+        def handle_endtag(self, tag: str) -> None:
+            assert self.inside.pop()[0] == tag
+
+    page = Page()
+    page.feed((folder / "bge_small" / "report.html").read_text())
+    assert not page.inside
+    assert len(page.levels) > 6
 
 
 def test_text_from_data_is_escaped() -> None:

@@ -9,33 +9,30 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from baselines.lime_released import LimeReleased
 from baselines.lime_tokens import LimeTokens
 from iba.benchmark import measure, show
-from iba.benchmark.ledger import Ledger, Row
+from iba.benchmark.ledger import Ledger, Ledgers, Row
 from iba.benchmark.null import NullReference
 from iba.benchmark.operations import Attribute, Operation
 from iba.benchmark.subject import Subject
 from iba.data.tokens import Instance
 from iba.pipeline.experiment import datasets, method_settings, selected
-from iba.store import provenance
 
 
-def run(cfg: DictConfig, ledger: Ledger) -> None:
+def run(ledgers: Ledgers) -> None:
     """Measure what is not measured yet, on texts of every data set's words, and print it."""
-    ledger.open()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        _measure(cfg, ledger)
-    finally:
-        torch.set_num_threads(threads)
-    ledger.finish(provenance("cpu"))
-    show.host(ledger.rows())
+    ledger = ledgers.open("host", "operation", "dataset", "tokens")
+    with measure.one_thread():
+        _measure(ledgers.cfg, ledger)
+    ledgers.finish()
+    rows = ledger.rows()
+    forms = {name: "{}" if rows[name].dtype.kind not in "fi" else "{:.4g}" for name in rows}
+    columns = {name: (name.replace("_", " "), form) for name, form in forms.items()}
+    show.table("CPU milliseconds per text beside a forward pass that costs nothing", rows, columns)
 
 
 def _measure(cfg: DictConfig, ledger: Ledger) -> None:

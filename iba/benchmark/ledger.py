@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
+from omegaconf import DictConfig, OmegaConf
 
+from iba.benchmark import measure
+from iba.devices import resolve_device, resolve_precision
 from iba.errors import UserError
+from iba.pipeline.checks import check_settings
+from iba.pipeline.experiment import datasets, method_settings, selected
 from iba.settings import plain
-from iba.store import atomic, differences, read_json, write_json
+from iba.store import atomic, device_name, differences, provenance, read_json, write_json
 
 Row = dict[str, Any]
+#: The name of the timed methods' settings among the protocols.
+PROTOCOL = "benchmark"
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,63 @@ class Ledger:
             pd.DataFrame(known.to_dict("records") + measured).to_csv(temporary, index=False)
         return measured
 
-    def finish(self, provenance: Row) -> None:
-        """Add the provenance to the record."""
-        write_json(self.record, read_json(self.record) | {"provenance": provenance})
+
+class Ledgers:
+    """The tables of one benchmark below results/benchmark, all with what they depend on.
+
+    `cfg`: the checked configuration, as large as the `device` asks for; `stem`: what all names begin with.
+    """
+
+    def __init__(self, cfg: DictConfig, suffix: str = "") -> None:
+        check_settings(cfg)
+        self.device = resolve_device("cpu" if cfg.benchmark.classifier is None else cfg.device)
+        self.cfg, self.folder = sized(cfg, self.device), Path(cfg.paths.results) / "benchmark"
+        slug = re.sub(r"[^a-z0-9]+", "_", device_name(self.device).lower()).strip("_")
+        self.stem = str(cfg.benchmark.name or slug) + suffix
+        self._opened: list[Ledger] = []
+
+    def open(self, part: str, *key: str) -> Ledger:
+        """The table of one part."""
+        cfg = self.cfg
+        settings = {name: plain(cfg[name]) for name in ("benchmark", "model", "finetune", "stats")}
+        settings |= {"token_budget": cfg.token_budget, "n_points": cfg.degradation.n_points, "seed": cfg.seed}
+        settings |= {"device": device_name(self.device)}
+        name = f"{self.stem}_{part}" if part else self.stem
+        ledger = Ledger(self.folder, name, key, settings, {each: _rows(cfg, each) for each in datasets(cfg)})
+        ledger.open()
+        self._opened.append(ledger)
+        return ledger
+
+    def peak(self, machine: Ledger, precision: str) -> float:
+        """FLOP/s of the machine's fastest product of two large matrices, measured once."""
+        size = self.cfg.benchmark.matmul_size[self.device.type]
+
+        def work() -> list[Row]:
+            rate = measure.matmul_peak(self.device, precision, size)
+            return [{"matmul_size": size, "matmul_flops_per_s": rate, "device": device_name(self.device)}]
+
+        return float(machine.measure({"precision": precision}, work)[0]["matmul_flops_per_s"])
+
+    def finish(self) -> None:
+        """Add the provenance to all records."""
+        about = {"provenance": provenance(self.device)}
+        for ledger in self._opened:
+            write_json(ledger.record, read_json(ledger.record) | about)
+
+
+def sized(cfg: DictConfig, device: torch.device) -> DictConfig:
+    """The configuration, on a GPU with what `cuda` changes of it and without a precision that it lacks."""
+    if device.type != "cuda":
+        return cfg
+    larger = OmegaConf.merge(cfg, cfg.cuda)
+    assert isinstance(larger, DictConfig)
+    if resolve_precision("auto", device) == "fp32":  # bf16 would be emulated: no run uses it there
+        larger.benchmark.precisions = ["fp32"]
+    return larger
+
+
+def _rows(cfg: DictConfig, name: str) -> dict[str, Any]:
+    """Which rows of a data set are measured, how long they are, and by which classifier and methods."""
+    sizes = ("max_length", "n_train", "n_calibration", "n_test", "finetune")
+    methods = {m: method_settings(cfg, name, PROTOCOL, each) for m, each in selected(cfg.method).items()}
+    return {size: plain(cfg.dataset[name][size]) for size in sizes} | {"methods": methods}

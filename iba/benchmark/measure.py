@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from iba.models.frozen import FrozenLinear, Products
 from iba.store import peak_memory_mb
@@ -65,14 +66,20 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> float:
 def flops(work: Callable[[], Any]) -> int:
     """Floating-point operations of one call, counted from the shapes of its matrix products and attention."""
     counter = FlopCounterMode(display=False, custom_mapping=_cpu_kernels())
+    with one_thread(), counter:  # no other thread may work: the counter would not see it
+        work()
+    return int(counter.get_total_flops())
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch works on one thread meanwhile."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # no other thread may work: the counter would not see it
+    torch.set_num_threads(1)
     try:
-        with counter:
-            work()
+        yield
     finally:
         torch.set_num_threads(threads)
-    return int(counter.get_total_flops())
 
 
 def matmul_peak(device: torch.device, precision: str, size: int, repeats: int = 5) -> float:
@@ -90,22 +97,10 @@ def matmul_peak(device: torch.device, precision: str, size: int, repeats: int = 
 
 
 def _cpu_kernels() -> dict[Any, Any]:
-    """What torch does not count: oneDNN's linear map, and its own fused attention, on a CPU.
-
-    Attention gets the GPU kernels' formula: backward, five products of the size of which forward does two.
-    """
-
-    def linear(x: Any, weight: Any, *_: Any, **__: Any) -> int:
-        return int(2 * math.prod(x) * weight[0])
-
-    def forward(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-        return int(sdpa_flop_count(query, key, value))
-
-    def backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-        return int(sdpa_flop_count(query, key, value)) * 5 // 2
-
+    """What torch does not count on a CPU: oneDNN's linear map, and its own fused attention, as a GPU's."""
+    aten, fused = torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu"
     return {
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: forward,
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
-        torch.ops.mkldnn._linear_pointwise: linear,
+        getattr(aten, fused): lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+        getattr(aten, f"{fused}_backward"): lambda g, q, k, v, *_, **__: sdpa_backward_flop_count(g, q, k, v),
+        torch.ops.mkldnn._linear_pointwise: lambda x, weight, *_, **__: 2 * math.prod(x) * weight[0],
     }

@@ -38,8 +38,8 @@ def write(cfg: DictConfig, rng: np.random.Generator) -> None:
     for name, n in cfg.benchmark.full_rows.items():
         run, ids = run_folder(cfg), [f"test:{i}" for i in range(n)]
         predicted = rng.integers(0, 2, n)
-        table = pd.DataFrame({"instance_id": ids, "label": 1, "predicted": predicted})
-        told = write_classifier(cfg, run, name, table, cfg.finetune.seed, accuracy=0.5, label_distribution={})
+        rows = pd.DataFrame({"instance_id": ids, "label": 1, "predicted": predicted})
+        told = write_classifier(cfg, run, name, rows, cfg.finetune.seed, accuracy=0.5, label_distribution={})
         lengths = np.clip(rng.normal(1, 0.4, n) * MEAN_TOKENS[name], 8, 512).astype(int)
         special = [np.isin(np.arange(length), (0, length - 1)) for length in lengths]
         write_rows(run / name, ids, special)
@@ -47,13 +47,10 @@ def write(cfg: DictConfig, rng: np.random.Generator) -> None:
             cell = write_tries(run, asked, told, 0)
             scores = [rng.normal(size=length).astype("float16").astype("float32") for length in lengths]
             orders = [(1 + np.argsort(-one[1:-1], kind="stable")).astype("uint16") for one in scores]
-            rows = pd.DataFrame(
-                {"instance_id": ids, "target": np.int16(1), "order": orders, "scores": scores}
-            )
-            steps = len(columns(cell.degradation))
-            write_cell(
-                run, cell, told, rows, rng.beta(0.5, 0.5, (n, steps)), seconds_per_instance=rng.uniform(1, 2)
-            )
+            table = {"instance_id": ids, "target": np.int16(1), "order": orders, "scores": scores}
+            curves = rng.beta(0.5, 0.5, (n, len(columns(cell.degradation))))
+            seconds = rng.uniform(1, 2)
+            write_cell(run, cell, told, pd.DataFrame(table), curves, seconds_per_instance=seconds)
 
 
 def report(cfg: DictConfig) -> pd.DataFrame:
@@ -75,9 +72,9 @@ def report(cfg: DictConfig) -> pd.DataFrame:
     step("verdicts", claims.judge, stored)
     elsewhere = replace(stored, folder=stored.folder.with_name("drawn"))
     step("figure 1", lambda: drawing.write(elsewhere, figure1.pictures(stored)))
-    whole = pd.DataFrame(rows, columns=["step", "seconds", "cpu_seconds", "peak_memory_mb"])
-    total = ["whole", *whole[["seconds", "cpu_seconds"]].sum(), whole["peak_memory_mb"].max()]
-    return pd.concat([whole, pd.DataFrame([total], columns=whole.columns)], ignore_index=True)
+    table = pd.DataFrame(rows, columns=["step", "seconds", "cpu_seconds", "peak_memory_mb"])
+    table.loc[len(table)] = ["whole", *table[["seconds", "cpu_seconds"]].sum(), table["peak_memory_mb"].max()]
+    return table
 
 
 def committed(run: Path) -> dict[str, float]:
@@ -103,9 +100,8 @@ def main(folder: Path) -> None:
         "mean_tokens": MEAN_TOKENS,
         "stats": plain(cfg.stats),
     }
-    write_json(
-        stem.with_suffix(".json"), {"settings": about, "megabytes": sizes, "provenance": provenance("cpu")}
-    )
+    record = {"settings": about, "megabytes": sizes, "provenance": provenance("cpu")}
+    write_json(stem.with_suffix(".json"), record)
 
 
 if __name__ == "__main__":

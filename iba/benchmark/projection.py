@@ -8,24 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
-from rich.console import Console
 
-from iba.benchmark import measure
-from iba.benchmark.ledger import Row
+from iba.benchmark import measure, show
+from iba.benchmark.ledger import Ledgers, Row
 from iba.benchmark.operations import Operation
-from iba.benchmark.run import file_name, new_ledger, peak_of, sized
-from iba.benchmark.show import table_1_seconds
 from iba.benchmark.subject import Subject
-from iba.devices import resolve_device
 from iba.models.classifier import Classifier
-from iba.pipeline.checks import check_settings
 from iba.pipeline.experiment import datasets
-from iba.store import provenance
 
 FORWARD, BACKWARD = "forward", "forward and backward"
 #: A pass holds one in so many of the token budget's tokens, since activations are kept for the way back.
@@ -37,20 +30,10 @@ _COUNTED = 512
 
 def run(cfg: DictConfig) -> None:
     """Measure and count what is not known yet, and print what Table 1 takes by it."""
-    check_settings(cfg)
-    device = resolve_device(cfg.device)
-    cfg = sized(cfg, device)
-    precision = cfg.benchmark.precisions[-1]
-    folder, name = Path(cfg.paths.results) / "benchmark", f"{file_name(cfg, device)}_{cfg.model.name}"
-    book = partial(new_ledger, cfg, folder, name, device)
-    machine, passes, counts = ledgers = (
-        book("machine", ("precision",)),
-        book("passes", ("work", "tokens")),
-        book("flops", ("operation", "dataset")),
-    )
-    for ledger in ledgers:
-        ledger.open()
-    peak = peak_of(machine, cfg, device, precision)
+    ledgers = Ledgers(cfg, f"_{cfg.model.name}")
+    cfg, precision = ledgers.cfg, ledgers.cfg.benchmark.precisions[-1]
+    passes, counts = ledgers.open("passes", "work", "tokens"), ledgers.open("flops", "operation", "dataset")
+    peak = ledgers.peak(ledgers.open("machine", "precision"), precision)
     for position, dataset in enumerate(datasets(cfg)):
         subject = Subject.open(cfg, dataset)
         classifier = subject.ready[precision]
@@ -61,8 +44,7 @@ def run(cfg: DictConfig) -> None:
         for operation in subject.operations.values():
             key = {"operation": operation.name, "dataset": dataset}
             counts.measure(key, partial(_count, classifier, subject, operation))
-    for ledger in ledgers:
-        ledger.finish(provenance(device))
+    ledgers.finish()
     _show(passes.rows(), counts.rows(), cfg.benchmark.full_rows)
 
 
@@ -100,8 +82,8 @@ def _count(classifier: Classifier, subject: Subject, operation: Operation) -> li
 
 
 def seconds_at(counts: pd.DataFrame, full_rows: Mapping[str, int], rate: float | pd.Series) -> float | None:
-    """Seconds of Table 1 (see `table_1_seconds`) at `rate` FLOP/s, one for all or one per row of `counts`."""
-    return table_1_seconds(counts.assign(ours_ms=1e3 * counts["flops"] / rate), full_rows)
+    """Seconds of Table 1 at `rate` FLOP/s, one for all or one per row of `counts`."""
+    return show.table_1_seconds(counts.assign(ours_ms=1e3 * counts["flops"] / rate), full_rows)
 
 
 def rates(counts: pd.DataFrame, passes: pd.DataFrame) -> pd.Series:
@@ -115,11 +97,8 @@ def rates(counts: pd.DataFrame, passes: pd.DataFrame) -> pd.Series:
 
 
 def _show(passes: pd.DataFrame, counts: pd.DataFrame, full_rows: Mapping[str, int]) -> None:
-    console = Console(width=150)
     for one in passes.itertuples():
         speed = f"{one.flops_per_s / 1e12:,.2f} TFLOP/s, {one.peak_share:.0%} of the measured peak"
-        console.print(f"{one.work}, {one.n} texts of {one.tokens} tokens: {one.ms:,.1f} ms, {speed}")
-    seconds = seconds_at(counts, full_rows, rates(counts, passes))
-    if seconds is not None:
-        what = f"Table 1 on all {sum(full_rows.values()):,} instances, one protocol"
-        console.print(f"{what}: {seconds / 60:,.1f} min (projected from counted operations and these passes)")
+        print(f"{one.work}, {one.n} texts of {one.tokens} tokens: {one.ms:,.1f} ms, {speed}")
+    print("Projected from counted operations and these passes:")
+    show.projected(seconds_at(counts, full_rows, rates(counts, passes)), full_rows)

@@ -17,8 +17,7 @@ follow the pipeline, so that equal scores can be asked of both.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -48,12 +47,12 @@ class ReferenceModel:
         self.device = classifier.device
         self.family = classifier.post_norm.family
         self.segmented, self.label_id = self.family.segments, classifier.label_id
+        self.resolve_layer = classifier.resolve_layer
 
     def layer(self, number: int) -> nn.Module:
         """The module of a 1-based layer."""
-        layers = attrgetter(self.family.layers)(self.model.base_model)
-        module: nn.Module = layers[number - 1]
-        return module
+        found: nn.Module = attrgetter(self.family.layers)(self.model.base_model)[number - 1]
+        return found
 
     def inputs(self, ids: Sequence[Sequence[int]], segments: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Rows of equal length as the model's keyword arguments, all positions attended to."""
@@ -74,7 +73,7 @@ def iba(
 ) -> Float[np.ndarray, " tokens"]:
     """KL in nats per token after the optimisation, with the settings of `method` and what it learned."""
     settings = method.bottleneck
-    number = _resolve(reference, method.layer)
+    number = reference.resolve_layer(method.layer)
     inputs = reference.inputs(
         [instance.input_ids] * settings.n_copies, [instance.token_type_ids] * settings.n_copies
     )
@@ -93,7 +92,7 @@ def iba(
             losses.append(_kl(alpha, output[:1], noise).mean())  # noqa: B023 - called within this step only
             return keep * output + (1 - keep) * epsilon
 
-        with _hooked(reference.layer(number), insert):
+        with reference.layer(number).register_forward_hook(insert):
             logits = reference.logits(**inputs)
         loss = nn.functional.cross_entropy(logits, targets) + settings.beta * losses[0]
         optimiser.zero_grad()
@@ -120,8 +119,7 @@ def lime(
         inputs = reference.inputs(rows(instance.input_ids, pad), rows(instance.token_type_ids, 0))
         inputs["attention_mask"] = torch.tensor(rows([1] * len(instance), 0), device=reference.device)
         with torch.no_grad():
-            probabilities: np.ndarray = reference.logits(**inputs).softmax(-1).cpu().numpy()
-        return probabilities
+            return np.asarray(reference.logits(**inputs).softmax(-1).cpu())
 
     explainer = LimeTextExplainer(
         split_expression=r"\s+", bow=False, mask_string="", random_state=instance_seed(seed, instance.id)
@@ -152,8 +150,7 @@ def lime_released(
         rows = [ids + [tokenizer.pad_token_id] * (length - len(ids)) for ids in found]
         with torch.no_grad():
             logits = reference.logits(**reference.inputs(rows, [[0] * length] * len(rows)))
-        probabilities: np.ndarray = logits.softmax(-1).cpu().numpy()
-        return probabilities
+        return np.asarray(logits.softmax(-1).cpu())
 
     explanation = LimeTextExplainer(random_state=instance_seed(method.seed, instance.id)).explain_instance(
         f"{example.text} ****** {example.text_pair}" if pair else example.text,
@@ -187,8 +184,7 @@ def integrated_gradients(
         additional_forward_args=tuple(inputs.values()),
         n_steps=n_steps,
     )
-    scores: np.ndarray = attributed.sum(-1)[0].detach().cpu().numpy()
-    return scores
+    return np.asarray(attributed.sum(-1)[0].detach().cpu())
 
 
 def degradation(
@@ -206,11 +202,6 @@ def degradation(
         with torch.no_grad():
             found.append(float(reference.logits(**inputs).softmax(-1)[0, instance.target]))
     return np.array(found)
-
-
-def _resolve(reference: ReferenceModel, layer: int | float) -> int:
-    depth = reference.model.config.num_hidden_layers
-    return round(layer * depth) if isinstance(layer, float) and layer < 1 else int(layer)
 
 
 def _states(
@@ -232,12 +223,3 @@ def _kl(alpha: Tensor, hidden: Tensor, noise: Noise) -> Tensor:
     mean, std = noise.mean.expand_as(hidden), noise.std.expand_as(hidden)
     restricted = torch.distributions.Normal(keep * hidden + noisy * mean, noisy * std)
     return torch.distributions.kl_divergence(restricted, torch.distributions.Normal(mean, std))
-
-
-@contextmanager
-def _hooked(module: nn.Module, hook: Any) -> Iterator[None]:
-    handle = module.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()

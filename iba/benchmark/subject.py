@@ -10,17 +10,16 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from iba.attributor import FitData
+from iba.benchmark.ledger import PROTOCOL
 from iba.benchmark.null import null_classifier
 from iba.benchmark.operations import Attribute, Degrade, Operation
 from iba.data.examples import Example
 from iba.data.tokens import Instance, tokenise
 from iba.devices import resolve_device
 from iba.models.classifier import Classifier
-from iba.models.pretrained import new_classifier
+from iba.models.pretrained import load_classifier, new_classifier
 from iba.pipeline.bench import Bench
 from iba.pipeline.experiment import method_settings, selected
-
-PROTOCOL = "benchmark"
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,11 @@ class Subject:
     def open(cls, cfg: DictConfig, name: str) -> Subject:
         """Load the fine-tuned classifier (or a fresh head) and let every method learn what it needs."""
         bench = Bench.open(cfg, name)
-        classifier = _classifier(bench)
-        examples = bench.samples.train[: cfg.benchmark.n_fit]
-        rows = tokenise(examples, classifier.tokenizer, bench.dataset.max_length)
-        data = FitData(rows)
+        classifier = bench.kept["fine-tuned"] = _classifier(bench)  # also the bench's own, which tokenises
+        data = FitData(bench.tokenised(bench.samples.train[: cfg.benchmark.n_fit]))
         operations: dict[str, Operation] = {}
-        for method in selected(cfg.method):
-            made = instantiate(method_settings(cfg, name, PROTOCOL, cfg.method[method]))
+        for method, settings in selected(cfg.method).items():
+            made = instantiate(method_settings(cfg, name, PROTOCOL, settings))
             operations[method] = Attribute(method, made, made.fit(classifier, data))
         operations["degradation"] = Degrade(np.linspace(0, 1, cfg.degradation.n_points).tolist())
         return cls(bench, classifier, operations)
@@ -54,8 +51,7 @@ class Subject:
     @cached_property
     def by_length(self) -> list[Instance]:
         """The test instances, shortest first."""
-        rows = tokenise(self.bench.samples.test, self.classifier.tokenizer, self.bench.dataset.max_length)
-        return sorted(rows, key=len)
+        return sorted(self.bench.test, key=len)
 
     def instances(self, n: int) -> list[Instance]:
         """`n` test instances at evenly spaced quantiles of length, so that their mean cost is the set's."""
@@ -83,13 +79,10 @@ def _classifier(bench: Bench) -> Classifier:
     if cfg.benchmark.classifier is None:
         return null_classifier(cfg, bench.dataset.labels)
     if cfg.benchmark.classifier == "finetuned":
-        # Its own object: the benchmark changes precision and budget.
-        ready = bench.classifier
-        model, tokenizer, device = ready.model, ready.tokenizer, ready.device
+        model, tokenizer = load_classifier(bench.trained)
     else:
-        device = resolve_device(cfg.device)
         model, tokenizer = new_classifier(
-            cfg.model, cfg.paths.model_dir, bench.dataset.labels, cfg.finetune.seed, None
+            cfg.model, cfg.paths.model_dir, bench.dataset.labels, cfg.finetune.seed
         )
     running = cfg.token_budget, cfg.fast, cfg.layers, cfg.memory_gb
-    return Classifier(model, tokenizer, device, "fp32", *running)
+    return Classifier(model, tokenizer, resolve_device(cfg.device), "fp32", *running)

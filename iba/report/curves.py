@@ -8,7 +8,7 @@ is nearly as probable as the whole one, o − m is small and d̄ means little: w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,23 +21,23 @@ from iba.report.text import number
 #: What an axis is called.
 DROP, PROBABILITY = "normalised drop $\\bar{d}$", "probability $\\bar{p}$"
 Means = Float[np.ndarray, "*draws curves steps"]
+#: The mean, and the low and the high end of its interval.
+Band = Float[np.ndarray, "3 curves steps"]
 
 
 @dataclass(frozen=True)
 class Curves:
-    """The mean curves of several methods, or points of a study, on the same n instances; curves × steps.
+    """The mean curves of several methods, or points of a study, on the same n instances.
 
-    `low`, `high`: the ends of the intervals. `probability`: mean, low and high of p̄, whatever is shown.
-    `lost`: o − m, and `lost_low` the lower end of its interval. `remark`: printed in the panel.
+    `shown`: what is drawn, d̄ unless `remark`, which is printed in the panel, says otherwise; `probability`:
+    p̄. `lost`: o − m, and `lost_low` the lower end of its interval.
     """
 
     names: Sequence[Any]
     fractions: Float[np.ndarray, " steps"]
     n: int
-    mean: Float[np.ndarray, "curves steps"]
-    low: Float[np.ndarray, "curves steps"]
-    high: Float[np.ndarray, "curves steps"]
-    probability: Sequence[Float[np.ndarray, "curves steps"]] = ()
+    shown: Band
+    probability: Band
     lost: float = 1.0
     lost_low: float = 1.0
     remark: str = ""
@@ -49,8 +49,7 @@ class Curves:
 
     def unscaled(self, remark: str = "") -> Curves:
         """The same as probabilities."""
-        mean, low, high = self.probability
-        return replace(self, mean=mean, low=low, high=high, remark=remark)
+        return replace(self, shown=self.probability, remark=remark)
 
 
 def mean_curves(
@@ -63,10 +62,12 @@ def mean_curves(
     n, *shape = curves.shape
     means = curves.mean(0)
     draws = resampled_means(curves.reshape(n, -1), how).reshape(-1, *shape)
-    drop = normalised(means), *percentiles(normalised(draws), how)
-    probability = means, *percentiles(draws, how)
-    lost_low, _ = percentiles(_lost(draws), how)
-    return Curves(names, fractions, n, *drop, probability, _lost(means).item(), lost_low.item())
+
+    def band(of: Callable[[Means], np.ndarray]) -> np.ndarray:
+        return np.stack([of(means), *percentiles(of(draws), how)])
+
+    lost, lost_low, _ = band(_lost).ravel().tolist()
+    return Curves(names, fractions, n, band(normalised), band(np.asarray), lost, lost_low)
 
 
 def normalised(means: Means) -> Means:
@@ -88,23 +89,16 @@ def _lost(means: Means) -> np.ndarray:
 def readable(found: dict[tuple[str, str], Curves]) -> dict[tuple[str, str], Curves]:
     """By protocol and data set d̄, or p̄ for all of a data set where o − m is too small in one of them."""
     small = {dataset for (_, dataset), curves in found.items() if curves.too_small}
+    why = ":\no − m = {} is\ntoo small for $\\bar{{d}}$"
     return {
-        key: curves.unscaled(_why(curves)) if key[1] in small else curves for key, curves in found.items()
+        key: curves.unscaled(PROBABILITY + curves.too_small * why.format(number(curves.lost, 2)))
+        if key[1] in small
+        else curves
+        for key, curves in found.items()
     }
-
-
-def _why(curves: Curves) -> str:
-    """What is shown in place of d̄, and why where it is for these curves."""
-    small = f":\no − m = {number(curves.lost, 2)} is\ntoo small for $\\bar{{d}}$"
-    return PROBABILITY + small * curves.too_small
 
 
 def quantity(found: Iterable[Curves]) -> str:
     """What the common axis of readable curves is called."""
     shown = {PROBABILITY if curves.remark else DROP for curves in found}
     return shown.pop() if len(shown) == 1 else "$\\bar{d}$ (or $\\bar{p}$ where said)"
-
-
-def in_words(found: Iterable[Curves]) -> str:
-    """What readable curves show, for a caption."""
-    return "normalised drop" + " (or, where said, the probability)" * any(c.remark for c in found)

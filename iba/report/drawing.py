@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,6 @@ LOOK: dict[Any, Any] = {
 }
 #: How a line or a mark is drawn: arguments of `plot`.
 Look = dict[str, Any]
-#: Line style and marker by rank of the method, so that a grey print can still be read.
-_MARKS = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "x"), ((0, (5, 1)), "D"), ((0, (1, 1)), "v"))
 #: Height of the line below a figure, inches, and its letters.
 _FOOT, _FOOT_POINTS = 0.13, 5.5
 #: Length of a line in the legend, in units of its font.
@@ -46,14 +43,11 @@ _HANDLE = 3
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, its file's name, and a sentence on what it shows and of how many instances.
-
-    No caption: the page does not show it, as it is a part of another one.
-    """
+    """A figure, its file's name, and a sentence or two on what it shows."""
 
     stem: str
     figure: Figure
-    caption: str = ""
+    caption: str
 
 
 def write(stored: Stored, pictures: Iterable[Picture]) -> list[tuple[Path, str]]:
@@ -75,56 +69,35 @@ def save(figure: Figure, stem: Path, foot: str) -> Path:
     figure.text(**place, s=foot, size=_FOOT_POINTS, color="0.45")
     page = Bbox.from_bounds(0, -_FOOT, across, up + _FOOT)
     for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
-        with atomic(stem.with_suffix(suffix)) as temporary:
+        with atomic(stem.with_name(stem.name + suffix)) as temporary:
             figure.savefig(temporary, metadata=metadata, bbox_inches=page)
         figure.set_layout_engine("none")  # the layout is done: the second file takes it over
-    return stem.with_suffix(".png")
+    return stem.with_name(f"{stem.name}.png")
 
 
-def marks(names: Iterable[str]) -> dict[str, Look]:
-    """Line style and marker of each."""
-    return {
-        name: dict(zip(("linestyle", "marker"), _MARKS[rank % len(_MARKS)], strict=True))
-        for rank, name in enumerate(names)
-    }
-
-
-def share_axis(axes: Axes) -> None:
-    """The axis of the removed tokens' shares, and a line at 0."""
+def share_axis(axes: Axes, remark: str) -> None:
+    """The axis of the removed tokens' shares, a line at 0, and at the top what must be said."""
     axes.set_xlim(-0.02, 1.02)
     axes.set_xticks([0, 1 / 3, 2 / 3, 1], ["0", "33", "67", "100"])
     axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
+    axes.text(0.5, 0.98, remark, transform=axes.transAxes, ha="center", va="top", fontsize=6)
 
 
-def remark(axes: Axes, said: str) -> None:
-    """What must be said of a panel's curves, at its top."""
-    axes.text(0.5, 0.98, said, transform=axes.transAxes, ha="center", va="top", fontsize=6)
-
-
-def lacking(axes: Axes, said: str, **place: Any) -> None:
+def lacking(axes: Axes, said: str) -> None:
     """What an empty panel lacks."""
-    axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", color="0.5", **place)
+    axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color="0.5")
 
 
-def legend(figure: Figure, order: Sequence[str] = ()) -> None:
-    """One legend above for all labelled lines of the figure, in as many rows as its width needs.
-
-    `order`: labels that come first, in this order.
-    """
+def legend(figure: Figure) -> None:
+    """One legend above for all labelled lines of the figure, in as many rows as its width needs."""
     found = {
         label: handle
         for axes in figure.axes
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    labels = [label for label in order if label in found]
-    labels += [label for label in found if label not in labels]
-    if not labels:
-        return
-    size = matplotlib.rcParams["legend.fontsize"] / 72  # inches
-    entry = size * (_HANDLE + 3 + 0.56 * max(map(len, labels)))
-    most = max(1, min(len(labels), int(figure.get_figwidth() / entry)))
-    ncols = math.ceil(len(labels) / math.ceil(len(labels) / most))  # rows of like lengths
-    handles = [found[label] for label in labels]
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=ncols, frameon=False, handlelength=_HANDLE
-    )
+    if found:
+        letters = _HANDLE + 3 + 0.56 * max(map(len, found))
+        most = max(1, int(72 * figure.get_figwidth() / (LOOK["legend.fontsize"] * letters)))
+        rows = -(-len(found) // most)
+        look: Look = {"loc": "outside upper center", "frameon": False, "handlelength": _HANDLE}
+        figure.legend(found.values(), found.keys(), ncols=-(-len(found) // rows), **look)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
 from iba.display.highlight import spans, stretched, units
 from iba.pipeline.views import View
@@ -16,65 +16,43 @@ from iba.report.stored import CELL, Stored
 
 
 @dataclass(frozen=True)
-class Highlighted:
-    """One instance as one method under one protocol saw it; `html`: its coloured tokens."""
-
-    protocol: str
-    method: str
-    prob_start: float
-    drop_11: float
-    html: Markup
-
-
-@dataclass(frozen=True)
 class ShownInstance:
-    """One instance with all its highlights."""
+    """One instance; `seen`: by protocol and method its prob_start, drop_11 and coloured html."""
 
     dataset: str
     target: str
     label: str
     preview: str
-    highlighted: Sequence[Highlighted]
+    seen: Sequence[Any]
 
 
 def load(stored: Stored) -> list[ShownInstance]:
     """The instances whose tokens are stored, by data set; empty without any."""
     cells = product(stored.datasets, stored.protocols, stored.methods)
-    tables = [table for cell in cells if (table := _scores(stored, *cell)) is not None]
+    tables = []
+    for dataset, protocol, method in cells:
+        cell = stored.cells.get(View(stored.seed, None, None, protocol, dataset, method))
+        if cell and (scores := cell.scores()) is not None:
+            shown = scores[scores["tokens"].notna()]
+            tables.append(shown.assign(protocol=protocol, dataset=dataset, method=method))
     if not tables:
         return []
-    groups = pd.concat(tables).groupby(["dataset", "instance_id"], sort=False, observed=True)
-    return [_instance(stored, rows) for _, rows in groups]
+    measures = stored.deletion.rows[[*CELL, "instance_id", "prob_start", "drop_11"]]
+    rows = pd.concat(tables).merge(measures.astype(dict.fromkeys(CELL, str)))
+    groups = rows.groupby(["dataset", "instance_id"], sort=False)
+    return [_instance(stored, str(dataset), seen) for (dataset, _), seen in groups]
 
 
-def _scores(stored: Stored, dataset: str, protocol: str, method: str) -> pd.DataFrame | None:
-    """The rows of a cell of which the tokens are stored, with the measures that the page names."""
-    cell = stored.cells.get(View(stored.seed, None, None, protocol, dataset, method))
-    scores = cell.scores() if cell else None
-    if scores is None:
-        return None
-    measures = stored.deletion.of(protocol=protocol, dataset=dataset, method=method).rows
-    rows = scores[scores["tokens"].notna()].merge(measures[["instance_id", "prob_start", "drop_11"]])
-    return rows.assign(**dict(zip(CELL, (protocol, dataset, method), strict=True)))
-
-
-def _instance(stored: Stored, rows: pd.DataFrame) -> ShownInstance:
-    first = rows.iloc[0]
-    labels = stored.classifiers[first["dataset"]]["provenance"]["labels"]
+def _instance(stored: Stored, dataset: str, rows: pd.DataFrame) -> ShownInstance:
+    first, labels = rows.iloc[0], stored.classifiers[dataset]["provenance"]["labels"]
+    target, label = (str(labels[int(first[name])]) for name in ("target", "label"))
     pieces = units(list(first["tokens"]), np.asarray(first["special"], np.bool_))
-    return ShownInstance(
-        first["dataset"],
-        str(labels[int(first["target"])]),
-        str(labels[int(first["label"])]),
-        "".join(one.before + one.text for one in pieces if not one.special).strip()[:110],
-        [
-            Highlighted(row["protocol"], row["method"], row["prob_start"], row["drop_11"], _html(stored, row))
-            for _, row in rows.iterrows()
-        ],
-    )
+    preview = "".join(one.before + one.text for one in pieces if not one.special).strip()[:110]
+    html = [_html(stored, row) for _, row in rows.iterrows()]
+    return ShownInstance(dataset, target, label, preview, list(rows.assign(html=html).itertuples()))
 
 
-def _html(stored: Stored, row: pd.Series) -> Markup:
+def _html(stored: Stored, row: pd.Series) -> str:
     """The tokens: stronger colour, larger score; a line below what the first step of the test removes."""
     scores, special = np.asarray(row["scores"], np.float64), np.asarray(row["special"], np.bool_)
     first_step = int(np.rint(stored.frame.fractions[1] * len(scores)))
@@ -83,4 +61,4 @@ def _html(stored: Stored, row: pd.Series) -> Markup:
         titles[place] = f"score {scores[place]:.4g}, rank {rank + 1} of {len(row['order'])}"
         classes[place] = "removed" * (rank < first_step)
     shown = units(list(row["tokens"]), special)
-    return Markup(spans(shown, stretched(scores, special), titles, classes))
+    return spans(shown, stretched(scores, special), titles, classes)

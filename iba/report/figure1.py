@@ -7,6 +7,7 @@ Where d̄ means little, all panels of the data set show the probability (`iba/re
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,73 +15,75 @@ from matplotlib.figure import Figure
 
 from iba.evaluation.ranking import FIRST_STEP
 from iba.report.curves import PROBABILITY, Curves, mean_curves, quantity, readable
-from iba.report.drawing import PAGE_WIDTH, Picture, lacking, legend, marks, remark, share_axis
+from iba.report.drawing import PAGE_WIDTH, Look, Picture, lacking, legend, share_axis
 from iba.report.stored import Stored
 
+#: Line style and marker by rank of the method, so that a grey print can still be read.
+_MARKS = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "x"), ((0, (5, 1)), "D"), ((0, (1, 1)), "v"))
+#: By protocol and data set.
 Panels = dict[tuple[str, str], Curves]
 
 
 def pictures(stored: Stored) -> Iterator[Picture]:
-    """`figure1` (all protocols), one file per protocol, and the unscaled companion."""
+    """`figure1` and the unscaled companion."""
     scaled = panels(stored)
-    shown = readable(scaled)
-    label = quantity(shown.values())
-    yield Picture("figure1", draw(stored, stored.protocols, shown, label), _caption(stored, shown))
-    for protocol in stored.protocols:
-        yield Picture(f"figure1_{protocol}", draw(stored, [protocol], shown, label))
-    plain = {key: found.unscaled() for key, found in scaled.items()}
-    yield Picture(
-        "figure1_probability",
-        draw(stored, stored.protocols, plain, PROBABILITY),
-        "Figure 1, unscaled: mean probability of the target while tokens are removed, most important first; "
-        f"{_shading(stored)}.",
-    )
+    shown, plain = readable(scaled), {key: found.unscaled() for key, found in scaled.items()}
+    of = "of the target while tokens are removed, most important first. Dotted: the first step, 11 %"
+    of += f" (Table 1); shaded: {stored.how.percent} bootstrap intervals, wide ones cut at the frame."
+    drop = "Normalised drop of the probability (1: whole text, 0: emptied text)"
+    yield Picture("figure1", draw(stored, shown, quantity(shown.values())), f"Figure 1. {drop} {of}")
+    unscaled = "Figure 1, unscaled. Mean probability"
+    yield Picture("figure1_probability", draw(stored, plain, PROBABILITY), f"{unscaled} {of}")
 
 
 def panels(stored: Stored) -> Panels:
     """The normalised drops by protocol and data set, from the most-first deletion rows."""
     found = {}
-    for (protocol, dataset), _ in stored.deletion.rows.groupby(["protocol", "dataset"], observed=True):
-        rows = stored.deletion.of(protocol=protocol, dataset=dataset)
-        methods, curves = rows.stacked()
-        found[protocol, dataset] = mean_curves(methods, rows.fractions, curves, stored.how)
+    for protocol in stored.protocols:
+        for dataset in stored.datasets:
+            rows = stored.deletion.of(protocol=protocol, dataset=dataset)
+            if len(rows.rows):
+                methods, curves = rows.stacked()
+                found[protocol, dataset] = mean_curves(methods, rows.fractions, curves, stored.how)
     return found
 
 
-def draw(stored: Stored, protocols: Sequence[str], found: Panels, label: str) -> Figure:
+def draw(stored: Stored, found: Panels, label: str) -> Figure:
     """Protocols as rows, data sets as columns, one legend above."""
-    columns = stored.datasets
-    width = max(PAGE_WIDTH, 1.38 * len(columns)) if len(columns) > 2 else 0.6 + 2.3 * len(columns)
-    figure = Figure(figsize=(width, 0.8 + 1.5 * len(protocols)), layout="constrained")
+    protocols, columns, names = stored.protocols, stored.datasets, stored.names
+    each = max(1.26, min(2.3, (PAGE_WIDTH - 0.6) / len(columns)))
+    size = 0.6 + each * len(columns), 0.8 + 1.5 * len(protocols)
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(protocols), len(columns), sharex=True, sharey="col", squeeze=False)
     for line, protocol in zip(grid, protocols, strict=True):
+        line[0].set_ylabel(f"{names.protocols[protocol]}\n{label}")
         for axes, dataset in zip(line, columns, strict=True):
             if (protocol, dataset) in found:
                 draw_panel(axes, found[protocol, dataset], stored)
             else:
                 lacking(axes, "not run")
-        line[0].set_ylabel(f"{stored.names.protocols[protocol]}\n{label}")
     for axes, dataset in zip(grid[0], columns, strict=True):
         shown = [found[p, dataset] for p in protocols if (p, dataset) in found]
         axes.set_ylim(*limits(shown))
-        sizes = sorted({one.n for (_, name), one in found.items() if name == dataset})
-        name = stored.names.datasets[dataset].replace(", ", ",\n")
-        axes.set_title(f"{name}\nn = {' or '.join(map(str, sizes))}")
+        sizes = " or ".join(map(str, sorted({one.n for one in shown})))
+        axes.set_title(f"{names.datasets[dataset]}\nn = {sizes}".replace(", ", ",\n"))
     figure.supxlabel("tokens removed (%), most important first", fontsize=7)
-    legend(figure, list(stored.names.methods.values()))
+    legend(figure)
     return figure
 
 
 def draw_panel(axes: Axes, found: Curves, stored: Stored) -> None:
     """The curves of one panel with their intervals."""
-    styles, names = marks(stored.names.methods), stored.names
-    for method, mean, low, high in zip(found.names, found.mean, found.low, found.high, strict=True):
+    names = stored.names
+    styles = dict(zip(names.methods, cycle(_MARKS), strict=False))
+    for method, mean, low, high in zip(found.names, *found.shown, strict=True):
         colour = names.colours[method]
         axes.fill_between(found.fractions, low, high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(found.fractions, mean, color=colour, label=names.methods[method], **styles[method])
-    share_axis(axes)
+        line, marker = styles[method]
+        look: Look = {"color": colour, "linestyle": line, "marker": marker}
+        axes.plot(found.fractions, mean, label=names.methods[method], **look)
+    share_axis(axes, found.remark)
     axes.axvline(FIRST_STEP, color="0.7", linewidth=0.5, linestyle=":", zorder=0)
-    remark(axes, found.remark)
 
 
 def limits(column: Sequence[Curves]) -> tuple[float, float]:
@@ -88,30 +91,12 @@ def limits(column: Sequence[Curves]) -> tuple[float, float]:
 
     Where hardly anything can be lost, an interval of d̄ is many times the curve; it is cut at the frame.
     """
-    curves = [c for c in column if np.isfinite(c.mean).all()]  # NaN where nothing at all is lost
+    curves = [c.shown for c in column if np.isfinite(c.shown[0]).all()]  # NaN where nothing at all is lost
     if not curves:
         return 0.0, 1.0
-    low, high = min(c.mean.min() for c in curves), max(c.mean.max() for c in curves)
-    lowest = max(min(np.fmin(c.low, low).min() for c in curves), 2 * low - high)  # fmin passes NaN over
-    highest = min(max(np.fmax(c.high, high).max() for c in curves), 2 * high - low)
+    means = np.concatenate([mean.ravel() for mean, *_ in curves])
+    low, high, ends = means.min(), means.max(), np.concatenate([shown.ravel() for shown in curves])
+    lowest, highest = max(np.nanmin(ends), 2 * low - high), min(np.nanmax(ends), 2 * high - low)
     pad = 0.04 * (highest - lowest)
     remark = 0.4 * (highest - lowest) if any(c.remark for c in column) else 0  # room for it
     return float(lowest - pad), float(highest + pad + remark)
-
-
-def _caption(stored: Stored, shown: Panels) -> str:
-    small = dict.fromkeys(stored.names.datasets[d] for (_, d), found in shown.items() if found.remark)
-    why = f" ({', '.join(small)}: the probability itself, as emptying loses too little)" if small else ""
-    return (
-        "Figure 1. Normalised drop of the target's probability (1 with the whole text, 0 at the lowest mean "
-        f"of an emptied one) while tokens are removed, most important first{why}; {_shading(stored)}."
-    )
-
-
-def _shading(stored: Stored) -> str:
-    sizes = stored.table1.rows.groupby("dataset", observed=True)["instance_id"].nunique()
-    each = ", ".join(f"{stored.names.datasets[d]} {sizes[d]}" for d in stored.datasets)
-    return (
-        f"dotted: the first step, 11 % (Table 1); shaded: {stored.how.percent} bootstrap intervals, "
-        f"wide ones cut at the frame; n: {each}"
-    )

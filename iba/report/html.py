@@ -50,10 +50,7 @@ def write(
     tables: Sequence[Grid],
     drawn: Sequence[tuple[Path, str]],
 ) -> Path:
-    """Store `report.html`, opened by the first of `drawn` (PNG and caption) and of `tables`.
-
-    A picture without a caption is a part of another one and is left out.
-    """
+    """Store `report.html`, opened by the first of `drawn` (PNG and caption) and of `tables`."""
     env = environment("iba.report", autoescape=True)
     env.filters |= {"markup": markup, "number": number}
     shown = examples.load(stored)
@@ -68,7 +65,7 @@ def write(
         claims=[(name, words()["claims"][name], rows) for name, rows in judged.groupby("claim")],
         rule=rule(stored.how),
         tables=tables,
-        figures=[(_base64(path), caption) for path, caption in sorted(drawn) if caption],
+        figures=[(_base64(path), caption) for path, caption in sorted(drawn)],
         highlight_css=CSS,
         examples=[(name, list(group)) for name, group in groupby(shown, lambda one: one.dataset)],
     )

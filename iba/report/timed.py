@@ -13,7 +13,7 @@ from iba.report.text import span
 from iba.store import read_json
 
 #: Settings of a method that do not change the work it does; the layer is compared by its number.
-FREE = (
+FREE = {
     "_target_",
     "beta",
     "layer",
@@ -23,7 +23,7 @@ FREE = (
     "explained_class",
     "normalise",
     "completeness",
-)
+}
 #: Classes that do another's work: as many passes, from another point of the network.
 SAME_WORK = {"IntegratedGradientsReleased": "IntegratedGradients"}
 
@@ -69,9 +69,8 @@ class Timed:
         ran, timed = cell.get("settings", {}).get("method"), self.methods.get((dataset, method))
         if ran is None or timed is None:
             return False
-        known = (ran.keys() & timed.keys()) - {*FREE}
         same = self.layers.get((dataset, method)) == ran.get("layer") and _work(ran) == _work(timed)
-        return same and all(ran[name] == timed[name] for name in known)
+        return same and all(ran[name] == timed[name] for name in (ran.keys() & timed.keys()) - FREE)
 
 
 def _work(settings: Mapping[str, Any]) -> str:
@@ -88,14 +87,11 @@ def read_timed(folder: Path, model: Any) -> list[Timed]:
         rows = pd.read_csv(path)
         if settings.get("model") == model and {"operation", "ours_ms"} <= set(rows):
             rows = rows[rows["precision"] == (precision := _faster(rows))]
-            ours, reference = (
-                rows.pivot_table(index="dataset", columns="operation", values=side, aggfunc="min")
-                for side in ("ours_ms", "reference_ms")
-            )
+            times = rows.pivot_table(["ours_ms", "reference_ms"], "dataset", "operation", "min")
             at = rows.dropna(subset="layer").set_index(["dataset", "operation"])["layer"].astype(int)
             sizes = rows.groupby("dataset")[["n", "mean_tokens"]].first()
-            methods = _methods(settings, list(sizes.index))
-            found.append(Timed(settings["device"], precision, methods, at.to_dict(), ours, reference, sizes))
+            about = settings["device"], precision, _methods(settings, list(sizes.index)), at.to_dict()
+            found.append(Timed(*about, times["ours_ms"], times["reference_ms"], sizes))
     return found
 
 
@@ -107,7 +103,5 @@ def _methods(settings: Mapping[str, Any], datasets: Sequence[str]) -> dict[tuple
 
 def _faster(rows: pd.DataFrame) -> str:
     """The precision that took less time for what was timed in all: a ratio must not mix two of them."""
-    wide = rows.pivot_table(
-        index="precision", columns=["dataset", "operation"], values="ours_ms", aggfunc="min"
-    )
+    wide = rows.pivot_table("ours_ms", "precision", ["dataset", "operation"], "min")
     return str(wide.dropna(axis=1).sum(axis=1).idxmin())

@@ -7,36 +7,30 @@ too long for one line are wrapped, like text.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from iba.display.highlight import printable, units
-from iba.report.drawing import PAGE_WIDTH, Look
+from iba.report.drawing import PAGE_WIDTH
 from iba.report.stored import Stored
 from iba.report.studies import METHOD
 
 #: Largest over smallest number of a map from which on colours are logarithmic.
 WIDE = 20.0
-#: Tokens in one line.
-PER_LINE = 34
-# Inches.
-_ROW, _WIDEST, _LEFT, _RIGHT, _TITLE, _GAP = 0.115, 0.27, 0.55, 0.85, 0.2, 0.1
-_LETTER, _TILT = 0.05, 50
-_MARGIN = 0.08  # above the first and below the last block of a sheet
-_MAP = "viridis"
-#: What is kept of the scores of a cell.
-_COLUMNS = ["instance_id", "target", "tokens", "special", "scores", "bits"]
+#: Tokens in one line, and as how many at least a line is drawn: cells of few tokens would be too wide.
+PER_LINE, _LEAST = 34, 20
+#: Inches: a row, title and gaps of a line, and the height of one letter of a slanted token.
+_ROW, _AROUND, _LETTER, _TILT = 0.115, 0.3, 0.04, 50
 
 
 @dataclass(frozen=True)
@@ -66,8 +60,8 @@ def _texts(stored: Stored, study: str, protocol: str, dataset: str) -> Iterator[
     for v, cell in stored.cells.items():
         varied = v.value is not None and (v.seed, v.study, v.protocol, v.dataset, v.method) == keys
         if varied and (scores := cell.scores()) is not None:
-            numbers, own = cell.numbers(), scores.reindex(columns=_COLUMNS)
-            joined = own if numbers is None else own.merge(numbers, "left", "instance_id")
+            numbers = cell.numbers()
+            joined = scores if numbers is None else scores.merge(numbers, "left", "instance_id")
             tables.append(joined.assign(value=v.value))
             layer = cell.record["settings"]["method"].get("layer")
     labels = stored.classifiers[dataset]["provenance"]["labels"]
@@ -85,43 +79,14 @@ def heading(stored: Stored, text: ScoredText) -> str:
     return f"{which}, target {text.target} ({protocol})"
 
 
-def how_many(texts: Sequence[ScoredText]) -> str:
-    """How many texts these are, for a caption."""
-    n = len({(text.dataset, text.instance_id) for text in texts})
-    return "one text" if n == 1 else f"{n} texts"
-
-
-class Block(ABC):
-    """A part of a sheet."""
-
-    @property
-    @abstractmethod
-    def height(self) -> float:
-        """Inches that it needs."""
-
-    @abstractmethod
-    def draw(self, figure: Figure, top: float) -> None:
-        """Draw it below `top`, inches from the figure's lower edge."""
-
-
-def sheet(blocks: Sequence[Block]) -> Figure:
-    """A page-wide figure of blocks from top to bottom."""
-    top = sum(block.height for block in blocks) + _MARGIN
-    figure = Figure(figsize=(PAGE_WIDTH, top + _MARGIN))
-    for block in blocks:
-        block.draw(figure, top)
-        top -= block.height
-    return figure
-
-
 @dataclass(frozen=True)
-class TokenMap(Block):
+class TokenMap:
     """One number per row (a layer, a β) and token of one text; `label`: what the rows are, `names`: which."""
 
     title: str
     label: str
-    names: list[str]
-    tokens: list[str]
+    names: Sequence[str]
+    tokens: Sequence[str]
     special: Bool[np.ndarray, " tokens"]
     values: Float[np.ndarray, "rows tokens"]
     unit: str
@@ -143,69 +108,60 @@ class TokenMap(Block):
             return LogNorm(float(positive.min()), high, clip=True)
         return Normalize(low, high if high > low else low + 1)
 
-    @property
-    def height(self) -> float:
-        """Title and tokens included."""
-        return _TITLE + sum(self._tall + self._below(line) + _GAP for line in self.lines)
-
-    @property
-    def _tall(self) -> float:
-        return _ROW * len(self.names)
-
-    def _below(self, line: slice) -> float:
-        """Room for the slanted tokens of a line."""
-        return 0.1 + _LETTER * max(map(len, self.tokens[line])) * float(np.sin(np.radians(_TILT)))
-
-    def draw(self, figure: Figure, top: float) -> None:
-        """Line after line."""
-        lines, norm, bottom = self.lines, self.norm, top - _TITLE - self._tall
-        width = min(_WIDEST, (PAGE_WIDTH - _LEFT - _RIGHT) / max(s.stop - s.start for s in lines))
-        for number, line in enumerate(lines):
-            axes = _axes(figure, _LEFT, bottom, width * (line.stop - line.start), self._tall)
-            self._draw_line(axes, line, norm)
-            if number == 0:
-                axes.set_title(self.title, loc="left")
-                right = _LEFT + width * line.stop + 0.12
-                self._colour_bar(figure, norm, _axes(figure, right, bottom, 0.09, self._tall))
-            bottom -= self._tall + self._below(line) + _GAP
-
-    def _draw_line(self, axes: Axes, line: slice, norm: Normalize) -> None:
-        axes.pcolormesh(self.values[:, line], norm=norm, cmap=_MAP, edgecolors="white", linewidth=0.3)
-        places, tokens = np.arange(line.stop - line.start) + 0.5, map(printable, self.tokens[line])
-        slanted: Look = {"rotation": _TILT, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
-        axes.set_xticks(places, list(tokens), **slanted)
-        axes.set_yticks(np.arange(len(self.names)) + 0.5, self.names)
-        axes.set_ylabel(self.label)
-        axes.tick_params(length=0, pad=2)
-        axes.spines[:].set_visible(False)
-        for place in map(int, np.flatnonzero(self.special[line])):
-            axes.axvspan(place, place + 1, color="white", alpha=0.6, linewidth=0)
-            axes.get_xticklabels()[place].set_color("0.55")
-
-    def _colour_bar(self, figure: Figure, norm: Normalize, axes: Axes) -> None:
-        bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, _MAP), cax=axes)
-        bar.outline.set_visible(False)
-        bar.ax.yaxis.set_minor_formatter(NullFormatter())
-        bar.ax.tick_params(labelsize=6)
-        bar.set_label(self.unit.replace(" (", "\n("), fontsize=6)
-
 
 def token_map(rows: pd.DataFrame, title: str, label: str, names: Sequence[str]) -> TokenMap:
     """A text's rows as a map: bits where they are stored, else scores."""
-    of_bits = rows["bits"].notna().all()
+    of_bits = "bits" in rows and rows["bits"].notna().all()
     special = np.asarray(rows["special"].iloc[0], np.bool_)
     pieces = units(list(rows["tokens"].iloc[0]), special)
-    return TokenMap(
-        title,
-        label,
-        list(names),
-        [f"{'-' * (piece.joined and piece.text[:1].isalnum())}{piece.text}" for piece in pieces],
-        special,
-        np.stack([np.asarray(values, float) for values in rows["bits" if of_bits else "scores"]]),
-        "information (bits per token)" if of_bits else "score",
-    )
+    tokens = [f"{'-' * (piece.joined and piece.text[:1].isalnum())}{piece.text}" for piece in pieces]
+    values = np.stack([np.asarray(row, float) for row in rows["bits" if of_bits else "scores"]])
+    unit = "information\n(bits per token)" if of_bits else "score"
+    return TokenMap(title, label, names, tokens, special, values, unit)
 
 
-def _axes(figure: Figure, left: float, bottom: float, width: float, tall: float) -> Axes:
-    across, up = figure.get_size_inches()
-    return figure.add_axes((left / across, bottom / up, width / across, tall / up))
+def sheet(maps: Sequence[TokenMap], above: float = 0) -> Figure:
+    """A page-wide figure of maps from top to bottom; `above` them so many inches are left free."""
+    lines = [(one, line) for one in maps for line in one.lines]
+    up = above + sum(_height(one, line) for one, line in lines)
+    figure = Figure(figsize=(PAGE_WIDTH, up), layout="constrained")
+    if lines:
+        figure.get_layout_engine().set(rect=(0, 0, 1, 1 - above / up))  # type: ignore[union-attr,call-arg]
+        heights = [len(one.names) for one, _ in lines]
+        grid = figure.subplots(len(lines), 1, squeeze=False, height_ratios=heights)[:, 0]
+        left = iter(grid)
+        for one in maps:
+            _draw(figure, one, [next(left) for _ in one.lines])
+    return figure
+
+
+def _height(one: TokenMap, line: slice) -> float:
+    """Inches of a line with its title and slanted tokens."""
+    return _ROW * len(one.names) + _AROUND + _LETTER * max(map(len, one.tokens[line]))
+
+
+def _draw(figure: Figure, one: TokenMap, panels: Sequence[Axes]) -> None:
+    across, norm = max(_LEAST, *(line.stop - line.start for line in one.lines)), one.norm
+    for axes, line in zip(panels, one.lines, strict=True):
+        mesh = _draw_line(axes, one, line, norm)
+        axes.set_xlim(0, across)
+    panels[0].set_title(one.title, loc="left")
+    bar = figure.colorbar(mesh, ax=panels, aspect=14, pad=0.01)
+    bar.outline.set_visible(False)
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    bar.ax.tick_params(labelsize=6)
+    bar.set_label(one.unit, fontsize=6)
+
+
+def _draw_line(axes: Axes, one: TokenMap, line: slice, norm: Normalize) -> QuadMesh:
+    mesh = axes.pcolormesh(one.values[:, line], norm=norm, cmap="viridis", edgecolors="white", linewidth=0.3)
+    places, tokens = np.arange(line.stop - line.start) + 0.5, [*map(printable, one.tokens[line])]
+    axes.set_xticks(places, tokens, rotation=_TILT, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(np.arange(len(one.names)) + 0.5, one.names)
+    axes.set_ylabel(one.label)
+    axes.tick_params(length=0, pad=2)
+    axes.spines[:].set_visible(False)
+    for place in map(int, np.flatnonzero(one.special[line])):
+        axes.axvspan(place, place + 1, color="white", alpha=0.6, linewidth=0)
+        axes.get_xticklabels()[place].set_color("0.55")
+    return mesh
