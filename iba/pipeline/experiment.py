@@ -241,7 +241,7 @@ def method_settings(
     """The settings of `method` under `protocol` on `dataset`, all references resolved (by `told`, which is
     made once for many methods)."""
     changes = cfg.protocol[protocol].methods.get(method.name) or DictConfig({})
-    settings: Any = OmegaConf.merge(unresolved(method.settings), unresolved(changes))
+    settings: Any = OmegaConf.unsafe_merge(unresolved(method.settings), unresolved(changes))
     told = settings_root(cfg, dataset) if told is None else told
     resolved = OmegaConf.to_container(DictConfig(settings, parent=told), resolve=True)
     assert isinstance(resolved, dict)
