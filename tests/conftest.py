@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Before any library is imported: these are read once.
@@ -30,6 +31,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
+import jaxtyping
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -58,6 +60,12 @@ EXPECTED_WARNINGS = (
 )
 
 
+def pytest_collection_finish() -> None:
+    """All that is loaded by now stays: it need not be searched for garbage over and over."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for line in ("error", *EXPECTED_WARNINGS):
         config.addinivalue_line("filterwarnings", line)
@@ -75,6 +83,12 @@ def _datasets_cache_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Itera
 def repository() -> Path:
     """The root of the project."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes are not checked: for what only repeats a run, which they slow down twofold."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture

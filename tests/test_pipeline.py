@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from composing import configured
 from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -40,19 +40,9 @@ from iba.pipeline.finetune import classifier_folder, classify
 from iba.pipeline.parts import Shard, Work, compute_in_parts
 from iba.pipeline.tuning import prepared
 from iba.pipeline.views import StoredCell, classifiers, predictions, stored_cells
-from iba.settings import plain
 from iba.store import TRAINED, read_json, read_parquet, write_json, write_parquet
 
-ROOT = Path(__file__).resolve().parent.parent
 TINY = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
-PLANTED = ("preset=smoke", "dataset=planted", "precision=fp32", "finetune.precision=fp32")
-
-
-def configured(folder: Path, *overrides: str) -> DictConfig:
-    """The composed configuration with results and cache below `folder`."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        paths = (f"paths.root={ROOT}", f"paths.results={folder}/results", f"paths.cache={folder}/cache")
-        return compose("config", overrides=[*PLANTED, *paths, *overrides])
 
 
 def run_all(cfg: DictConfig) -> None:
@@ -137,6 +127,7 @@ def test_what_a_protocol_does_not_change_is_one_cell(finished: DictConfig) -> No
     assert len(list(Path(finished.paths.results).rglob(SCORES))) == len(set(found.values())) < 3 * 4
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_results_do_not_depend_on_batching(finished: DictConfig, tmp_path: Path) -> None:
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
     shutil.rmtree(tmp_path / "cache" / "fitted")
@@ -149,6 +140,7 @@ def test_results_do_not_depend_on_batching(finished: DictConfig, tmp_path: Path)
         np.testing.assert_allclose(table[numbers], right[name][numbers], atol=2e-3, err_msg=name)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_shards_together_equal_one_process(finished: DictConfig, tmp_path: Path) -> None:
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
     for stage in (finetune, attribute, degrade):
@@ -284,6 +276,12 @@ def test_a_checkpoint_without_its_weights_is_trained_again(finished: DictConfig,
         attribute.run(cfg)
     finetune.run(cfg)
     assert weights.is_file()
+
+
+def test_a_layer_that_the_encoder_lacks_is_named(finished: DictConfig) -> None:
+    cfg = configured(Path(finished.paths.results).parent, "method=iba", "method.iba.settings.layer=9")
+    with pytest.raises(UserError, match="layer 9 is out of range: this encoder has layers 1 to 4"):
+        attribute.run(cfg)
 
 
 @pytest.mark.parametrize(
@@ -490,7 +488,7 @@ def test_what_was_learned_elsewhere_is_learned_again(
     (weights,) = (tmp_path / "cache").rglob("model.safetensors")
     shutil.copytree(weights.parent, other_rows.checkpoint)
     record = other_rows.checkpoint / TRAINED
-    write_json(record, read_json(record) | {"recipe": plain(other_rows.recipe.described())})
+    write_json(record, read_json(record) | {"recipe": other_rows.recipe.described()})
     classify(other_rows)
     others = [
         (bench, replace(cell, rows=replace(cell.rows, max_length=8))),

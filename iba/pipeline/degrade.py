@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from iba.errors import UserError
 from iba.evaluation.degradation import Ranked, after_removing, n_removed
 from iba.evaluation.ranking import Order
-from iba.pipeline.attribute import CELL, SCORES, folder_of, part_groups
+from iba.pipeline.attribute import RECORD, SCORES, folder_of, part_groups
 from iba.pipeline.bench import Bench, benches
 from iba.pipeline.experiment import Cell, cells, hashed
 from iba.pipeline.finetune import classifier_record
@@ -45,7 +45,7 @@ def degrade_cell(bench: Bench, cell: Cell) -> None:
     path = degradation_path(folder, cell.degradation)
     if path.is_file():
         return
-    if not (folder / SCORES).is_file() or not (folder / CELL).is_file():
+    if not (folder / SCORES).is_file() or not (folder / RECORD).is_file():
         raise UserError(f"{folder}: no finished attributions; run scripts/attribute.py first.")
     ranking = read_parquet(folder / SCORES, ["instance_id", "target", "order"])
     if ranking["order"].isna().any():

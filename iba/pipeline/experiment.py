@@ -223,12 +223,6 @@ def dataset_config(cfg: DictConfig, name: str) -> DictConfig:
     return DictConfig(OmegaConf.merge(known, cfg.dataset.get(name) or {}), parent=cfg)
 
 
-def all_cells(cfg: DictConfig) -> Iterator[Cell]:
-    """The cells of all selected data sets."""
-    for dataset in datasets(cfg):
-        yield from cells(cfg, dataset)
-
-
 def candidates(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """The settings that `tries` make of the others; where there are none, the one choice that is left."""
     fixed = {name: value for name, value in settings.items() if name != "tries"}

@@ -17,7 +17,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from iba.errors import UserError
-from iba.pipeline.attribute import CELL, NUMBERS, SCORES
+from iba.pipeline.attribute import NUMBERS, RECORD, SCORES
 from iba.pipeline.degrade import column, columns, degradation_path, long_form
 from iba.pipeline.experiment import (
     Cell,
@@ -190,17 +190,19 @@ def _cells(
     cfg: DictConfig, dataset: str, methods: Mapping[str, DictConfig], studies: Iterable[DictConfig]
 ) -> Iterator[StoredCell]:
     """The data set's cells by all their names."""
-    index = _index(cfg, (run_folder(cfg) / dataset).glob(f"*/*/{CELL}"))
+    index = _index(cfg, (run_folder(cfg) / dataset).glob(f"*/*/{RECORD}"))
     tuning = run_folder(cfg) / "tuning" / dataset_config(cfg, dataset).train_name
     tries = _index(cfg, tuning.glob("*.json"))
     running = {"precision": cfg.precision} | forced(cfg)
     trained = {seed: Classified.of(t.record) for seed, t in _trained(cfg, dataset).items()} if index else {}
     own = next(iter(trained.values()), None)
-    wanted = [*_asked(cfg, dataset, own.n_layers, methods, studies)] if own else []
+    known = {method for method, _ in index}  # the classes of others need not even be imported
+    asked = _asked(cfg, dataset, own.n_layers, methods, studies) if own else ()
+    wanted = [cell for cell in asked if cell.view.method in known]
     for seed, classified in trained.items():
         whose = (classified, own)  # a seed that tried nothing took what the run's own chose
-        for asked in wanted:
-            for cell, chosen in _tuned(cfg, asked, whose, running, tries):
+        for untuned in wanted:
+            for cell, chosen in _tuned(cfg, untuned, whose, running, tries):
                 key = cell.key(classified, {}, running)
                 found = index[cell.view.method, _known(cfg, key)]
                 found = [each for each in found if degradation_path(each.folder, cell.degradation).is_file()]
