@@ -28,6 +28,7 @@ from iba.data.examples import Example, Examples, Samples
 from iba.errors import UserError
 from iba.pipeline import finetune
 from iba.pipeline.bench import Bench
+from iba.pipeline.checks import check_settings
 from iba.pipeline.experiment import RowSet, cells, datasets, run_folder, selected
 from iba.pipeline.studies import refuse_unknown_points, study_datasets, study_rows
 from iba.report import figure2, figure3, figure4
@@ -244,7 +245,8 @@ def test_a_submitted_job_is_as_quiet_as_its_sender(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_composes_to_cells_that_resolve(preset: str) -> None:
-    cfg = composed(f"preset={preset}")
+    cfg = composed(f"preset={preset}", "study=all")
+    check_settings(cfg)
     assert run_folder(cfg) != PUBLISHED
     for name in datasets(cfg):
         found = list(cells(cfg, name))

@@ -179,11 +179,6 @@ def test_what_has_a_meaning_is_allowed(everything: DictConfig, changes: str) -> 
     check(with_changes(everything, changes))
 
 
-@pytest.mark.parametrize("preset", ["cpu", "gpu", "paper", "quick", "smoke"])
-def test_every_preset_passes(preset: str) -> None:
-    check_settings(composed(f"preset={preset}", ALL_STUDIES))
-
-
 @pytest.mark.parametrize("group", ["dataset", "method", "protocol"])
 def test_nothing_selected_is_refused(group: str) -> None:
     cfg = composed("preset=smoke", f"{group}=[]", "study=[]")
