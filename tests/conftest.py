@@ -27,7 +27,10 @@ warnings.filterwarnings("ignore", category=BeartypeDecorHintPep585DeprecationWar
 # Every shape in a signature of these packages is checked while tests run, and only then.
 install_import_hook(["iba", "baselines"], "beartype.beartype")
 
+from collections import defaultdict
 from collections.abc import Iterator
+from copy import copy
+from functools import cache
 from pathlib import Path
 
 import datasets
@@ -91,16 +94,39 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
-@pytest.fixture
-def classifier() -> Classifier:
-    """A random four-layer BERT of three classes whose logits depend visibly on its input."""
+@cache
+def random_classifier() -> tuple[Classifier, torch.Tensor]:
+    """A random four-layer BERT of three classes, and the generator's state once it was made."""
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer()
     model = tiny_bert(len(tokenizer), ["entailment", "neutral", "contradiction"])
     for name, parameter in model.named_parameters():
         # Wider than the default initialisation: norms and biases that do something, logits that differ.
         torch.nn.init.normal_(parameter, mean=float("LayerNorm.weight" in name), std=0.2)
-    return Classifier(model, tokenizer)
+    return Classifier(model, tokenizer), torch.get_rng_state()
+
+
+@pytest.fixture
+def classifier() -> Iterator[Classifier]:
+    """A random four-layer BERT of three classes whose logits depend visibly on its input.
+
+    Its model is that of other tests, until one of them changes it.
+    """
+    made, drawn = random_classifier()
+    torch.set_rng_state(drawn)
+    before = state(made)
+    view = copy(made)
+    view.fitting = defaultdict(dict)
+    yield view
+    if state(made) != before:
+        random_classifier.cache_clear()
+
+
+def state(classifier: Classifier) -> list[object]:
+    """What a test might change of the model."""
+    model = classifier.model
+    sums = [(p.dtype, float(p.detach().sum()), p.requires_grad) for p in model.parameters()]
+    return [*sums, model.training, model.config._attn_implementation, str(model.config)]
 
 
 @pytest.fixture
