@@ -20,12 +20,11 @@ if os.environ.get("TEST_CUDA") != "1":  # elsewhere "auto" must mean the CPU, on
 import warnings
 
 from beartype.roar import BeartypeDecorHintPep585DeprecationWarning
-from jaxtyping import install_import_hook
+from checking import check_packages
 
 # Raised while the packages are imported, of omegaconf's own typing.MutableMapping (2.3.1, seen 2026-11).
 warnings.filterwarnings("ignore", category=BeartypeDecorHintPep585DeprecationWarning)
-# Every shape in a signature of these packages is checked while tests run, and only then.
-install_import_hook(["iba", "baselines"], "beartype.beartype")
+check_packages("iba", "baselines")
 
 from collections import defaultdict
 from collections.abc import Iterator
