@@ -192,7 +192,7 @@ def edited(examples: Examples) -> Examples:
     return Examples.of([*others, replace(last, text=last.text.rsplit(" ", 1)[0] + " else")])
 
 
-def with_rows(bench: Bench, **rows: list[Example]) -> Bench:
+def with_rows(bench: Bench, **rows: Examples) -> Bench:
     return replace(bench, samples=replace(bench.samples, **rows), kept={})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from composing import composed
 from composing import configured as smoke
 from omegaconf import DictConfig
 
@@ -312,8 +313,7 @@ def test_a_bench_explains_other_weights_of_the_same_shape(finished: DictConfig) 
 
 
 def test_a_study_has_settings_protocols_and_a_sample_of_its_own(finished: DictConfig) -> None:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("config", ["preset=cpu", "study=[token_classifiers,betas]", f"paths.root={ROOT}"])
+    cfg = composed("preset=cpu", "study=[token_classifiers,betas]")
     assert {c.settings["layer"] for c in study_cells(cfg, cfg.study.token_classifiers, "imdb", 12)} == {0.5}
     assert {c.view.protocol for c in study_cells(cfg, cfg.study.betas, "imdb", 12)} == {
         "described",
