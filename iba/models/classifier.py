@@ -21,13 +21,13 @@ from iba.data.examples import Example
 from iba.data.tokens import Inputs, Instance, TokenBatch, collate, tokenise
 from iba.errors import UserError
 from iba.models.adapter import Adapter, bare
-from iba.models.block import FAMILIES, Block, Hidden
+from iba.models.block import FAMILIES, Block
 from iba.models.frozen import Products
 from iba.models.heads import ManyLabels, class_id, head_of
 from iba.models.memory import LONG, Shapes, TokenBudget, planned
 from iba.models.parallel import usable_workers
 from iba.models.postnorm import PostNorm
-from iba.models.runner import Maps, Runner, layer_number, wrong_layer
+from iba.models.runner import Hidden, Maps, Runner, layer_number, wrong_layer
 
 
 class Classifier:

@@ -60,8 +60,8 @@ def grids(settings: Mapping[str, Any], order: Order) -> list[tuple[str, int, flo
     The curve is walked in the configured orders. The ERASER shares always need both: the top share removed
     (most first: comprehensiveness), and that share alone kept (least first: sufficiency).
     """
-    points = np.linspace(0, 1, settings["n_points"] if order in settings["orders"] else 0)
-    return [(CURVE, i, float(f)) for i, f in enumerate(points)] + [
+    shares = np.linspace(0, 1, settings["n_points"] if order in settings["orders"] else 0)
+    return [(CURVE, i, float(f)) for i, f in enumerate(shares)] + [
         (ERASER, i, float(f)) for i, f in enumerate(settings["eraser_shares"])
     ]
 
@@ -69,10 +69,10 @@ def grids(settings: Mapping[str, Any], order: Order) -> list[tuple[str, int, flo
 def columns(settings: Mapping[str, Any]) -> list[tuple[str, str, str, int, float]]:
     """(order, operator, grid, step, fraction) of a table's columns of probabilities."""
     return [
-        (order, operator, *point)
+        (order, operator, *step)
         for order in ORDERS
         for operator in settings["operators"]
-        for point in grids(settings, order)
+        for step in grids(settings, order)
     ]
 
 
