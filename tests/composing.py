@@ -27,7 +27,7 @@ PLANTED = (
 
 
 def composed(*overrides: str, config: str = "config") -> DictConfig:
-    """What Hydra composes of `overrides`."""
+    """What Hydra composes of `overrides`, with this checkout as the root of all paths."""
     chosen = tuple(each for each in overrides if (CONFIGS / each.partition("=")[0]).is_dir())
     cfg = deepcopy(_composed(config, chosen))
     changed(cfg, f"paths.root={ROOT}", *(each for each in overrides if each not in chosen))

@@ -124,8 +124,9 @@ def classifier() -> Iterator[Classifier]:
 def state(classifier: Classifier) -> list[object]:
     """What a test might change of the model."""
     model = classifier.model
-    sums = [(p.dtype, float(p.detach().sum()), p.requires_grad) for p in model.parameters()]
-    return [*sums, model.training, model.config._attn_implementation, str(model.config)]
+    where = [(p.dtype, p.device, p.requires_grad) for p in model.parameters()]
+    sums = [float(p.detach().sum()) for p in model.parameters() if not p.is_meta]
+    return [*where, *sums, model.training, model.config._attn_implementation, str(model.config)]
 
 
 @pytest.fixture

@@ -195,9 +195,11 @@ def _cells(
     tries = _index(cfg, tuning.glob("*.json"))
     running = {"precision": cfg.precision} | forced(cfg)
     trained = {seed: Classified.of(t.record) for seed, t in _trained(cfg, dataset).items()} if index else {}
-    own = next(iter(trained.values()), None)
+    if not trained:
+        return
+    own = next(iter(trained.values()))
     known = {method for method, _ in index}  # the classes of others need not even be imported
-    asked = _asked(cfg, dataset, own.n_layers, methods, studies) if own else ()
+    asked = _asked(cfg, dataset, own.n_layers, methods, studies)
     wanted = [cell for cell in asked if cell.view.method in known]
     for seed, classified in trained.items():
         whose = (classified, own)  # a seed that tried nothing took what the run's own chose
