@@ -81,7 +81,7 @@ def layered_graph(capacities: Float[np.ndarray, "layers tokens tokens"], resolut
     n_layers, n, _ = capacities.shape
     integers = np.rint(capacities * resolution).astype(np.int32)
     empty = csr_array((n, n), dtype=np.int32)
-    grid = [[empty] * (n_layers + 1) for _ in range(n_layers + 1)]
+    blocks = [[empty] * (n_layers + 1) for _ in range(n_layers + 1)]
     for layer, weights in enumerate(integers):
-        grid[layer + 1][layer] = csr_array(weights)
-    return csr_array(block_array(grid, format="csr"), dtype=np.int32)
+        blocks[layer + 1][layer] = csr_array(weights)
+    return csr_array(block_array(blocks, format="csr"), dtype=np.int32)

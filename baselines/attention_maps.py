@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from iba.data.tokens import TokenBatch
-from iba.models.block import Block, Hidden
+from iba.models.block import Block
 from iba.models.classifier import Classifier
+from iba.models.runner import Hidden
 
 Edges = Float[Tensor, "batch tokens tokens"]
 

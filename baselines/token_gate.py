@@ -3,7 +3,7 @@
 DiffMask gates whole token vectors with stochastic binary gates that a network predicts; here the gate is
 IBA's own, σ(α) mixing the state with noise, optimised per instance. What differs is whether features of a
 token may be kept apart and, with that, how Adam steps: a token's gradient sums over its features, so Adam's ε
-hardly ever holds it back (see `bottleneck.py`). β is chosen as IBA's, from a narrower grid of its own.
+hardly ever holds it back (see `bottleneck.py`). β is chosen as IBA's, from fewer values of its own.
 Cost: as IBA's.
 """
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from iba.attributor import FitData, State
 from iba.data.tokens import Instance
 from iba.models.classifier import Classifier
-from iba.models.parallel import Work, grouped
+from iba.models.parallel import GroupWork, grouped
 from iba.progress import progress
 
 
@@ -56,7 +56,7 @@ def _statistics_up_to(classifier: Classifier, rows: list[Instance], layer: int) 
 def pooled(
     rows: Sequence[Instance],
     classifier: Classifier,
-    sums: Work[tuple[Float[Tensor, "things 2 features"], int]],
+    sums: GroupWork[tuple[Float[Tensor, "things 2 features"], int]],
     smallest_std: float,
     workers: int = 1,
 ) -> tuple[Float[Tensor, "things features"], Float[Tensor, "things features"], int]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
+from composing import composed
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoConfig,
@@ -29,7 +29,6 @@ from iba.models.postnorm import PostNorm
 from iba.models.tiny import tiny_tokenizer
 from iba.pipeline.checks import build
 from iba.pipeline.experiment import candidates, method_settings
-from iba.settings import CONFIGS
 
 N_LAYERS = 4
 #: What the configurations of most tiny models share.
@@ -149,8 +148,7 @@ are not all that the answer rests on.
 
 def all_methods(protocol: str = "corrected", sizes: Mapping[str, Any] = _FEW) -> dict[str, Attributor]:
     """Every method by its label, with few steps and samples, or with the `sizes` that are given."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("config", ["preset=smoke", "dataset=planted", "method=all", "paths.root=."])
+    cfg = composed("preset=smoke", "dataset=planted", "method=all")
     found = {}
     for name, method in cfg.method.items():
         settings = candidates(method_settings(cfg, "planted", protocol, method))[0]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Before any library is imported: these are read once.
@@ -19,17 +20,20 @@ if os.environ.get("TEST_CUDA") != "1":  # elsewhere "auto" must mean the CPU, on
 import warnings
 
 from beartype.roar import BeartypeDecorHintPep585DeprecationWarning
-from jaxtyping import install_import_hook
+from checking import check_packages
 
 # Raised while the packages are imported, of omegaconf's own typing.MutableMapping (2.3.1, seen 2026-11).
 warnings.filterwarnings("ignore", category=BeartypeDecorHintPep585DeprecationWarning)
-# Every shape in a signature of these packages is checked while tests run, and only then.
-install_import_hook(["iba", "baselines"], "beartype.beartype")
+check_packages("iba", "baselines")
 
+from collections import defaultdict
 from collections.abc import Iterator
+from copy import copy
+from functools import cache
 from pathlib import Path
 
 import datasets
+import jaxtyping
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -58,6 +62,12 @@ EXPECTED_WARNINGS = (
 )
 
 
+def pytest_collection_finish() -> None:
+    """All that is loaded by now stays: it need not be searched for garbage over and over."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for line in ("error", *EXPECTED_WARNINGS):
         config.addinivalue_line("filterwarnings", line)
@@ -78,15 +88,45 @@ def repository() -> Path:
 
 
 @pytest.fixture
-def classifier() -> Classifier:
-    """A random four-layer BERT of three classes whose logits depend visibly on its input."""
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes are not checked: for what only repeats a run, which they slow down twofold."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@cache
+def random_classifier() -> tuple[Classifier, torch.Tensor]:
+    """A random four-layer BERT of three classes, and the generator's state once it was made."""
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer()
     model = tiny_bert(len(tokenizer), ["entailment", "neutral", "contradiction"])
     for name, parameter in model.named_parameters():
         # Wider than the default initialisation: norms and biases that do something, logits that differ.
         torch.nn.init.normal_(parameter, mean=float("LayerNorm.weight" in name), std=0.2)
-    return Classifier(model, tokenizer)
+    return Classifier(model, tokenizer), torch.get_rng_state()
+
+
+@pytest.fixture
+def classifier() -> Iterator[Classifier]:
+    """A random four-layer BERT of three classes whose logits depend visibly on its input.
+
+    Its model is that of other tests, until one of them changes it.
+    """
+    made, drawn = random_classifier()
+    torch.set_rng_state(drawn)
+    before = state(made)
+    view = copy(made)
+    view.fitting = defaultdict(dict)
+    yield view
+    if state(made) != before:
+        random_classifier.cache_clear()
+
+
+def state(classifier: Classifier) -> list[object]:
+    """What a test might change of the model."""
+    model = classifier.model
+    where = [(p.dtype, p.device, p.requires_grad) for p in model.parameters()]
+    sums = [float(p.detach().sum()) for p in model.parameters() if not p.is_meta]
+    return [*where, *sums, model.training, model.config._attn_implementation, str(model.config)]
 
 
 @pytest.fixture

@@ -10,14 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composing import ROOT, composed
 from omegaconf import DictConfig
 
 from iba.pipeline.checks import check_settings
 from iba.pipeline.experiment import cells
 from iba.pipeline.views import View
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +24,7 @@ def driver() -> dict[str, Any]:
 
 
 def campaign(*settings: str) -> DictConfig:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose("config", ["preset=campaign", f"paths.root={ROOT}", *settings])
+    return composed("preset=campaign", *settings)
 
 
 def test_every_kind_of_step_composes(driver: dict[str, Any], tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
-from typing import Protocol
 
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from composing import ROOT, composed
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from submitit.core.utils import UncompletedJobError
@@ -25,53 +25,66 @@ from iba import cli, reproduce
 from iba.benchmark import run as benchmark
 from iba.cli import _one_line, main
 from iba.data.examples import Example, Examples, Samples
-from iba.pipeline import attribute, finetune
+from iba.errors import UserError
+from iba.pipeline import finetune
 from iba.pipeline.bench import Bench
-from iba.pipeline.experiment import RowSet, cells, datasets, method_settings, run_folder, selected
+from iba.pipeline.checks import check_settings
+from iba.pipeline.experiment import RowSet, cells, datasets, run_folder, selected
 from iba.pipeline.studies import refuse_unknown_points, study_datasets, study_rows
 from iba.report import figure2, figure3, figure4
 from iba.report.paper import Paper
 
-ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = ROOT / "results/published"
 PRESETS = sorted(p.stem for p in (ROOT / "configs/preset").glob("*.yaml"))
 DATASETS = sorted(p.stem for p in (ROOT / "configs/dataset").glob("*.yaml"))
+Stage = Callable[[DictConfig], object]
 METHODS = sorted({p.stem for p in (ROOT / "configs/method").glob("*.yaml")} - {"all"})
 
 
-class Said(Protocol):
+@pytest.fixture
+def said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., str]:
     """Runs a command that fails, and gives the one line that it prints."""
 
-    def __call__(self, *arguments: str, job: object = ..., config: str = ...) -> str: ...
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Said:
-    """With results and cache below `tmp_path`."""
-
-    def run(*arguments: str, job: object = finetune.run, config: str = "config") -> str:
+    def run(*arguments: str) -> str:
         paths = [f"paths.results={tmp_path}/results", f"paths.cache={tmp_path}/cache"]
         monkeypatch.setattr(sys, "argv", ["script.py", "preset=smoke", *paths, *arguments])
         monkeypatch.setattr("iba.cli._quiet", lambda: None)
-        with pytest.raises(SystemExit) as ended:
-            main(job, config)  # type: ignore[arg-type]
-        assert ended.value.code == 2
-        printed = capsys.readouterr().err.strip()
-        assert printed.startswith("error: ")
-        assert "\n" not in printed
-        return printed
+        return printed(capsys, lambda: main(finetune.run))
 
     return run
 
 
-def test_a_text_too_large_for_the_gpu_is_one_line(said: Said) -> None:
-    def job(_: DictConfig) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+def printed(capsys: pytest.CaptureFixture[str], fails: Callable[[], object]) -> str:
+    """What is printed by what ends the process."""
+    with pytest.raises(SystemExit) as ended:
+        fails()
+    assert ended.value.code == 2
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("error: ")
+    assert "\n" not in line
+    return line
 
-    assert "one text alone does not fit" in said(job=job)
+
+def ended_by(error: Exception) -> None:
+    """As a script ends where a stage raises this."""
+    with _one_line():
+        raise error
+
+
+def refused(folder: Path, *arguments: str, job: Stage = finetune.run, config: str = "config") -> str:
+    """The line with which a stage refuses these settings."""
+    paths = (f"paths.results={folder}/results", f"paths.cache={folder}/cache")
+    cfg = composed("preset=smoke", *paths, *arguments, config=config)
+    with pytest.raises(UserError) as caught:
+        job(cfg)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("group", ["dataset", "model", "method", "protocol", "preset"])
-def test_unknown_choice_is_named_with_what_there_is(said: Said, group: str) -> None:
+def test_unknown_choice_is_named_with_what_there_is(said: Callable[..., str], group: str) -> None:
     line = said(f"{group}=nonsense")
     assert re.search(rf"Could not (find|override) .*{group}.*nonsense", line)
 
@@ -79,10 +92,20 @@ def test_unknown_choice_is_named_with_what_there_is(said: Said, group: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (["dataset=null"], "Config group override must be a string or a list"),
+        (["dataset=planted", "dataset.planted.n_tset=3"], "n_tset"),
+        (["dataset=planted", "+foo=bar"], "foo: there is no such setting"),
+    ],
+)
+def test_mistakes_are_one_line(said: Callable[..., str], arguments: list[str], expected: str) -> None:
+    assert expected in said(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
         (["dataset=planted", "dataset.planted.n_test=900"], "n_test: 900|900 rows asked"),
         (["dataset=planted", "dataset.planted.text=words"], "no column 'words'"),
-        (["dataset=planted", "dataset.planted.labels=[one]"], r"labels=\['one'\] must have at least 2 items"),
-        (["dataset=imdb", "paths.data_dir=/nowhere"], "no file /nowhere/imdb/train.parquet"),
         (["dataset=planted", "model=minilm_l6", "paths.model_dir=/nowhere"], "holds no config.json"),
         (["dataset=planted", "device=cuda"], "no CUDA device"),
         (["dataset=planted", "device=gpu"], "device=gpu cannot be used; choose auto, cpu, cuda"),
@@ -91,22 +114,17 @@ def test_unknown_choice_is_named_with_what_there_is(said: Said, group: str) -> N
         (["dataset=planted", "device=meta"], "device=meta cannot be used"),
         (["dataset=planted", "device=cpu:3"], "device=cpu:3 cannot be used"),
         (["dataset=planted", "device=cuda:99"], "no CUDA device"),
-        (["dataset=null"], "Config group override must be a string or a list"),
-        (["dataset=[]"], "dataset must have at least 1 item"),
-        (["+foo=bar"], "foo: there is no such setting"),
-        (["run=published"], "run=published must be another name"),
-        (["dataset=planted", "precision=fp8"], "precision=fp8 must be 'auto', 'fp32' or 'bf16'"),
-        (["dataset=planted", "seed=null"], "seed=None must be a valid integer"),
+        (["dataset=imdb", "paths.data_dir=/nowhere"], "no file /nowhere/imdb/train.parquet"),
         (["dataset=[planted,imdb]", "paths.data_dir=/nowhere"], "no file /nowhere/imdb/train.parquet"),
-        (["dataset=planted", "dataset.planted.n_tset=3"], "n_tset"),
+        (["dataset=rte"], r"cannot be had from the Hugging Face hub .*paths\.data_dir=FOLDER"),
     ],
     ids=lambda value: "_".join(value)[-30:] if isinstance(value, list) else "",
 )
-def test_mistakes_are_one_line(
-    said: Said, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
+def test_mistakes_are_named_before_any_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], expected: str
 ) -> None:
     monkeypatch.setattr("iba.pipeline.finetune.train", lambda _: pytest.fail("trained"))
-    assert re.search(expected, said(*arguments))
+    assert re.search(expected, refused(tmp_path, *arguments))
 
 
 @pytest.mark.parametrize(
@@ -116,13 +134,13 @@ def test_mistakes_are_one_line(
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
         (SafetensorError("I/O error: No space left on device (os error 28)"), "the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: Permission denied; choose other"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), "one text alone does not fit"),
     ],
 )
-def test_a_folder_that_takes_no_files_is_one_line(said: Said, error: Exception, expected: str) -> None:
-    def fails(_: object) -> None:
-        raise error
-
-    assert expected in said(job=fails)
+def test_what_a_machine_lacks_is_one_line(
+    capsys: pytest.CaptureFixture[str], error: Exception, expected: str
+) -> None:
+    assert expected in printed(capsys, lambda: ended_by(error))
 
 
 @pytest.mark.parametrize(
@@ -135,8 +153,8 @@ def test_a_folder_that_takes_no_files_is_one_line(said: Said, error: Exception, 
         ("device=0", "device=0 cannot be used"),
     ],
 )
-def test_mistakes_of_the_benchmark_are_one_line(said: Said, change: str, expected: str) -> None:
-    assert expected in said(change, job=benchmark.run, config="benchmark")
+def test_mistakes_of_the_benchmark_are_one_line(tmp_path: Path, change: str, expected: str) -> None:
+    assert expected in refused(tmp_path, change, job=benchmark.run, config="benchmark")
 
 
 @pytest.mark.parametrize(
@@ -148,77 +166,47 @@ def test_mistakes_of_the_benchmark_are_one_line(said: Said, change: str, expecte
     ],
     ids=["cut off", "empty text", "strange label"],
 )
-def test_damaged_parquet_is_one_line(said: Said, tmp_path: Path, spoil: object, expected: str) -> None:
+def test_damaged_parquet_is_one_line(tmp_path: Path, spoil: Callable[[Path], object], expected: str) -> None:
     for split in ("train", "test"):
         path = tmp_path / "imdb" / f"{split}.parquet"
         path.parent.mkdir(exist_ok=True)
         pd.DataFrame({"text": [f"{split} {i}" for i in range(80)], "label": [0, 1] * 40}).to_parquet(path)
-    spoil(tmp_path / "imdb" / "train.parquet")  # type: ignore[operator]
-    line = said("dataset=imdb", f"paths.data_dir={tmp_path}")
-    assert expected in line
+    spoil(tmp_path / "imdb" / "train.parquet")
+    assert expected in refused(tmp_path, "dataset=imdb", f"paths.data_dir={tmp_path}")
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ("device=gpu", "device=gpu"),
-        ("shard=1/2", "reproduce runs stage after stage"),
-        ("stats.confidence=95", "stats.confidence=95 must be less than 1"),
-        ("only=[tabels]", "only.0=tabels must be 'tables'"),
-        ("+method.iba.settings.n_stepz=3", "n_stepz: there is no such setting"),
-        ("study.betas.values=[-1]", "study betas: method.iba.settings.beta=-1 must be"),
+        (["device=gpu"], "device=gpu"),
+        (["shard=1/2"], "reproduce runs stage after stage"),
+        (["stats.confidence=95"], "stats.confidence=95 must be less than 1"),
+        (["only=[tabels]"], "only.0=tabels must be 'tables'"),
+        (["+method.iba.settings.n_stepz=3"], "n_stepz: there is no such setting"),
+        (["study.betas.values=[-1]"], "study betas: method.iba.settings.beta=-1 must be"),
+        (
+            ["method=random", "study=betas"],
+            "study betas needs method iba, which is not selected: add it, or leave the study out",
+        ),
     ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_mistakes_of_later_stages_are_named_before_data_are_read(
-    said: Said, monkeypatch: pytest.MonkeyPatch, change: str, expected: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: list[str], expected: str
 ) -> None:
     monkeypatch.setattr("iba.pipeline.bench.draw_samples", lambda *_: pytest.fail("data were read"))
-    chosen = ("study.betas.datasets=[planted]", change)
-    assert re.search(expected, said(*chosen, job=reproduce.run))
+    chosen = ("dataset=planted", "study.betas.datasets=[planted]", *change)
+    assert expected in refused(tmp_path, *chosen, job=reproduce.run)
 
 
-def test_a_study_without_its_method_is_named_before_data_are_read(
-    said: Said, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("iba.pipeline.bench.draw_samples", lambda *_: pytest.fail("data were read"))
-    chosen = ("dataset=planted", "method=random", "study=betas", "study.betas.datasets=[planted]")
-    line = said(*chosen, job=reproduce.run)
-    assert "study betas needs method iba, which is not selected: add it, or leave the study out" in line
-
-
-def test_no_network_names_the_way_out(said: Said) -> None:
-    line = said("dataset=rte")
-    assert "cannot be had from the Hugging Face hub" in line
-    assert "paths.data_dir=FOLDER" in line
-
-
-def test_layer_out_of_range_and_bad_shard(
-    said: Said, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    common = ["dataset=planted", "protocol=described", "method=iba"]
-    monkeypatch.setattr(sys, "argv", ["x", "preset=smoke", f"paths.results={tmp_path}/results",
-                                      f"paths.cache={tmp_path}/cache", *common])  # fmt: skip
-    main(finetune.run)
-    capsys.readouterr()
-    for change, expected in (
-        ("method.iba.settings.layer=9", "layer 9 is out of range: this encoder has layers 1 to 4"),
-        ("shard=2/2", "shard=2/2 is not of the form i/n"),
-        ("target=silver", "target=silver must be 'gold'"),
-    ):
-        assert expected in said(*common, change, job=attribute.run)
-
-
-def test_a_mistake_in_a_submitted_job_is_one_line(said: Said) -> None:
+def test_a_mistake_in_a_submitted_job_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """submitit raises a job's whole log in the process that sent the job off."""
     log = "Job 7 has not produced any output\nerror: old\nwarning: slow\nerror: no file x; mend it.\nbye\n"
 
-    def failing(_: object) -> None:
-        raise UncompletedJobError(log)
-
-    assert said(job=failing) == "error: no file x; mend it."
+    assert printed(capsys, lambda: ended_by(UncompletedJobError(log))) == "error: no file x; mend it."
     for other in (UncompletedJobError("Traceback …\nValueError: a bug"), RuntimeError("error: not a job's")):
-        with pytest.raises(type(other)), _one_line():
-            raise other
+        with pytest.raises(type(other)):
+            ended_by(other)
 
 
 def test_a_console_without_greek_letters_gets_them_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,8 +245,9 @@ def test_a_submitted_job_is_as_quiet_as_its_sender(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_composes_to_cells_that_resolve(preset: str) -> None:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("config", overrides=[f"preset={preset}", f"paths.root={ROOT}"])
+    cfg = composed(f"preset={preset}", "study=all")
+    check_settings(cfg)
+    assert run_folder(cfg) != PUBLISHED
     for name in datasets(cfg):
         found = list(cells(cfg, name))
         assert len(found) == 3 * len(selected(cfg.method))
@@ -267,17 +256,13 @@ def test_every_preset_composes_to_cells_that_resolve(preset: str) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_selects_nothing_that_was_not_asked_for(preset: str) -> None:
-    asked = [f"preset={preset}", f"paths.root={ROOT}", "dataset=planted", "protocol=described", "method=ig"]
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("config", overrides=asked)
+    cfg = composed(f"preset={preset}", "dataset=planted", "protocol=described", "method=ig")
     assert list(datasets(cfg)) == ["planted"]
     assert [(c.view.protocol, c.view.method) for c in cells(cfg, "planted")] == [("described", "ig")]
 
 
 def test_the_paper_varies_layer_and_beta_on_a_thousand_reviews() -> None:
-    asked = ["preset=paper", "study=[layers,betas]", f"paths.root={ROOT}"]
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("config", overrides=asked)
+    cfg = composed("preset=paper", "study=[layers,betas]")
     for name in ("layers", "betas"):
         assert cfg.study[name].name == name
         assert cfg.study[name].n_test == {"imdb": 1000}
@@ -285,8 +270,7 @@ def test_the_paper_varies_layer_and_beta_on_a_thousand_reviews() -> None:
 
 def test_quick_makes_figures_2_to_5() -> None:
     """Every study of a figure has its data sets, and texts that fit them, few enough to be shown."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("config", overrides=["preset=quick", f"paths.root={ROOT}"])
+    cfg = composed("preset=quick")
     drawn = (figure2.STUDY, figure4.STUDY, figure3.CLASSIFIERS, figure3.LAYERS, figure3.BETAS)
     assert {*selected(cfg.study)} == {*drawn}
     for study in selected(cfg.study).values():
@@ -302,24 +286,18 @@ def test_quick_makes_figures_2_to_5() -> None:
             assert len(rows) == (1 if study.name.startswith("token") else 8)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_no_preset_writes_into_the_published_numbers(preset: str) -> None:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("config", overrides=[f"preset={preset}", f"paths.root={ROOT}"])
-    published = ROOT / "results" / "published"
-    assert Paper.read(published).drops["imdb", "iba"] == 0.229
-    assert run_folder(cfg) != published
+def test_the_published_numbers_are_where_no_preset_writes() -> None:
+    """That none does is tested beside every preset's cells."""
+    assert Paper.read(PUBLISHED).drops["imdb", "iba"] == 0.229
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_every_data_set_gives_every_method_its_settings(dataset: str) -> None:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("config", overrides=[f"dataset={dataset}", f"method=[{','.join(METHODS)}]",
-                                           f"paths.root={ROOT}"])  # fmt: skip
+    cfg = composed(f"dataset=[{','.join(DATASETS)}]", f"method=[{','.join(METHODS)}]")
     assert set(cfg.dataset[dataset].authors_labels) == set(cfg.dataset[dataset].labels)
-    for method in METHODS:
-        for protocol in cfg.protocol:
-            assert method_settings(cfg, dataset, protocol, cfg.method[method])["_target_"]
+    found = [*cells(cfg, dataset)]
+    assert all(cell.settings["_target_"] for cell in found)
+    assert {(cell.view.protocol, cell.view.method) for cell in found} == {*product(cfg.protocol, METHODS)}
 
 
 @pytest.mark.parametrize(
@@ -334,8 +312,7 @@ def test_every_data_set_gives_every_method_its_settings(dataset: str) -> None:
 )
 def test_the_protocols_are_what_is_said_of_them(dataset: str, first: str, second: str) -> None:
     """`first` and `second`: classes 0 and 1 of the authors' code, which IG and LIME explain there."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("config", ["preset=paper", f"dataset={dataset}", f"paths.root={ROOT}"])
+    cfg = composed("preset=paper")
     of = {(c.view.protocol, c.view.method): c.settings for c in cells(cfg, dataset)}
     layer, beta = (0.8333, 1e-4) if dataset == "rte" else (0.75, 1e-5)
     for protocol, noise, readout, chosen in (

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pandas as pd
 import pytest
@@ -292,11 +291,11 @@ def test_labels_that_are_a_yes_or_no_each_are_explained_text_by_text(folder: Pat
         same(found, explain(text, given, target=found.target, overrides=LIGHT), 1e-5)
 
 
+@pytest.mark.usefixtures("unchecked")  # the check of a shape reads a row to know its type
 @pytest.mark.parametrize(("method", "read"), [("ig", []), ("iba", [2])])
 def test_reference_texts_are_read_only_where_a_method_needs_them(
     folder: Path, monkeypatch: pytest.MonkeyPatch, method: str, read: list[int]
 ) -> None:
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it reads a row to know its type
     classified: list[int] = []
     answer = reference.class_probabilities
 

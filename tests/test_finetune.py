@@ -18,7 +18,6 @@ from iba.models.classifier import Classifier
 from iba.models.pretrained import WEIGHTS_FILE, load_classifier
 from iba.models.tiny import tiny_bert, tiny_tokenizer
 from iba.pipeline.training import Recipe, _trainer, arguments_on, finetune
-from iba.settings import plain
 from iba.store import TRAINED, write_json
 
 SETTINGS = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-4, "weight_decay": 0.01, "warmup": 0.06}
@@ -109,5 +108,5 @@ def test_of_two_processes_at_one_checkpoint_the_second_waits_and_takes_it(
             while "another process trains it; waiting" not in capsys.readouterr().out:
                 assert not second.done()
             (tmp_path / WEIGHTS_FILE).touch()
-            write_json(tmp_path / TRAINED, {"recipe": plain(RECIPE.described())})
+            write_json(tmp_path / TRAINED, {"recipe": RECIPE.described()})
         second.result(timeout=60)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
+from composing import composed
 from omegaconf import DictConfig
 
 from iba.benchmark import gpu, measure, projection
@@ -31,19 +31,12 @@ GIVEN = [
 PARTS = {"tests": ("a",), "finetune": ("b",), "attribute": ("c",)}
 
 
-def composed(repository: Path, config: str, *overrides: str) -> DictConfig:
-    with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
-        return compose(config, [*overrides, f"paths.root={repository}"])
-
-
 @pytest.fixture
-def cfg(repository: Path, tmp_path: Path) -> DictConfig:
-    return composed(repository, "gpu", *GIVEN, f"paths.results={tmp_path}")
+def cfg(tmp_path: Path) -> DictConfig:
+    return composed(*GIVEN, f"paths.results={tmp_path}", config="gpu")
 
 
-def test_every_part_is_a_script_and_gets_of_the_given_what_it_knows(
-    cfg: DictConfig, repository: Path
-) -> None:
+def test_every_part_is_a_script_and_gets_of_the_given_what_it_knows(cfg: DictConfig) -> None:
     """Each is composed as its script would, which refuses what it does not know."""
     parts = gpu.plan(cfg, GIVEN, "gpu", 700)
     first = ["tests", "projection", "finetune", "attribute", "degrade", "benchmark"]
@@ -52,7 +45,7 @@ def test_every_part_is_a_script_and_gets_of_the_given_what_it_knows(
     for name, (script, *overrides) in [*parts.items()][1:]:
         assert Path(script).is_file()
         config = "gpu" if "--config-name=gpu" in overrides else "config"
-        found[name] = composed(repository, config, *(one for one in overrides if one[0] != "-"))
+        found[name] = composed(*(one for one in overrides if one[0] != "-"), config=config)
         check_settings(found[name])
         assert found[name].device == "cpu"
     short = ["rte", "agnews", "mnli_matched", "mnli_mismatched"]
@@ -221,7 +214,7 @@ def test_passes_are_timed_and_methods_counted_once(
     asked = ["name=here", "classifier=fresh", "n=2", "n_fit=2", "matmul_size.cpu=16", "scaling.tokens=[16]"]
     asked = [f"benchmark.{one}" for one in asked]
     asked += ["preset=smoke", "dataset=planted", "token_budget=256", f"paths.results={tmp_path}"]
-    cfg = composed(repository, "benchmark", *asked, f"paths.cache={tmp_path}/cache")
+    cfg = composed(*asked, f"paths.cache={tmp_path}/cache", config="benchmark")
     cfg.benchmark.full_rows = {"planted": 1000}
     monkeypatch.setattr(measure, "seconds", lambda work, device: (work(), 2.0)[1])
     projection.run(cfg)
@@ -247,7 +240,7 @@ def test_passes_are_timed_and_methods_counted_once(
 
 def test_the_page_projects_from_the_stored_operations(repository: Path) -> None:
     counts = pd.read_csv(repository / "results/benchmark/bert_base_flops.csv")
-    full_rows = composed(repository, "benchmark").benchmark.full_rows
+    full_rows = composed(config="benchmark").benchmark.full_rows
     section = (repository / "docs/speed.md").read_text().split("### What bert-base would take")[1]
     (petaflop,) = re.findall(r"is (\d+) PFLOP", section)
     assert round(projection.seconds_at(counts, full_rows, 1e15) or 0) == int(petaflop)

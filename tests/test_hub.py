@@ -114,7 +114,7 @@ def test_the_paper_preset_through_a_hub(hub: Hub, tmp_path: Path) -> None:
     assert len(fetched) == len(set(fetched)), "nothing is fetched twice"
 
     hub.requests.clear()
-    again = run(hub, home, "finetune", f"paths.root={tmp_path / 'again'}")
+    again = run(hub, home, "finetune", "dataset=[imdb,rte]", f"paths.root={tmp_path / 'again'}")
     assert again.returncode == 0, again.stderr
     assert "imdb: accuracy" in again.stdout
     assert hub.requests == [], "what is cached needs no network"

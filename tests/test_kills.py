@@ -16,8 +16,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from composing import PLANTED, ROOT, configured
 from omegaconf import DictConfig
-from test_pipeline import PLANTED, ROOT, assert_same, configured, run_all, stored
+from test_pipeline import assert_same, run_all, stored
 
 from iba.cli import main
 from iba.pipeline import attribute, degrade, finetune
@@ -101,6 +102,7 @@ def is_killed(stage: ModuleType, cfg: DictConfig, before: str = "", known: set[P
     return False
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_run_killed_after_every_file_that_it_writes_is_the_same(whole: DictConfig, tmp_path: Path) -> None:
     cfg, fewer = configured(tmp_path, *OPTIONS), configured(tmp_path, *OPTIONS, "method=random")
     known: set[Path] = set()
@@ -147,6 +149,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_kill_9_amid_training_and_resume_gives_the_same_result(whole: DictConfig, tmp_path: Path) -> None:
     cfg = configured(tmp_path, *OPTIONS)
     paths = (f"paths.results={cfg.paths.results}", f"paths.cache={cfg.paths.cache}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from composing import composed
 from omegaconf import OmegaConf
 from toys import fitted
 
@@ -103,9 +103,7 @@ def test_the_same_seed_gives_the_same_scores_and_the_global_generator_is_untouch
 def test_every_configured_method_composes_and_instantiates(repository: Path) -> None:
     names = sorted({path.stem for path in (repository / "configs" / "method").glob("*.yaml")} - {"all"})
     assert set(METHODS) < set(names)
-    overrides = [f"method=[{','.join(names)}]", "dataset=[rte,imdb]", f"paths.root={repository}"]
-    with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
-        cfg = compose("config", overrides)
+    cfg = composed(f"method=[{','.join(names)}]", "dataset=[rte,imdb]")
     found = [cell for dataset in datasets(cfg) for cell in cells(cfg, dataset)]
     assert len(found) == 2 * len(cfg.protocol) * len(names)
     for cell in found:

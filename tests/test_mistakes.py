@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composing import ROOT, changed, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
@@ -17,42 +16,35 @@ from iba.pipeline.experiment import selected
 from iba.pipeline.studies import refuse_unknown_points
 from iba.settings import check_arguments
 
-ROOT = Path(__file__).resolve().parent.parent
 STUDIES = sorted({p.stem for p in (ROOT / "configs/study").glob("*.yaml")} - {"base"})
 ALL_STUDIES = f"study=[{','.join(STUDIES)}]"
 
 
 @pytest.fixture(scope="module")
-def composed() -> DictConfig:
+def everything() -> DictConfig:
     """All methods and studies on generated text."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        chosen = ["dataset=planted", "protocol=[described,released]", "method=all", ALL_STUDIES]
-        cfg = compose("config", ["preset=smoke", *chosen, f"paths.root={ROOT}"])
+    chosen = ["dataset=planted", "protocol=[described,released]", "method=all", ALL_STUDIES]
+    cfg = composed("preset=smoke", *chosen)
     for study in cfg.study.values():
         study.datasets, study.protocols = ["planted"], None
     return cfg
 
 
-def changed(composed: DictConfig, changes: str) -> DictConfig:
+def with_changes(everything: DictConfig, changes: str) -> DictConfig:
     """With Hydra's `changes` (a blank between them); of the members only those that they name stay."""
-    studies = [name for name in composed.study if f"study.{name}." in changes]
+    studies = [name for name in everything.study if f"study.{name}." in changes]
     wanted = {
         "study": studies,
-        "method": ["random", *(name for study in studies for name in composed.study[study].methods)],
+        "method": ["random", *(name for study in studies for name in everything.study[study].methods)],
         "protocol": ["released" if "padding" in studies else "described"],
     }
     parts = {
-        group: {n: m for n, m in composed[group].items() if n in names or f".{n}." in changes}
+        group: {n: m for n, m in everything[group].items() if n in names or f".{n}." in changes}
         for group, names in wanted.items()
     }
-    cfg = OmegaConf.create({name: composed._get_node(name) for name in composed if name not in parts} | parts)
-    for change in OverridesParser.create().parse_overrides(changes.split()):
-        *parents, last = str(change.key_or_group).split(".")
-        if change.is_delete():
-            parent = OmegaConf.select(cfg, ".".join(parents)) if parents else cfg
-            del parent[last]
-        else:
-            OmegaConf.update(cfg, ".".join([*parents, last]), change.value(), force_add=True)
+    rest = {name: everything._get_node(name) for name in everything if name not in parts}
+    cfg = OmegaConf.create(rest | parts)
+    changed(cfg, *changes.split())
     return cfg
 
 
@@ -116,10 +108,10 @@ def _of_methods() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(("setting", "value"), [*_of_methods()])
 def test_a_methods_settings_are_what_its_constructor_declares(
-    composed: DictConfig, setting: str, value: str
+    everything: DictConfig, setting: str, value: str
 ) -> None:
     _, method, _, name = setting.split(".")
-    given = OmegaConf.to_container(composed.method[method].settings)
+    given = OmegaConf.to_container(everything.method[method].settings)
     assert isinstance(given, dict)
     made = get_class(given.pop("_target_"))
     given = {key: 1 if "${" in str(old) else old for key, old in given.items()}
@@ -136,11 +128,17 @@ MISTAKES = (ROOT / "tests/mistakes.txt").read_text().splitlines()
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.partition(" |")[0].strip())
-def test_a_mistake_is_one_line(composed: DictConfig, mistake: str) -> None:
+def test_a_mistake_is_one_line(everything: DictConfig, mistake: str) -> None:
     changes, _, expected = (part.strip() for part in mistake.partition(" | "))
-    line = refused(changed(composed, changes))
+    line = refused(with_changes(everything, changes))
     assert expected in line
     assert line.endswith(".")
+
+
+def test_a_missing_setting_is_named(everything: DictConfig) -> None:
+    cfg = with_changes(everything, "method.iba.settings.beta=1")
+    del cfg.method.iba.settings.layer
+    assert refused(cfg) == "method.iba.settings.layer is missing."
 
 
 SENSIBLE = """
@@ -177,21 +175,13 @@ layers=model.layers
 
 
 @pytest.mark.parametrize("changes", SENSIBLE)
-def test_what_has_a_meaning_is_allowed(composed: DictConfig, changes: str) -> None:
-    check(changed(composed, changes))
-
-
-@pytest.mark.parametrize("preset", ["cpu", "gpu", "paper", "quick", "smoke"])
-def test_every_preset_passes(preset: str) -> None:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("config", [f"preset={preset}", ALL_STUDIES, f"paths.root={ROOT}"])
-    check_settings(cfg)
+def test_what_has_a_meaning_is_allowed(everything: DictConfig, changes: str) -> None:
+    check(with_changes(everything, changes))
 
 
 @pytest.mark.parametrize("group", ["dataset", "method", "protocol"])
 def test_nothing_selected_is_refused(group: str) -> None:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("config", ["preset=smoke", f"{group}=[]", "study=[]", f"paths.root={ROOT}"])
+    cfg = composed("preset=smoke", f"{group}=[]", "study=[]")
     assert refused(cfg).startswith(f"{group} must have at least 1 item")
 
 
@@ -217,9 +207,9 @@ def test_nothing_selected_is_refused(group: str) -> None:
 )
 def test_mistakes_of_explain_are_one_line(change: str, expected: str) -> None:
     chosen = ["text=a", "model_dir=nowhere", "method=[iba,ig,attention_write_bottleneck]"]
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        check_explaining(compose("explain", [*chosen, f"paths.root={ROOT}"]), "text", "explain")
-        cfg = compose("explain", [*chosen, f"paths.root={ROOT}", change])
+    cfg = composed(*chosen, config="explain")
+    check_explaining(cfg, "text", "explain")
+    changed(cfg, change)
     with pytest.raises(UserError) as caught:
         check_explaining(cfg, "text", "explain")
     assert expected in str(caught.value)

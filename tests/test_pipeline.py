@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from composing import configured
 from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -40,19 +41,10 @@ from iba.pipeline.finetune import classifier_folder, classify
 from iba.pipeline.parts import Shard, Work, compute_in_parts
 from iba.pipeline.tuning import prepared
 from iba.pipeline.views import StoredCell, classifiers, predictions, stored_cells
-from iba.settings import plain
 from iba.store import TRAINED, read_json, read_parquet, write_json, write_parquet
 
-ROOT = Path(__file__).resolve().parent.parent
+Configure = Callable[..., DictConfig]
 TINY = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
-PLANTED = ("preset=smoke", "dataset=planted", "precision=fp32", "finetune.precision=fp32")
-
-
-def configured(folder: Path, *overrides: str) -> DictConfig:
-    """The composed configuration with results and cache below `folder`."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        paths = (f"paths.root={ROOT}", f"paths.results={folder}/results", f"paths.cache={folder}/cache")
-        return compose("config", overrides=[*PLANTED, *paths, *overrides])
 
 
 def run_all(cfg: DictConfig) -> None:
@@ -137,10 +129,10 @@ def test_what_a_protocol_does_not_change_is_one_cell(finished: DictConfig) -> No
     assert len(list(Path(finished.paths.results).rglob(SCORES))) == len(set(found.values())) < 3 * 4
 
 
-def test_results_do_not_depend_on_batching(finished: DictConfig, tmp_path: Path) -> None:
-    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
+@pytest.mark.usefixtures("unchecked")
+def test_results_do_not_depend_on_batching(finished: DictConfig, anew: Configure, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "cache" / "fitted")
-    cfg = configured(tmp_path, "token_budget=160", "part_size=2")
+    cfg = anew("token_budget=160", "part_size=2")
     run_all(cfg)
     left, right = stored(finished), stored(cfg)
     assert left.keys() == right.keys()
@@ -149,14 +141,21 @@ def test_results_do_not_depend_on_batching(finished: DictConfig, tmp_path: Path)
         np.testing.assert_allclose(table[numbers], right[name][numbers], atol=2e-3, err_msg=name)
 
 
-def test_shards_together_equal_one_process(finished: DictConfig, tmp_path: Path) -> None:
-    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
+@pytest.mark.usefixtures("unchecked")
+def test_shards_together_equal_one_process(finished: DictConfig, anew: Configure, tmp_path: Path) -> None:
     for stage in (finetune, attribute, degrade):
-        stage.run(configured(tmp_path, "shard=1/2"))
+        stage.run(anew("shard=1/2"))
         # Random scores are the same under all protocols: two processes compute them once as well.
         assert len({path.parts[-3] for path in tmp_path.rglob("random/*/parts/*")}) == (stage is not finetune)
-        stage.run(configured(tmp_path, "shard=0/2"))
-    assert_same(stored(finished), stored(configured(tmp_path)))
+        stage.run(anew("shard=0/2"))
+    assert_same(stored(finished), stored(anew()))
+
+
+@pytest.fixture
+def anew(finished: DictConfig, tmp_path: Path) -> Configure:
+    """Configures a run in `tmp_path` that has the finished one's classifier, but no results."""
+    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
+    return partial(configured, tmp_path)
 
 
 def copied(finished: DictConfig, folder: Path) -> None:
@@ -200,7 +199,7 @@ def edited(examples: Examples) -> Examples:
     return Examples.of([*others, replace(last, text=last.text.rsplit(" ", 1)[0] + " else")])
 
 
-def with_rows(bench: Bench, **rows: list[Example]) -> Bench:
+def with_rows(bench: Bench, **rows: Examples) -> Bench:
     return replace(bench, samples=replace(bench.samples, **rows), kept={})
 
 
@@ -286,6 +285,12 @@ def test_a_checkpoint_without_its_weights_is_trained_again(finished: DictConfig,
     assert weights.is_file()
 
 
+def test_a_layer_that_the_encoder_lacks_is_named(finished: DictConfig) -> None:
+    cfg = configured(Path(finished.paths.results).parent, "method=iba", "method.iba.settings.layer=9")
+    with pytest.raises(UserError, match="layer 9 is out of range: this encoder has layers 1 to 4"):
+        attribute.run(cfg)
+
+
 @pytest.mark.parametrize(
     ("model", "change", "expected"),
     [
@@ -317,11 +322,8 @@ def test_texts_longer_than_the_encoder_reads_are_refused_before_training(tmp_pat
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
-def test_a_weak_classifier_is_refused_until_the_floor_is_lowered(
-    finished: DictConfig, tmp_path: Path
-) -> None:
-    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
-    cfg = configured(tmp_path, "dataset.planted.accuracy_floor=1", "method=random", "protocol=described")
+def test_a_weak_classifier_is_refused_until_the_floor_is_lowered(anew: Configure, tmp_path: Path) -> None:
+    cfg = anew("dataset.planted.accuracy_floor=1", "method=random", "protocol=described")
     finetune.run(cfg)
     with pytest.raises(UserError, match=r"below the floor 1:"):
         attribute.run(cfg)
@@ -330,9 +332,8 @@ def test_a_weak_classifier_is_refused_until_the_floor_is_lowered(
     assert list(tmp_path.rglob(f"random/*/{SCORES}"))
 
 
-def test_predicted_class_as_target(finished: DictConfig, tmp_path: Path) -> None:
-    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
-    cfg = configured(tmp_path, "target=predicted", "method=random", "protocol=described")
+def test_predicted_class_as_target(anew: Configure) -> None:
+    cfg = anew("target=predicted", "method=random", "protocol=described")
     finetune.run(cfg)
     attribute.run(cfg)
     degrade.run(cfg)
@@ -341,9 +342,8 @@ def test_predicted_class_as_target(finished: DictConfig, tmp_path: Path) -> None
     assert (rows.target.to_numpy() == predicted[rows.instance_id].to_numpy()).all()
 
 
-def test_a_slow_method_may_take_the_first_instances(finished: DictConfig, tmp_path: Path) -> None:
-    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
-    cfg = configured(tmp_path, "method=[ig,random]", "protocol=described", "+method.ig.n_test.planted=4")
+def test_a_slow_method_may_take_the_first_instances(finished: DictConfig, anew: Configure) -> None:
+    cfg = anew("method=[ig,random]", "protocol=described", "+method.ig.n_test.planted=4")
     run_all(cfg)
     whole, run = by_name(finished), by_name(cfg)
     first = Bench.open(cfg, "planted").samples.first(4).drawn
@@ -376,11 +376,8 @@ def test_no_row_is_read_or_tokenised_twice(tmp_path: Path, monkeypatch: pytest.M
         assert {seen[example.text] for example in getattr(first, part)} == {1}
 
 
-def test_all_operators_and_orders(finished: DictConfig, tmp_path: Path) -> None:
-    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
-    cfg = configured(
-        tmp_path, "degradation.operators=[delete,mask,attention]", "method=random", "protocol=described"
-    )
+def test_all_operators_and_orders(anew: Configure) -> None:
+    cfg = anew("degradation.operators=[delete,mask,attention]", "method=random", "protocol=described")
     run_all(cfg)
     rows = by_name(cfg)["described", "random"].degradation()
     assert set(rows.operator) == {"delete", "mask", "attention"}
@@ -389,10 +386,9 @@ def test_all_operators_and_orders(finished: DictConfig, tmp_path: Path) -> None:
 
 
 def test_full_disk_is_one_line_and_loses_nothing(
-    finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    anew: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
-    cfg = configured(tmp_path, "method=random", "protocol=described")
+    cfg = anew("method=random", "protocol=described")
     finetune.run(cfg)
     written: list[Path] = []
     original = Path.replace
@@ -415,8 +411,7 @@ def test_full_disk_is_one_line_and_loses_nothing(
 
 
 def test_damaged_files_are_named(finished: DictConfig, tmp_path: Path) -> None:
-    shutil.copytree(Path(finished.paths.cache), tmp_path / "cache")
-    shutil.copytree(Path(finished.paths.results), tmp_path / "results")
+    copied(finished, tmp_path)
     cfg = configured(tmp_path)
     damaged = next(tmp_path.rglob(f"iba/*/{SCORES}"))
     damaged.write_bytes(damaged.read_bytes()[:100])
@@ -490,7 +485,7 @@ def test_what_was_learned_elsewhere_is_learned_again(
     (weights,) = (tmp_path / "cache").rglob("model.safetensors")
     shutil.copytree(weights.parent, other_rows.checkpoint)
     record = other_rows.checkpoint / TRAINED
-    write_json(record, read_json(record) | {"recipe": plain(other_rows.recipe.described())})
+    write_json(record, read_json(record) | {"recipe": other_rows.recipe.described()})
     classify(other_rows)
     others = [
         (bench, replace(cell, rows=replace(cell.rows, max_length=8))),

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
+from composing import composed
+from composing import configured as smoke
 from omegaconf import DictConfig
 
 from baselines.integrated_gradients import IntegratedGradients
@@ -25,23 +26,19 @@ from iba.pipeline.experiment import Value, View
 from iba.pipeline.studies import study_cells, study_rows
 from iba.pipeline.views import StoredCell, stored_cells
 
-ROOT = Path(__file__).resolve().parent.parent
 STUDIES = ("layers", "betas", "classifiers", "targets", "token_layers", "operators")
 
 
 def configured(folder: Path, *overrides: str, only: str | None = None) -> DictConfig:
     """A smoke run on planted text whose studies are those of `STUDIES` (or one of them), one protocol."""
     fixed = [
-        "preset=smoke", "dataset=planted", "precision=fp32", "finetune.precision=fp32", "protocol=described",
-        "method=[iba,ig,random]", f"study=[{','.join(STUDIES)}]",
+        "protocol=described", "method=[iba,ig,random]", f"study=[{','.join(STUDIES)}]",
         *(f"study.{name}.datasets=[planted]" for name in STUDIES),
         *(f"study.{name}.protocols=[described]" for name in STUDIES),
         *(f"study.{name}.methods=[ig,random]" for name in ("classifiers", "operators")),
         "study.targets.methods=[ig]", "study.betas.values=[0.01,1.0]", 
     ]  # fmt: skip
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        paths = (f"paths.root={ROOT}", f"paths.results={folder}/results", f"paths.cache={folder}/cache")
-        cfg = compose("config", overrides=[*fixed, *paths, *overrides])
+    cfg = smoke(folder, *fixed, *overrides)
     if only:
         cfg.study = {only: cfg.study[only]}
     return cfg
@@ -96,6 +93,7 @@ def copied(cfg: DictConfig, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_point_is_the_cell_that_it_stands_for(finished: DictConfig, tmp_path: Path) -> None:
     alone = configured(copied(finished, tmp_path), "method=iba", "method.iba.settings.layer=2")
     attribute.run(alone)
@@ -124,6 +122,7 @@ def test_a_point_that_is_the_cell_of_table_1_is_that_cell(finished: DictConfig) 
     assert point(finished, "classifiers", "ig", "random").folder != tuned.folder
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_alike_under_two_protocols_is_computed_once(
     finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +145,7 @@ def test_what_is_alike_under_two_protocols_is_computed_once(
         assert first.cell == second.cell
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_hidden_states_are_computed_once_for_all_layers(
     finished: DictConfig,
     tmp_path: Path,
@@ -176,6 +176,7 @@ def test_hidden_states_are_computed_once_for_all_layers(
     assert "iba 4: after layer 4, the last" in said
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_killed_half_way_a_study_goes_on(
     finished: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,8 +313,7 @@ def test_a_bench_explains_other_weights_of_the_same_shape(finished: DictConfig) 
 
 
 def test_a_study_has_settings_protocols_and_a_sample_of_its_own(finished: DictConfig) -> None:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("config", ["preset=cpu", "study=[token_classifiers,betas]", f"paths.root={ROOT}"])
+    cfg = composed("preset=cpu", "study=[token_classifiers,betas]")
     assert {c.settings["layer"] for c in study_cells(cfg, cfg.study.token_classifiers, "imdb", 12)} == {0.5}
     assert {c.view.protocol for c in study_cells(cfg, cfg.study.betas, "imdb", 12)} == {
         "described",

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
+from composing import composed
+from composing import configured as smoke
 from omegaconf import DictConfig
 
 from iba.attributor import attribute_rows
@@ -24,16 +25,12 @@ from iba.pipeline.studies import study_cells
 from iba.pipeline.tuning import prepared, tries, tuned
 from iba.store import read_parquet
 
-ROOT = Path(__file__).resolve().parent.parent
 IBA = "protocol.corrected.methods.iba"
 GRID = f"{IBA}.tries=[{{beta: 0.1}},{{beta: 10.0}},{{beta: 0.1, layer: 1}}]"
 
 
 def configured(folder: Path, *overrides: str) -> DictConfig:
-    fixed = ["preset=smoke", "dataset=planted", "precision=fp32", "finetune.precision=fp32"]
-    paths = [f"paths.root={ROOT}", f"paths.results={folder}/results", f"paths.cache={folder}/cache"]
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose("config", [*fixed, *paths, GRID, *overrides])
+    return smoke(folder, GRID, *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +151,8 @@ def test_mistakes_are_found_before_any_work(tmp_path: Path, change: str, message
         check_settings(configured(tmp_path, change))
 
 
-def test_every_method_of_table_1_has_at_most_as_many_tries_as_iba(tmp_path: Path) -> None:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("config", ["preset=campaign", "method=all", f"paths.root={ROOT}"])
+def test_every_method_of_table_1_has_at_most_as_many_tries_as_iba() -> None:
+    cfg = composed("preset=campaign", "method=all")
     check_settings(cfg)
     for name in datasets(cfg):
         corrected = [c for c in cells(cfg, name) if c.view.protocol == "corrected"]

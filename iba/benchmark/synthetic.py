@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from iba.pipeline.attribute import CELL, SCORES
+from iba.pipeline.attribute import RECORD, SCORES
 from iba.pipeline.degrade import column, columns, degradation_path
 from iba.pipeline.experiment import Cell, Classified, candidates, cell_folder, dataset_config
 from iba.pipeline.tuning import tuning_path
@@ -81,7 +81,7 @@ def write_cell(
     write_parquet(path, pd.concat([rows[["instance_id", "target"]], curves], axis=1))
     write_json(path.with_suffix(".json"), {"settings": cell.degradation})
     record = {"key": key, "method": cell.settings, "rows": rows_name(rows), "provenance": provenance}
-    write_json(folder / CELL, record)
+    write_json(folder / RECORD, record)
     write_parquet(folder / SCORES, rows)
     return folder
 

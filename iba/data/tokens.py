@@ -26,7 +26,7 @@ from iba.settings import fingerprint
 from iba.store import atomic
 
 #: Something of every token: ids, segments, whether it is special.
-Row = Sequence[int] | np.ndarray
+PerToken = Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def collate(instances: Sequence[Instance], pad_token_id: int, device: torch.devi
     )
 
 
-def padded(rows: Sequence[Row], fill: int | bool, device: torch.device | str) -> Tensor:
+def padded(rows: Sequence[PerToken], fill: int | bool, device: torch.device | str) -> Tensor:
     """Rows of unequal length as one tensor (rows, longest) on `device`, padded on the right with `fill`."""
     together = pad_sequence([torch.as_tensor(row) for row in rows], batch_first=True, padding_value=fill)
     return sent(together, device)

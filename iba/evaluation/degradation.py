@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from iba.attributor import Attributed
-from iba.data.tokens import Instance, Row
+from iba.data.tokens import Instance, PerToken
 from iba.evaluation.ranking import FIRST_STEP, removal_order
 from iba.evaluation.variants import Variant, class_probabilities
 from iba.models.classifier import Classifier
@@ -24,9 +24,9 @@ from iba.models.classifier import Classifier
 class Ranked:
     """An instance with its ranking: token ids and the positions in the order in which they are removed."""
 
-    input_ids: Row
-    token_type_ids: Row
-    removal: Row
+    input_ids: PerToken
+    token_type_ids: PerToken
+    removal: PerToken
     target: int
 
     def arrays(self) -> Ranked:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from iba.data.tokens import Inputs, Row, padded
+from iba.data.tokens import Inputs, PerToken, padded
 from iba.models.classifier import Classifier
 from iba.models.parallel import grouped
 
@@ -24,13 +24,15 @@ class Variant:
     visible: Bool[np.ndarray, " tokens"]
 
     @classmethod
-    def whole(cls, input_ids: Row, token_type_ids: Row) -> Variant:
+    def whole(cls, input_ids: PerToken, token_type_ids: PerToken) -> Variant:
         """An input of which every position may be attended to."""
         ids, segments = np.asarray(input_ids), np.asarray(token_type_ids)
         return cls(ids, segments, np.ones(len(ids), dtype=bool))
 
     @classmethod
-    def keeping(cls, input_ids: Row, token_type_ids: Row, kept: Bool[np.ndarray, " tokens"]) -> Variant:
+    def keeping(
+        cls, input_ids: PerToken, token_type_ids: PerToken, kept: Bool[np.ndarray, " tokens"]
+    ) -> Variant:
         """The input with only the tokens that are `kept`, in their order; segment ids follow the tokens."""
         return cls.whole(np.asarray(input_ids)[kept], np.asarray(token_type_ids)[kept])
 

@@ -34,7 +34,7 @@ AtLayer = Callable[[int, Callable[[Tensor], Any], Tensor], Any]
 class Adapter:
     """A classifier as a stack of layers, numbered from 1; `hidden_states` 0 is what enters the first.
 
-    example: two texts of unequal length, padded, on the model's device: the model is tried with them.
+    probe: two texts of unequal length, padded, on the model's device: with these the model is tried.
     layers: the path of the layers' `ModuleList`, such as "model.layers"; None finds it.
     segments: whether the model is given segment ids, if it takes any: as its tokenizer does.
     The model is used as it is: in its own type, on its own device, in evaluation mode; under autocast where
@@ -45,7 +45,7 @@ class Adapter:
     def __init__(
         self,
         model: nn.Module,
-        example: Inputs,
+        probe: Inputs,
         layers: str | None = None,
         products: Products | None = None,
         segments: bool = True,
@@ -57,9 +57,9 @@ class Adapter:
         self._lock = threading.RLock()  # one text's replaced layers must not be another's
         self._passes_over, self._pads, self._tokens_first = True, True, False
         self._forms: list[int | None] = []  # per call: None for a tensor, else the length of a tuple
-        self.example = example
-        self.layers = self._find(layers, example)
-        self._probe(example)
+        self.probe = probe
+        self.layers = self._find(layers, probe)
+        self._choose_path(probe)
 
     @property
     def n_layers(self) -> int:
@@ -153,17 +153,17 @@ class Adapter:
     def maps_lack(self, setting: bool) -> str | None:
         """Why attention maps cannot be read or, if `setting`, be set; None where they can."""
         try:
-            hidden, maps = next(iter(self.attentions(self.example)))
+            hidden, maps = next(iter(self.attentions(self.probe)))
         except UserError as error:
             return f"needs attention maps: {error}"
         if not setting:
             return None
         with torch.no_grad():
             own, none = (
-                self.logits_given_maps(given, hidden, self.example, 1)
+                self.logits_given_maps(given, hidden, self.probe, 1)
                 for given in (maps, torch.zeros_like(maps))
             )
-        takes = same(own, self.logits(self.example)) and not torch.equal(own, none)
+        takes = same(own, self.logits(self.probe)) and not torch.equal(own, none)
         return (
             None if takes else f"sets attention maps, which {type(self.model).__name__} does not let be set."
         )
@@ -173,7 +173,7 @@ class Adapter:
         with exact_forward(), given_maps(self.model, maps):
             return self.logits_from(hidden, inputs, layer - 1)
 
-    def _find(self, path: str | None, example: Inputs) -> list[nn.Module]:
+    def _find(self, path: str | None, probe: Inputs) -> list[nn.Module]:
         """The distinct layers; notes how often they run and what their output looks like."""
         lists = _lists(self.model) if path is None else _list_at(self.model, path)
         calls: dict[str, list[Any]] = {name: [] for name in lists}
@@ -182,7 +182,7 @@ class Adapter:
                 for layer in {id(m): m for m in modules}.values():
                     noted = partial(lambda seen, _, __, output: seen.append(output), calls[name])
                     hooks.callback(layer.register_forward_hook(noted).remove)
-            self._run(example)
+            self._run(probe)
         most = max(calls, key=lambda name: len(calls[name]), default=None)
         if most is None or not calls[most]:
             place = f" at {path}" if path else ""
@@ -191,18 +191,18 @@ class Adapter:
                 "such as layers=model.layers."
             )
         self._forms = [len(out) if isinstance(out, tuple | list) else None for out in calls[most]]
-        self._tokens_first = _state(calls[most][0]).shape[0] != len(example.input_ids)
+        self._tokens_first = _state(calls[most][0]).shape[0] != len(probe.input_ids)
         return list({id(m): m for m in lists[most]}.values())
 
-    def _probe(self, example: Inputs) -> None:
+    def _choose_path(self, probe: Inputs) -> None:
         """Choose how to run the model so that padded texts and every layer give its logits; or refuse."""
         half = any(p.dtype in (torch.float16, torch.bfloat16) for p in self.model.parameters())
         with torch.no_grad(), exact_forward():
-            together, self._pads = self.logits(example), False
-            alone = self.logits(example)
+            together, self._pads = self.logits(probe), False
+            alone = self.logits(probe)
             self._pads = same(together, alone, half)
             for self._passes_over in (True, False):
-                if (wrong := wrong_layer(self, example, alone, half)) is None:
+                if (wrong := wrong_layer(self, probe, alone, half)) is None:
                     return
         raise UserError(
             f"{type(self.model).__name__} cannot be started after layer {wrong}: its logits then differ from "

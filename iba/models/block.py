@@ -17,8 +17,7 @@ from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
 
 from iba.models.frozen import FrozenLinear, Products, attend, masked
-
-Hidden = Float[Tensor, "batch tokens hidden"]
+from iba.models.runner import Hidden
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ from iba.data.examples import Example
 from iba.data.tokens import Inputs, Instance, TokenBatch, collate, tokenise
 from iba.errors import UserError
 from iba.models.adapter import Adapter, bare
-from iba.models.block import FAMILIES, Block, Hidden
+from iba.models.block import FAMILIES, Block
 from iba.models.frozen import Products
 from iba.models.heads import ManyLabels, class_id, head_of
 from iba.models.memory import LONG, Shapes, TokenBudget, planned
 from iba.models.parallel import usable_workers
 from iba.models.postnorm import PostNorm
-from iba.models.runner import Maps, Runner, layer_number, wrong_layer
+from iba.models.runner import Hidden, Maps, Runner, layer_number, wrong_layer
 
 
 class Classifier:
@@ -65,7 +65,7 @@ class Classifier:
         self._remembered: dict[Any, dict[int, Hidden]] | None = None
         self.runner: Runner = runner_of(
             self.model,
-            example_inputs(tokenizer, self.device),
+            probe_inputs(tokenizer, self.device),
             Products.of(precision),
             "token_type_ids" in tokenizer.model_input_names,
             fast,
@@ -260,7 +260,7 @@ def _on(model: PreTrainedModel, device: torch.device | str) -> PreTrainedModel:
     return model.to(device)  # type: ignore[arg-type]
 
 
-def example_inputs(tokenizer: PreTrainedTokenizerFast, device: torch.device) -> Inputs:
+def probe_inputs(tokenizer: PreTrainedTokenizerFast, device: torch.device) -> Inputs:
     """Two texts of unequal length, by which a model is tried."""
     texts = ("It rained all day, and nobody came.", "Why not?")
     rows = tokenise([Example(text, text, None, 0) for text in texts], tokenizer, 32)
@@ -269,7 +269,7 @@ def example_inputs(tokenizer: PreTrainedTokenizerFast, device: torch.device) -> 
 
 def runner_of(
     model: PreTrainedModel,
-    example: Inputs,
+    probe: Inputs,
     products: Products,
     segments: bool = True,
     fast: bool | Literal["auto"] = "auto",
@@ -283,11 +283,11 @@ def runner_of(
     if fast and layers is None and model.config.model_type in FAMILIES:
         try:
             blocks = PostNorm(model, products)
-            if (wrong := wrong_layer(blocks, example, blocks.own_logits(example))) is None:
+            if (wrong := wrong_layer(blocks, probe, blocks.own_logits(probe))) is None:
                 return blocks
             reason = f"logits after layer {wrong} that differ from the model's"
         except (AttributeError, TypeError, RuntimeError) as error:  # parts under other names, or other parts
             reason = f"other parts than its architecture ({error})"
     if fast is True:
         raise UserError(f"fast=true: {type(model).__name__} has {reason}; use fast=auto.")
-    return Adapter(model, example, layers, products, segments)
+    return Adapter(model, probe, layers, products, segments)

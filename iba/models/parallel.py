@@ -22,7 +22,7 @@ from iba.data.tokens import buckets
 from iba.models.frozen import onednn_products
 
 Found = TypeVar("Found")
-Work = Callable[[list[int]], Found]
+GroupWork = Callable[[list[int]], Found]
 
 #: More threads than this spend their time waiting for Python's lock.
 _MOST_WORKERS = 4
@@ -40,7 +40,7 @@ def usable_workers(device: torch.device) -> int:
 def grouped(
     lengths: Sequence[int],
     token_budget: int,
-    work: Work[Found],
+    work: GroupWork[Found],
     workers: int = 1,
     fitting: dict[int, int] | None = None,
 ) -> Iterator[tuple[list[int], Found]]:
@@ -70,7 +70,7 @@ def single_blas() -> AbstractContextManager[Any]:
 
 
 def _side_by_side(
-    groups: Sequence[list[int]], work: Work[Found], workers: int
+    groups: Sequence[list[int]], work: GroupWork[Found], workers: int
 ) -> Iterator[tuple[list[int], Found]]:
     def steady(group: list[int]) -> Found:
         with onednn_products():  # else a group's rounding would depend on what its neighbours just do
@@ -90,7 +90,7 @@ def _side_by_side(
 
 
 def _one_by_one(
-    lengths: Sequence[int], token_budget: int, work: Work[Found], fitting: dict[int, int]
+    lengths: Sequence[int], token_budget: int, work: GroupWork[Found], fitting: dict[int, int]
 ) -> Iterator[tuple[list[int], Found]]:
     groups = deque(buckets(lengths, fitting.get(token_budget, token_budget)))
     while groups:

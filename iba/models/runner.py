@@ -75,13 +75,13 @@ def layer_number(layer: int | float, n_layers: int) -> int:
     return int(resolved)
 
 
-def wrong_layer(runner: Runner, example: Inputs, logits: Logits, half: bool = False) -> int | None:
+def wrong_layer(runner: Runner, probe: Inputs, logits: Logits, half: bool = False) -> int | None:
     """The first of the first, middle and last layer that, started from, fails to give `logits`."""
     layers = sorted({1, max(1, runner.n_layers // 2), runner.n_layers})
     with torch.no_grad(), exact_forward():
-        states = runner.hidden_states(example, layers)
+        states = runner.hidden_states(probe, layers)
         for layer in layers:
-            if not same(runner.logits_from(states[layer], example, layer), logits, half):
+            if not same(runner.logits_from(states[layer], probe, layer), logits, half):
                 return layer
     return None
 

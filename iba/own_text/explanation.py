@@ -115,9 +115,14 @@ def explain_many(
 def _composed(methods: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     if isinstance(methods, str):
         raise UserError(f"methods is one string: give a list of names, such as [{methods!r}].")
+    return _settings(f"method=[{','.join(methods)}]", *overrides)
+
+
+@lru_cache(maxsize=8)  # composing takes as long as explaining a short text
+def _settings(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
-            cfg = compose("explain", [f"method=[{','.join(methods)}]", *overrides])
+            cfg = compose("explain", [*overrides])
         except ConfigCompositionException as error:
             raise UserError(f"no such method or setting: {' '.join(str(error).split())}") from error
     cfg.paths.root = str(CONFIGS.parent)

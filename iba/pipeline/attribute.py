@@ -24,7 +24,7 @@ from iba.pipeline.tuning import prepared, tuned
 from iba.store import provenance, read_parquet, write_json, write_parquet
 
 #: A cell's files: the record and, beside it, the scores, which are written last, and per-instance numbers.
-CELL, SCORES, NUMBERS = "cell.json", "scores.parquet", "numbers.parquet"
+RECORD, SCORES, NUMBERS = "cell.json", "scores.parquet", "numbers.parquet"
 #: Bits of a float32's fraction, and how many are kept of a score that only its rank matters of: float16's 10.
 _FRACTION, _KEPT = 23, 10
 
@@ -32,8 +32,10 @@ _FRACTION, _KEPT = 23, 10
 def run(cfg: DictConfig) -> None:
     """Attribute what is not attributed yet."""
     for bench in benches(cfg, refuse_weak_classifier):
-        for cell in cells(cfg, bench.dataset.name):
-            attribute_cell(bench, tuned(bench, cell))
+        for cell in (tuned(bench, cell) for cell in cells(cfg, bench.dataset.name)):
+            if not (folder_of(bench, cell) / SCORES).is_file():
+                groups, label = part_groups(bench.on(cell.rows)), cell.view.label
+                compute_in_parts([attribution_work(bench, cell)], groups, bench.shard, label)
 
 
 def cell_key(bench: Bench, cell: Cell) -> dict[str, Any]:
@@ -45,13 +47,6 @@ def cell_key(bench: Bench, cell: Cell) -> dict[str, Any]:
 def folder_of(bench: Bench, cell: Cell) -> Path:
     """Where the cell lies: one folder for all that asks for it."""
     return cell_folder(bench.folder, cell.view.method, cell_key(bench, cell))
-
-
-def attribute_cell(bench: Bench, cell: Cell) -> None:
-    """Compute and store the token scores of one cell; nothing is done twice."""
-    if not (folder_of(bench, cell) / SCORES).is_file():
-        groups = part_groups(bench.on(cell.rows))
-        compute_in_parts([attribution_work(bench, cell)], groups, bench.shard, cell.view.label)
 
 
 def attribution_work(bench: Bench, cell: Cell) -> Work:
@@ -146,15 +141,10 @@ def shown(bench: Bench) -> set[int]:
     return {int(i) for i in np.linspace(0, n - 1, int(bench.cfg.report.n_examples)).round()}
 
 
-def rows_path(bench: Bench, digest: str, max_length: int) -> Path:
-    """Where rows of that digest and cut lie, tokenised for the model."""
-    key = {"model": str(bench.cfg.model.name), "digest": digest, "max_length": max_length}
-    return bench.folder / f"{hashed('rows', key)}.parquet"
-
-
 def stored_rows(bench: Bench) -> Path:
     """The file of what all cells on these rows share; `tokens` are those of rows that the report may show."""
-    path = rows_path(bench, bench.samples.test.digest, bench.rows.max_length)
+    told = {"digest": bench.samples.test.digest, "max_length": bench.rows.max_length}
+    path = bench.folder / f"{hashed('rows', told | {'model': str(bench.cfg.model.name)})}.parquet"
     if not path.is_file():
         name, whole = bench.classifier.tokenizer.convert_ids_to_tokens, shown(bench)
         rows = [
@@ -174,7 +164,7 @@ def stored_rows(bench: Bench) -> Path:
 
 
 def _store(bench: Bench, cell: Cell, state: State, table: pd.DataFrame, seconds: float) -> None:
-    path, rows, key = folder_of(bench, cell) / CELL, bench.on(cell.rows), cell_key(bench, cell)
+    path, rows, key = folder_of(bench, cell) / RECORD, bench.on(cell.rows), cell_key(bench, cell)
     learned = {name: value.tolist() for name, value in state.items() if value.numel() <= 32}
     about = provenance(
         bench.classifier.device,

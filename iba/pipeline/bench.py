@@ -144,7 +144,7 @@ class Bench:
         those in the cache or, without any, those whose predictions are stored."""
         if is_finished(self.checkpoint, self.recipe):
             return file_digest(self.checkpoint / WEIGHTS_FILE)
-        recipe = plain(self.recipe.described())
+        recipe = self.recipe.described()
         stored = [read_json(path)["settings"] for path in self.folder.glob("classifiers/*/classifier.json")]
         digests = {str(known["weights"]) for known in stored if known["recipe"] == recipe}
         if len(digests) == 1:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from iba.attributor import Attributor
 from iba.devices import resolve_device
 from iba.errors import UserError
-from iba.pipeline.experiment import Cell, all_cells, candidates, method_class, method_settings, selected
+from iba.pipeline.experiment import Cell, candidates, cells, datasets, method_class, method_settings, selected
 from iba.pipeline.sections import Explaining, Settings
 from iba.settings import check, check_arguments
 
@@ -22,9 +22,10 @@ _GROUPS = ("dataset", "protocol", "method", "study", "known", "evident")
 
 def check_settings(cfg: DictConfig) -> None:
     """Raise `UserError` for a setting that is none; reads no data, no model, and asks for no device."""
-    given = {name: value for name, value in _resolved(cfg).items() if name not in _GROUPS}
+    given = {str(name): _resolved(value) for name, value in cfg.items() if name not in _GROUPS}
     check("", given | {group: _members(cfg.get(group)) for group in _GROUPS}, Settings)
-    refuse_impossible(cfg, all_cells(cfg))
+    for dataset in datasets(cfg):
+        refuse_impossible(cfg, cells(cfg, dataset))
 
 
 def refuse_impossible(cfg: DictConfig, wanted: Iterable[Cell]) -> None:
@@ -65,9 +66,8 @@ def _members(group: Any) -> dict[str, Any]:
 def _resolved(node: Any) -> Any:
     """Plain data, in which the settings of methods stay as they were written."""
     if isinstance(node, DictConfig):
-        return {str(n): _written(v) if n in _OF_METHODS else _resolved(v) for n, v in node.items()}
+        return {
+            str(n): OmegaConf.to_container(v) if n in _OF_METHODS and OmegaConf.is_config(v) else _resolved(v)
+            for n, v in node.items()
+        }
     return OmegaConf.to_container(node, resolve=True) if isinstance(node, ListConfig) else node
-
-
-def _written(node: Any) -> Any:
-    return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node

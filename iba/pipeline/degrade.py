@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from iba.errors import UserError
 from iba.evaluation.degradation import Ranked, after_removing, n_removed
 from iba.evaluation.ranking import Order
-from iba.pipeline.attribute import CELL, SCORES, folder_of, part_groups
+from iba.pipeline.attribute import RECORD, SCORES, folder_of, part_groups
 from iba.pipeline.bench import Bench, benches
 from iba.pipeline.experiment import Cell, cells, hashed
 from iba.pipeline.finetune import classifier_record
@@ -45,7 +45,7 @@ def degrade_cell(bench: Bench, cell: Cell) -> None:
     path = degradation_path(folder, cell.degradation)
     if path.is_file():
         return
-    if not (folder / SCORES).is_file() or not (folder / CELL).is_file():
+    if not (folder / SCORES).is_file() or not (folder / RECORD).is_file():
         raise UserError(f"{folder}: no finished attributions; run scripts/attribute.py first.")
     ranking = read_parquet(folder / SCORES, ["instance_id", "target", "order"])
     if ranking["order"].isna().any():
@@ -60,8 +60,8 @@ def grids(settings: Mapping[str, Any], order: Order) -> list[tuple[str, int, flo
     The curve is walked in the configured orders. The ERASER shares always need both: the top share removed
     (most first: comprehensiveness), and that share alone kept (least first: sufficiency).
     """
-    points = np.linspace(0, 1, settings["n_points"] if order in settings["orders"] else 0)
-    return [(CURVE, i, float(f)) for i, f in enumerate(points)] + [
+    shares = np.linspace(0, 1, settings["n_points"] if order in settings["orders"] else 0)
+    return [(CURVE, i, float(f)) for i, f in enumerate(shares)] + [
         (ERASER, i, float(f)) for i, f in enumerate(settings["eraser_shares"])
     ]
 
@@ -69,10 +69,10 @@ def grids(settings: Mapping[str, Any], order: Order) -> list[tuple[str, int, flo
 def columns(settings: Mapping[str, Any]) -> list[tuple[str, str, str, int, float]]:
     """(order, operator, grid, step, fraction) of a table's columns of probabilities."""
     return [
-        (order, operator, *point)
+        (order, operator, *step)
         for order in ORDERS
         for operator in settings["operators"]
-        for point in grids(settings, order)
+        for step in grids(settings, order)
     ]
 
 

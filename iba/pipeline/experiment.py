@@ -226,12 +226,6 @@ def dataset_config(cfg: DictConfig, name: str) -> DictConfig:
     return DictConfig(OmegaConf.merge(unresolved(known), cfg.dataset.get(name) or {}), parent=cfg)
 
 
-def all_cells(cfg: DictConfig) -> Iterator[Cell]:
-    """The cells of all selected data sets."""
-    for dataset in datasets(cfg):
-        yield from cells(cfg, dataset)
-
-
 def candidates(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """The settings that `tries` make of the others; where there are none, the one choice that is left."""
     fixed = {name: value for name, value in settings.items() if name != "tries"}
@@ -244,7 +238,7 @@ def method_settings(
     """The settings of `method` under `protocol` on `dataset`, all references resolved (by `told`, which is
     made once for many methods)."""
     changes = cfg.protocol[protocol].methods.get(method.name) or DictConfig({})
-    settings: Any = OmegaConf.merge(unresolved(method.settings), unresolved(changes))
+    settings: Any = OmegaConf.unsafe_merge(unresolved(method.settings), unresolved(changes))
     told = settings_root(cfg, dataset) if told is None else told
     resolved = OmegaConf.to_container(DictConfig(settings, parent=told), resolve=True)
     assert isinstance(resolved, dict)

@@ -16,13 +16,12 @@ from iba.data.tokens import Tokenised
 from iba.devices import resolve_device
 from iba.errors import UserError
 from iba.evaluation.variants import Variant, class_probabilities
-from iba.models.classifier import example_inputs, runner_of
+from iba.models.classifier import probe_inputs, runner_of
 from iba.models.frozen import Products
 from iba.models.pretrained import new_classifier
 from iba.pipeline.bench import Bench, benches, refuse_long_texts
 from iba.pipeline.experiment import NUMERICS, hashed
 from iba.pipeline.training import finetune, is_finished
-from iba.settings import plain
 from iba.store import provenance, read_json, write_json, write_parquet
 
 #: The record of a classifier, which is written last.
@@ -47,8 +46,8 @@ def train(bench: Bench) -> None:
         cfg.model, cfg.paths.model_dir, dataset.labels, cfg.finetune.seed, config
     )
     # A model that cannot be run is refused before any training.
-    example = example_inputs(tokenizer, model.device)
-    runner_of(model.eval(), example, Products(), fast=cfg.fast, layers=cfg.layers)
+    probe = probe_inputs(tokenizer, model.device)
+    runner_of(model.eval(), probe, Products(), fast=cfg.fast, layers=cfg.layers)
     refuse_long_texts(model, bench.rows.max_length)
     rows = Tokenised.of(bench.samples.train, tokenizer, dataset.max_length, Path(cfg.paths.cache))
     finetune(model, tokenizer, rows, bench.recipe, bench.checkpoint, resolve_device(cfg.device))
@@ -58,7 +57,7 @@ def classifier_key(bench: Bench) -> dict[str, Any]:
     """All that the stored predictions depend on."""
     return {
         "weights": bench.weights_digest,
-        "recipe": plain(bench.recipe.described()),
+        "recipe": bench.recipe.described(),
         "sample_seed": bench.cfg.seed,
         "n": len(bench.samples.test),
         "test_digest": bench.samples.test.digest,

@@ -31,7 +31,7 @@ Tokens = Annotated[int, Field(ge=4)]
 #: What one method may try, so may every other.
 MOST_TRIES = 7
 #: None takes all.
-Rows = Count | None
+Size = Count | None
 #: Whether blocks of our own run the model: where they can, in any case, never.
 Fast = Literal["auto"] | bool
 ReportPart = Literal["tables", "methods", "figures", "verdicts", "html"]
@@ -104,10 +104,10 @@ class DataSet(Section):
     authors_labels: list[Text]
     note: str | None
     max_length: Tokens
-    n_train: Rows
+    n_train: Size
     n_calibration: Annotated[int, Field(ge=0)]
-    n_test: Rows
-    n_accuracy: Rows
+    n_test: Size
+    n_accuracy: Size
     accuracy_floor: Share
     drop_unlabelled: bool
     annotated: list[list[Literal[0, 1]]] | None = None
@@ -130,7 +130,7 @@ class Method(Section):
     family: str = ""
     explains_class: bool = True
     protocols: Names | None = None
-    n_test: dict[str, Rows] | None = None
+    n_test: dict[str, Size] | None = None
     settings: dict[str, Any]
 
 
@@ -140,7 +140,7 @@ class Protocol(Section):
     name: Name
     title: str
     methods: dict[str, dict[str, Any]]
-    n_test: dict[str, Rows] | None = None
+    n_test: dict[str, Size] | None = None
 
     @model_validator(mode="after")
     def _tries_are_few(self) -> Protocol:
@@ -174,10 +174,10 @@ class RandomOrders(Section):
 
     n_orders: Count
     operators: Annotated[list[Literal["delete", "mask", "attention"]], Field(min_length=1)]
-    n_test: dict[str, Rows]
+    n_test: dict[str, Size]
 
 
-class OwnText(Section):
+class StudyText(Section):
     """A text of the user's."""
 
     text: Text
@@ -200,11 +200,11 @@ class Study(Section):
     settings: dict[str, Any]
     references: dict[str, Method]
     protocols: Names | None
-    n_test: dict[str, Rows]
-    n_calibration: Rows
+    n_test: dict[str, Size]
+    n_calibration: Size
     max_length: Tokens | None
     ids: dict[str, Annotated[list[Text], Field(min_length=1)]]
-    texts: dict[str, Annotated[list[OwnText], Field(min_length=1)]]
+    texts: dict[str, Annotated[list[StudyText], Field(min_length=1)]]
     degradation: Removal
 
     @model_validator(mode="after")

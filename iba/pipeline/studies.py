@@ -45,12 +45,12 @@ def study_rows(cfg: DictConfig, study: DictConfig, name: str) -> RowSet:
         n=study.n_test.get(name),
         # With texts of its own and no ids a study asks for its texts alone.
         ids=None if ids is None else tuple(ids),
-        own=tuple(own_texts(study, dataset)),
+        own=tuple(study_texts(study, dataset)),
         n_calibration=study.n_calibration,
     )
 
 
-def own_texts(study: DictConfig, dataset: DictConfig) -> Iterator[Example]:
+def study_texts(study: DictConfig, dataset: DictConfig) -> Iterator[Example]:
     """The texts that the study gives; `UserError` for one that is none of the data set's kind."""
     labels, pairs = list(dataset.labels), dataset.text_pair is not None
     for number, text in enumerate(study.texts.get(dataset.name) or []):

@@ -53,7 +53,8 @@ class Recipe:
 
     def described(self) -> dict[str, Any]:
         """The recipe as plain data."""
-        return asdict(self)
+        described: dict[str, Any] = plain(asdict(self))
+        return described
 
 
 class LossBesideBar(ProgressCallback):
@@ -69,7 +70,7 @@ def is_finished(folder: Path, recipe: Recipe) -> bool:
     """Whether `folder` holds a classifier that was trained to the end by this very recipe."""
     record = folder / TRAINED
     there = record.is_file() and (folder / WEIGHTS_FILE).is_file()
-    return there and read_json(record)["recipe"] == plain(recipe.described())
+    return there and read_json(record)["recipe"] == recipe.described()
 
 
 def finetune(

@@ -18,7 +18,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from iba.errors import UserError
-from iba.pipeline.attribute import CELL, NUMBERS, SCORES
+from iba.pipeline.attribute import NUMBERS, RECORD, SCORES
 from iba.pipeline.degrade import column, columns, degradation_path, long_form
 from iba.pipeline.experiment import (
     Cell,
@@ -119,7 +119,8 @@ class _Stored:
 def stored_cells(cfg: DictConfig) -> list[StoredCell]:
     """All that is stored and has a name in `cfg`, degraded or not: Table 1's cells, other seeds and studies,
     of all known methods, in the order of the configuration."""
-    return [cell for name in _datasets(cfg) for cell in _cells(cfg, name)]
+    methods, studies = known_methods(cfg), list(known_studies(cfg).values())
+    return [cell for name in _datasets(cfg) for cell in _cells(cfg, name, methods, studies)]
 
 
 def classifiers(cfg: DictConfig) -> dict[tuple[str, int], dict[str, Any]]:
@@ -196,18 +197,25 @@ def _differences(cfg: DictConfig, name: str, stored: Mapping[str, Any], own: boo
     return differences(before, now)
 
 
-def _cells(cfg: DictConfig, dataset: str) -> Iterator[StoredCell]:
+def _cells(
+    cfg: DictConfig, dataset: str, methods: Mapping[str, DictConfig], studies: Iterable[DictConfig]
+) -> Iterator[StoredCell]:
     """The data set's cells by all their names."""
-    index = _index(cfg, (run_folder(cfg) / dataset).glob(f"*/*/{CELL}"))
+    index = _index(cfg, (run_folder(cfg) / dataset).glob(f"*/*/{RECORD}"))
     tuning = run_folder(cfg) / "tuning" / dataset_config(cfg, dataset).train_name
     tries = _index(cfg, tuning.glob("*.json"))
     running = {"precision": cfg.precision} | forced(cfg)
     trained = {seed: Classified.of(t.record) for seed, t in _trained(cfg, dataset).items()} if index else {}
+    if not trained:
+        return
+    own = next(iter(trained.values()))
+    known = {method for method, _ in index}  # the classes of others need not even be imported
+    asked = _asked(cfg, dataset, own.n_layers, methods, studies)
+    wanted = [cell for cell in asked if cell.view.method in known]
     for seed, classified in trained.items():
-        # A seed that tried nothing took what the run's own chose.
-        whose = (classified, next(iter(trained.values())))
-        for asked in _asked(cfg, dataset, classified.n_layers):
-            for cell, chosen in _tuned(cfg, asked, whose, running, tries):
+        whose = (classified, own)  # a seed that tried nothing took what the run's own chose
+        for untuned in wanted:
+            for cell, chosen in _tuned(cfg, untuned, whose, running, tries):
                 key = cell.key(classified, {}, running)
                 found = [each for each in index[cell.view.method, _known(cfg, key)] if each.attributed]
                 if found:
@@ -242,10 +250,15 @@ def _tuned(
         yield replace(cell, settings=options[record["chosen"]]), {"tuning": record}
 
 
-def _asked(cfg: DictConfig, dataset: str, n_layers: int) -> Iterator[Cell]:
-    methods = known_methods(cfg)
+def _asked(
+    cfg: DictConfig,
+    dataset: str,
+    n_layers: int,
+    methods: Mapping[str, DictConfig],
+    studies: Iterable[DictConfig],
+) -> Iterator[Cell]:
     yield from cells(cfg, dataset, methods)
-    for study in known_studies(cfg).values():
+    for study in studies:
         if dataset in study_datasets(cfg, study):
             yield from study_cells(cfg, study, dataset, n_layers, methods)
 
