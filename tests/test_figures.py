@@ -110,6 +110,14 @@ def test_wide_intervals_are_cut_at_the_frame() -> None:
     assert figure1.limits([nothing]) == (0.0, 1.0)
 
 
+def test_the_legend_has_the_configured_order_whatever_a_panel_lacks(tmp_path: Path) -> None:
+    write_run(tmp_path, datasets=("imdb",), protocols=("released",), drops={"random": 0.02})
+    write_run(tmp_path, datasets=("imdb",), protocols=("corrected",))
+    stored = load(configured(tmp_path, "dataset=imdb", "protocol=[released,corrected]"))
+    (legend,) = pictures(stored)["figure1"].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["IBA", "IG", "LIME", "Random"]
+
+
 def test_the_legend_fits_a_figure_of_one_panel(tmp_path: Path) -> None:
     """Nothing is drawn outside the figure."""
     write_run(tmp_path, datasets=("imdb",), protocols=("described",), n=8)

@@ -136,6 +136,12 @@ def test_the_results_are_the_stored_ones() -> None:
         assert values == [corrected[dataset, method] for method in ("IBA", "IG", "LIME", "Random")]
 
 
+def test_the_campaign_so_far_is_the_stored_one() -> None:
+    heads = "| data set | method | n |"
+    stored = (ROOT / "results" / "campaign" / "table1.md").read_text().split("### Table 1, corrected")[1]
+    assert rows(page("results"), heads) == rows(stored, heads)
+
+
 def test_the_verdicts_are_the_stored_ones() -> None:
     stored = (ROOT / "results" / "bge_small" / "REPRODUCTION.md").read_text()
     assert (ROOT / "REPRODUCTION.md").read_text() == stored

@@ -88,13 +88,15 @@ def lacking(axes: Axes, said: str) -> None:
     axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color="0.5")
 
 
-def legend(figure: Figure) -> None:
-    """One legend above for all labelled lines of the figure, in as many rows as its width needs."""
+def legend(figure: Figure, order: Iterable[str] = ()) -> None:
+    """One legend above for all labelled lines of the figure, in as many rows as its width needs; those labels
+    first that `order` has."""
     found = {
         label: handle
         for axes in figure.axes
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
+    found = {label: found[label] for label in [*order, *found] if label in found}
     if found:
         letters = _HANDLE + 3 + 0.56 * max(map(len, found))
         most = max(1, int(72 * figure.get_figwidth() / (LOOK["legend.fontsize"] * letters)))

@@ -68,7 +68,7 @@ def draw(stored: Stored, found: Panels, label: str) -> Figure:
         sizes = " or ".join(map(str, sorted({one.n for one in shown})))
         axes.set_title(f"{names.datasets[dataset]}\nn = {sizes}".replace(", ", ",\n"))
     figure.supxlabel("tokens removed (%), most important first", fontsize=7)
-    legend(figure)
+    legend(figure, names.methods.values())
     return figure
 
 
