@@ -16,7 +16,7 @@ from baselines.integrated_gradients import IntegratedGradients
 from baselines.integrated_gradients_released import IntegratedGradientsReleased
 from iba.evaluation.stats import Resampling
 from iba.pipeline.views import StoredCell, View
-from iba.report import claims, reproduction
+from iba.report import claims, frame, reproduction
 from iba.report.claims import checks, rule
 from iba.report.claims.checks import (
     beats,
@@ -283,7 +283,7 @@ def test_c7_reads_what_the_bottleneck_reported(
 
 
 def test_layers_are_one_holm_family(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "sign_flip_test", lambda differences, how: np.full(len(differences), 0.01))
+    monkeypatch.setattr(frame, "sign_flip_test", lambda differences, how: np.full(len(differences), 0.01))
     drops = pd.DataFrame({n: np.full(200, {8: 0.5, 9: 0.5, 1: 0.3}.get(n, 0.2)) for n in range(1, 13)})
     found = [*layer_checks(drops, HOW)]
     assert len(found) == 33

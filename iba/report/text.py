@@ -82,6 +82,11 @@ def p_value(value: float) -> str:
     return f"p < {SMALLEST_P:g}" if value < SMALLEST_P else f"p = {value:.3f}"
 
 
+def tested(row: Any) -> str:
+    """A difference with its interval and corrected p, of a row of `compare`."""
+    return f"{number(row.difference)} {interval(row.ci_low, row.ci_high)}, {p_value(row.p_holm)}"
+
+
 def share(value: float) -> str:
     """A share in per cent."""
     return f"{100 * value:.1f} %"

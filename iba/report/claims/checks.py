@@ -11,13 +11,12 @@ import pandas as pd
 from scipy import stats
 
 from iba.evaluation.stats import (
+    Interval,
     Resampling,
     effect_size,
-    holm,
     mean_interval,
     mean_intervals,
     ratio_interval,
-    sign_flip_test,
 )
 from iba.report import studies
 from iba.report.claims.verdict import (
@@ -31,11 +30,12 @@ from iba.report.claims.verdict import (
     larger,
     measured,
 )
+from iba.report.frame import means_tested
 from iba.report.pairs import family, signed
 from iba.report.stored import Record, Stored
 from iba.report.studies import X_ALONE, StudyRows
 from iba.report.tables import sanity
-from iba.report.text import interval, number, p_value, span
+from iba.report.text import interval, number, p_value, span, tested
 
 PAPER_SETS = ("imdb", "mnli_matched", "mnli_mismatched", "agnews", "rte")
 PAPER_METHODS = ("iba", "ig", "lime", "random")
@@ -96,18 +96,13 @@ def beats(stored: Stored, part: str, protocol: str, dataset: str, better: str, w
         lambda: _below_margin(stored.matrix(protocol, dataset), better, worse, stored.how),
     )
     text = (
-        f"{what} = {_told(drop)}, n = {drop['n']}, d = {number(drop['effect_size'], 2)}"
+        f"{what} = {tested(drop)}, n = {drop['n']}, d = {number(drop['effect_size'], 2)}"
         + ("" if papers is None else f" (paper: {number(papers)})")
-        + f"; by the area {_told(area)}"
+        + f"; by the area {tested(area)}"
         + (", the other way" if drop["difference"] * area["difference"] < 0 else "")
         + _steps(stored, protocol, dataset, better, worse)
     )
     return enough(int(drop["n"]), Check(part, dataset, state, text))
-
-
-def _told(row: pd.Series) -> str:
-    ends = interval(row["ci_low"], row["ci_high"])
-    return f"{number(row['difference'])} {ends}, {p_value(row['p_holm'])}"
 
 
 def _below_margin(drops: pd.DataFrame, better: str, worse: str, how: Resampling) -> float:
@@ -117,10 +112,9 @@ def _below_margin(drops: pd.DataFrame, better: str, worse: str, how: Resampling)
     """
     pairs = [*combinations(drops, 2)]
     pairs = pairs if (better, worse) in pairs else [(b, a) for a, b in pairs]
-    shifted = np.array([drops[a] - drops[b] - ALIKE for a, b in pairs])
-    place = pairs.index((better, worse))
-    p_values = holm(sign_flip_test(shifted, how.resolving(len(pairs))))
-    return _one_sided(float(shifted[place].mean()), float(p_values[place]))
+    shifted = pd.DataFrame({(a, b): drops[a] - drops[b] - ALIKE for a, b in pairs})
+    found = means_tested(shifted, how).iloc[pairs.index((better, worse))]
+    return _one_sided(float(found["estimate"]), float(found["p_holm"]))
 
 
 def _one_sided(difference: float, p_value: float) -> float:
@@ -171,17 +165,17 @@ def layer_checks(drops: pd.DataFrame, how: Resampling, about: str = "") -> Check
     contests = [
         (layer, [*others]) for layer, all_ in rivals.items() for others in (all_, *([o] for o in all_))
     ]
-    differences = [(drops[layer] - drops[others].mean(axis=1)).to_numpy(float) for layer, others in contests]
-    plain, shifted = (
-        holm(sign_flip_test(np.array(differences) - shift, how.resolving(len(contests))))
-        for shift in (0, ALIKE)
+    differences = pd.DataFrame(
+        {place: drops[layer] - drops[others].mean(axis=1) for place, (layer, others) in enumerate(contests)}
     )
-    found = zip(contests, differences, mean_intervals(differences, how), plain, shifted, strict=True)
-    for (layer, others), values, mean, p, p_below in found:
+    plain, shifted = (means_tested(differences - shift, how) for shift in (0, ALIKE))
+    for (layer, others), row, p_below in zip(contests, plain.itertuples(), shifted["p_holm"], strict=True):
+        mean = Interval(row.estimate, row.ci_low, row.ci_high, row.n)
         smaller = partial(_one_sided, mean.estimate - ALIKE, float(p_below))
-        state = larger(mean.estimate, float(p), 1 - how.confidence, None, smaller)
+        state = larger(mean.estimate, row.p_holm, 1 - how.confidence, None, smaller)
         against = f"layer {others[0]}" if len(others) == 1 else f"the mean of {len(others)} others"
-        said = f"{p_value(float(p))}, d = {number(effect_size(values), 2)}{about}"
+        effect = effect_size(differences[row.Index].to_numpy(float))
+        said = f"{p_value(row.p_holm)}, d = {number(effect, 2)}{about}"
         part = {9: "C4a", 8: "C4b", 1: "C4c"}[layer]
         yield measured(part, "imdb", f"layer {layer} − {against}", mean, said, state)
 

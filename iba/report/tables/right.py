@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import pandas as pd
 
@@ -17,7 +16,7 @@ from iba.evaluation.measures import MEASURES
 from iba.report.stored import TESTED, Stored
 from iba.report.tables import Spec
 from iba.report.tables.table1 import side_by_side, table1_rows
-from iba.report.text import Grid, crossed, interval, number, p_value
+from iba.report.text import Grid, crossed, tested
 
 
 @cache
@@ -46,11 +45,7 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
     for measure in TESTED:
         shown = tests[tests["measure"] == measure]
         what = f"Differences on these texts, {MEASURES[measure].label}"
-        yield crossed(what, stored.say, shown, ["dataset", "contrast"], "protocol", _difference)
-
-
-def _difference(row: Any) -> str:
-    return f"{number(row.difference)} {interval(row.ci_low, row.ci_high)}, {p_value(row.p_holm)}"
+        yield crossed(what, stored.say, shown, ["dataset", "contrast"], "protocol", tested)
 
 
 def _count(stored: Stored, dataset: str) -> int:
