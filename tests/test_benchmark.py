@@ -219,7 +219,7 @@ def test_both_sides_are_counted_per_instance(
         cfg = compose("benchmark", asked)
     subject = Subject.open(cfg, "planted")
     assert subject.instances(2)[0] is subject.instances(2)[0], "tokenised once"
-    words = " ".join(e.text for e in subject.bench.samples.test).split()
+    words = " ".join(e.text for e in subject.task.samples.test).split()
     second = subject.of_length(len(words) + 2, 2)[1].example.text.split()
     assert second == (words[len(words) // 2 :] + words * 2)[: len(words) + 2], "from the half on, then anew"
     monkeypatch.setattr(measure, "seconds", lambda work, device: (work(), 6.0)[1])

@@ -26,10 +26,10 @@ from iba.cli import _one_line, main
 from iba.data.examples import Example, Examples, Samples
 from iba.errors import UserError
 from iba.pipeline import finetune
-from iba.pipeline.bench import Bench
 from iba.pipeline.checks import check_settings
 from iba.pipeline.experiment import RowSet, cells, datasets, run_folder, selected
 from iba.pipeline.studies import refuse_unknown_points, study_datasets, study_rows
+from iba.pipeline.task import Task
 from iba.report import figure2, figure3, figure4
 from iba.report.paper import Paper
 
@@ -193,7 +193,7 @@ def test_damaged_parquet_is_one_line(tmp_path: Path, spoil: Callable[[Path], obj
 def test_mistakes_of_later_stages_are_named_before_data_are_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: list[str], expected: str
 ) -> None:
-    monkeypatch.setattr("iba.pipeline.bench.draw_samples", lambda *_: pytest.fail("data were read"))
+    monkeypatch.setattr("iba.pipeline.task.draw_samples", lambda *_: pytest.fail("data were read"))
     chosen = ("dataset=planted", "study.betas.datasets=[planted]", *change)
     assert expected in refused(tmp_path, *chosen, job=reproduce.run)
 
@@ -286,8 +286,8 @@ def test_quick_makes_figures_2_to_5() -> None:
             sample = [Example(f"test:{i}", "a", pair, 0) for i in range(cfg.dataset[name].n_test)]
             drawn, none = Examples.of(sample), Examples.of([])
             samples = Samples(none, none, drawn, drawn, tuple(drawn.ids))
-            bench = Bench(cfg, cfg.dataset[name], samples, RowSet(cfg.seed, 64))
-            rows = bench.on(study_rows(cfg, study, name)).samples.test
+            task = Task(cfg, cfg.dataset[name], samples, RowSet(cfg.seed, 64))
+            rows = task.on(study_rows(cfg, study, name)).samples.test
             assert len(rows) == (1 if study.name.startswith("token") else 8)
 
 

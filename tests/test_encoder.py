@@ -32,7 +32,7 @@ from iba.models.block import Block
 from iba.models.classifier import Classifier
 from iba.models.pretrained import n_positions
 from iba.models.tiny import tiny_tokenizer
-from iba.pipeline.bench import refuse_long_texts
+from iba.pipeline.task import refuse_long_texts
 
 SHAPE: dict[str, Any] = COMMON | {"num_labels": 3}
 DISTIL: dict[str, Any] = {

@@ -16,8 +16,8 @@ from iba.evaluation.degradation import OPERATORS, n_removed
 from iba.evaluation.ranking import FIRST_STEP
 from iba.evaluation.variants import class_probabilities
 from iba.pipeline import attribute, degrade, finetune, orders
-from iba.pipeline.bench import Bench
 from iba.pipeline.orders import _random_orders
+from iba.pipeline.task import Task
 from iba.pipeline.views import stored_cells
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,12 +68,12 @@ def test_a_win_rate_is_the_share_of_random_orders_that_leave_more(ran: DictConfi
 
 
 def test_random_orders_are_the_texts_own_and_answered_as_by_hand(ran: DictConfig) -> None:
-    bench = Bench.open(ran, "planted")
-    bench = bench.on(replace(bench.rows, n=4))
+    task = Task.open(ran, "planted")
+    task = task.on(replace(task.rows, n=4))
     found = random_orders(ran).set_index(["instance_id", "operator", "order"])
     assert len(found) == 4 * 3 * 3
-    for i, one in enumerate(bench.test):
-        drawn = _random_orders(bench, i)
+    for i, one in enumerate(task.test):
+        drawn = _random_orders(task, i)
         assert len({tuple(each.removal) for each in drawn}) == 3
         assert not any(one.special[place] for each in drawn for place in each.removal)
         for number, each in enumerate(drawn):
@@ -81,8 +81,8 @@ def test_random_orders_are_the_texts_own_and_answered_as_by_hand(ran: DictConfig
             gone = np.isin(np.arange(len(one)), each.removal[:k])
             for operator, remove in OPERATORS.items():
                 row = found.loc[(one.id, operator, number)]
-                variant = remove(each, gone, bench.classifier.tokenizer.mask_token_id)
-                (answer,) = class_probabilities(bench.classifier, [variant])
+                variant = remove(each, gone, task.classifier.tokenizer.mask_token_id)
+                (answer,) = class_probabilities(task.classifier, [variant])
                 assert row.n_removed == k
                 assert row.prob_target == pytest.approx(answer[one.example.label], abs=1e-6)
 

@@ -35,10 +35,10 @@ from iba.models.classifier import Classifier
 from iba.models.tiny import tiny_tokenizer
 from iba.pipeline import attribute, degrade, finetune
 from iba.pipeline.attribute import SCORES, folder_of
-from iba.pipeline.bench import Bench
 from iba.pipeline.experiment import Cell, cells
 from iba.pipeline.finetune import classifier_folder, classify
 from iba.pipeline.parts import Shard, Work, compute_in_parts
+from iba.pipeline.task import Task
 from iba.pipeline.tuning import prepared
 from iba.pipeline.views import StoredCell, classifiers, predictions, stored_cells
 from iba.store import TRAINED, read_json, read_parquet, write_json, write_parquet
@@ -185,10 +185,10 @@ def test_a_setting_at_its_own_value_is_not_told(finished: DictConfig) -> None:
 
 def test_a_path_through_the_model_is_recorded_only_where_it_is_forced(finished: DictConfig) -> None:
     folder = Path(finished.paths.results).parent
-    usual = Bench.open(finished, "planted").running
+    usual = Task.open(finished, "planted").running
     assert not {"fast", "layers"} & set(usual)
     for change in ({"fast": False}, {"layers": "bert.encoder.layer"}):
-        forced = Bench.open(configured(folder, *(f"{k}={v}" for k, v in change.items())), "planted")
+        forced = Task.open(configured(folder, *(f"{k}={v}" for k, v in change.items())), "planted")
         assert forced.running == usual | change
         assert isinstance(forced.classifier.runner, Adapter)
 
@@ -199,19 +199,19 @@ def edited(examples: Examples) -> Examples:
     return Examples.of([*others, replace(last, text=last.text.rsplit(" ", 1)[0] + " else")])
 
 
-def with_rows(bench: Bench, **rows: Examples) -> Bench:
-    return replace(bench, samples=replace(bench.samples, **rows), kept={})
+def with_rows(task: Task, **rows: Examples) -> Task:
+    return replace(task, samples=replace(task.samples, **rows), kept={})
 
 
 def test_other_texts_under_the_same_ids_are_other_cells(finished: DictConfig) -> None:
-    bench = Bench.open(finished, "planted")
+    task = Task.open(finished, "planted")
     cell = asked(finished, "described", "iba")
-    assert (folder_of(bench, cell) / SCORES).is_file()
-    other = with_rows(bench, test=edited(bench.samples.test))
-    assert classifier_folder(other) != classifier_folder(bench)
-    assert other.on(cell.rows).samples.test.digest != bench.on(cell.rows).samples.test.digest
-    trained = with_rows(bench, train=edited(bench.samples.train))
-    assert trained.checkpoint != bench.checkpoint
+    assert (folder_of(task, cell) / SCORES).is_file()
+    other = with_rows(task, test=edited(task.samples.test))
+    assert classifier_folder(other) != classifier_folder(task)
+    assert other.on(cell.rows).samples.test.digest != task.on(cell.rows).samples.test.digest
+    trained = with_rows(task, train=edited(task.samples.train))
+    assert trained.checkpoint != task.checkpoint
 
 
 @pytest.mark.parametrize(("before", "after"), [(15, 16), (16, 15)])
@@ -257,7 +257,7 @@ def test_other_weights_of_the_same_recipe_make_other_cells(finished: DictConfig,
         stored_cells(cfg)
     weights.unlink()
     with pytest.raises(UserError, match=r"no fine-tuned classifier"):
-        Bench.open(cfg, "planted").weights_digest  # noqa: B018
+        Task.open(cfg, "planted").weights_digest  # noqa: B018
     shutil.rmtree(next(path for path in tmp_path.rglob("classifiers/seed=*") if path.name not in str(left)))
     assert by_name(cfg)
 
@@ -346,7 +346,7 @@ def test_a_slow_method_may_take_the_first_instances(finished: DictConfig, anew: 
     cfg = anew("method=[ig,random]", "protocol=described", "+method.ig.n_test.planted=4")
     run_all(cfg)
     whole, run = by_name(finished), by_name(cfg)
-    first = Bench.open(cfg, "planted").samples.first(4).drawn
+    first = Task.open(cfg, "planted").samples.first(4).drawn
     for table in (scores, StoredCell.degradation):
         few, all_ = (table(found["described", "ig"]) for found in (run, whole))
         assert set(few.instance_id) == set(first)
@@ -369,7 +369,7 @@ def test_no_row_is_read_or_tokenised_twice(tmp_path: Path, monkeypatch: pytest.M
     few = ["protocol=described", "method=[iba,random]", "dataset.planted.n_accuracy=6"]
     cfg = configured(tmp_path, *few)
     run_all(cfg)
-    first, again = Bench.open(cfg, "planted").samples, Bench.open(cfg, "planted").samples
+    first, again = Task.open(cfg, "planted").samples, Task.open(cfg, "planted").samples
     for part in ("train", "calibration", "test", "scored"):
         assert getattr(first, part) is getattr(again, part)
     for part in ("train", "test", "scored"):
@@ -421,41 +421,40 @@ def test_damaged_files_are_named(finished: DictConfig, tmp_path: Path) -> None:
     (weights,) = (tmp_path / "cache").rglob("model.safetensors")
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match="damaged or cut off"):
-        Bench.open(cfg, "planted").classifier  # noqa: B018
+        Task.open(cfg, "planted").classifier  # noqa: B018
 
 
 def test_curves_follow_the_stored_scores_in_both_orders(finished: DictConfig) -> None:
-    bench = Bench.open(finished, "planted")
+    task = Task.open(finished, "planted")
     cell = by_name(finished)["corrected", "iba"]
     ranked_by = scores(cell).set_index("instance_id").scores
     rows = cell.degradation()
-    for one in bench.test:
+    for one in task.test:
         free = [i for i, special in enumerate(one.special) if not special]
         best = sorted(free, key=lambda i: (-ranked_by[one.id][i], i))
         for order, removal in (("most", best), ("least", best[::-1])):
             mine = rows[(rows.instance_id == one.id) & (rows.order == order)]
             ranked = Ranked(one.input_ids, one.token_type_ids, removal, one.example.label)
-            (points,) = after_removing(bench.classifier, [ranked], [mine.n_removed.tolist()], "delete")
+            (points,) = after_removing(task.classifier, [ranked], [mine.n_removed.tolist()], "delete")
             np.testing.assert_allclose(mine.prob_target, [p for _, p in points], atol=1e-6)
             assert np.ptp(mine.prob_target) > 1e-5, "the test is blind otherwise"
 
 
 def test_predictions_and_accuracy_are_the_plain_models(finished: DictConfig) -> None:
-    bench = Bench.open(finished, "planted")
+    task = Task.open(finished, "planted")
     rows = predictions(finished)["planted", 3].set_index("instance_id")
     record = classifiers(finished)["planted", 3]["provenance"]
     with torch.no_grad():
         said = {
-            i.id: int(bench.classifier.model(torch.tensor([i.input_ids])).logits.argmax())
-            for i in bench.scored
+            i.id: int(task.classifier.model(torch.tensor([i.input_ids])).logits.argmax()) for i in task.scored
         }
-    right = {i.id: said[i.id] == i.example.label for i in bench.scored}
+    right = {i.id: said[i.id] == i.example.label for i in task.scored}
     assert rows.predicted.to_dict() == said
     assert record["accuracy"] == pytest.approx(np.mean(list(right.values())))
-    assert record["accuracy_attributed"] == pytest.approx(np.mean([right[i.id] for i in bench.test]))
-    first = bench.dataset.labels[0]
+    assert record["accuracy_attributed"] == pytest.approx(np.mean([right[i.id] for i in task.test]))
+    first = task.dataset.labels[0]
     for part, name in (("scored", "label_distribution"), ("train", "label_distribution_train")):
-        labels = [e.label for e in getattr(bench.samples, part)]
+        labels = [e.label for e in getattr(task.samples, part)]
         assert record[name][first] == pytest.approx(labels.count(0) / len(labels))
 
 
@@ -477,31 +476,31 @@ def test_what_was_learned_elsewhere_is_learned_again(
 ) -> None:
     shutil.copytree(Path(finished.paths.cache), tmp_path / "cache", ignore=lambda *_: ["fitted"])
     shutil.copytree(Path(finished.paths.results), tmp_path / "results")
-    bench = Bench.open(configured(tmp_path), "planted")
-    cell = asked(bench.cfg, "described", "iba")
-    low = Bench.open(configured(tmp_path, "precision=bf16"), "planted")
+    task = Task.open(configured(tmp_path), "planted")
+    cell = asked(task.cfg, "described", "iba")
+    low = Task.open(configured(tmp_path, "precision=bf16"), "planted")
     classify(low)
-    other_rows = with_rows(bench, train=edited(bench.samples.train))
+    other_rows = with_rows(task, train=edited(task.samples.train))
     (weights,) = (tmp_path / "cache").rglob("model.safetensors")
     shutil.copytree(weights.parent, other_rows.checkpoint)
     record = other_rows.checkpoint / TRAINED
     write_json(record, read_json(record) | {"recipe": other_rows.recipe.described()})
     classify(other_rows)
     others = [
-        (bench, replace(cell, rows=replace(cell.rows, max_length=8))),
-        (bench, replace(cell, weights="random")),
+        (task, replace(cell, rows=replace(cell.rows, max_length=8))),
+        (task, replace(cell, weights="random")),
         (other_rows, cell),
         (low, cell),
-        (bench, replace(cell, settings=cell.settings | {"seed": 4})),
+        (task, replace(cell, settings=cell.settings | {"seed": 4})),
     ]
     learner = Learner()
     monkeypatch.setattr("iba.pipeline.tuning.build", lambda *_: learner)
-    for times, (where, what) in enumerate([(bench, cell), *others], start=1):
+    for times, (where, what) in enumerate([(task, cell), *others], start=1):
         for _ in range(2):
             prepared(where, what)
         assert learner.asked == times
-    trained_anew(bench.checkpoint)
-    classify(bench)
+    trained_anew(task.checkpoint)
+    classify(task)
     for _ in range(2):
-        prepared(bench, cell)
+        prepared(task, cell)
     assert learner.asked == len(others) + 2, "the same recipe may give other weights"

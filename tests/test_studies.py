@@ -21,9 +21,9 @@ from iba.errors import UserError
 from iba.models.classifier import Classifier
 from iba.models.postnorm import PostNorm
 from iba.pipeline import attribute, degrade, finetune, study
-from iba.pipeline.bench import Bench
 from iba.pipeline.experiment import Value, View
 from iba.pipeline.studies import study_cells, study_rows
+from iba.pipeline.task import Task
 from iba.pipeline.views import StoredCell, stored_cells
 
 STUDIES = ("layers", "betas", "classifiers", "targets", "token_layers", "operators")
@@ -261,8 +261,8 @@ def test_a_users_mistakes(finished: DictConfig, override: str, message: str) -> 
 
 def test_a_study_may_choose_beta_on_fewer_held_out_rows(finished: DictConfig) -> None:
     cfg = configured(folder(finished), "study.layers.n_calibration=3", only="layers")
-    bench = Bench.open(cfg, "planted")
-    all_rows, found = bench.samples, bench.on(study_rows(cfg, cfg.study.layers, "planted")).samples
+    task = Task.open(cfg, "planted")
+    all_rows, found = task.samples, task.on(study_rows(cfg, cfg.study.layers, "planted")).samples
     assert len(all_rows.calibration) > 3
     assert found.calibration.ids == all_rows.calibration.ids[:3]
     assert found.test == all_rows.test
@@ -305,11 +305,11 @@ def test_a_study_of_other_data_sets_says_so(finished: DictConfig, capsys: pytest
 
 
 def test_a_bench_explains_other_weights_of_the_same_shape(finished: DictConfig) -> None:
-    bench = Bench.open(finished, "planted")
-    models = [bench.explaining(w).model for w in ("fine-tuned", "pretrained", "random")]
+    task = Task.open(finished, "planted")
+    models = [task.explaining(w).model for w in ("fine-tuned", "pretrained", "random")]
     shapes = [{name: p.shape for name, p in m.named_parameters()} for m in models]
     assert shapes[0] == shapes[1] == shapes[2]
-    assert bench.explaining("fine-tuned") is bench.classifier
+    assert task.explaining("fine-tuned") is task.classifier
 
 
 def test_a_study_has_settings_protocols_and_a_sample_of_its_own(finished: DictConfig) -> None:
@@ -320,6 +320,6 @@ def test_a_study_has_settings_protocols_and_a_sample_of_its_own(finished: DictCo
         "released",
     }
     few = configured(folder(finished), "+study.layers.n_test.planted=4", only="layers")
-    bench = Bench.open(few, "planted")
-    sample = bench.on(study_rows(few, few.study.layers, "planted")).samples
-    assert sample.drawn == bench.samples.drawn[:4]
+    task = Task.open(few, "planted")
+    sample = task.on(study_rows(few, few.study.layers, "planted")).samples
+    assert sample.drawn == task.samples.drawn[:4]

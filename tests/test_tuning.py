@@ -18,10 +18,10 @@ from iba.errors import UserError
 from iba.evaluation.degradation import first_step_drops
 from iba.pipeline import finetune, tuning
 from iba.pipeline.attribute import cell_key
-from iba.pipeline.bench import Bench
 from iba.pipeline.checks import check_settings
 from iba.pipeline.experiment import Cell, candidates, cells, datasets
 from iba.pipeline.studies import study_cells
+from iba.pipeline.task import Task
 from iba.pipeline.tuning import prepared, tries, tuned
 from iba.store import read_parquet
 
@@ -34,28 +34,28 @@ def configured(folder: Path, *overrides: str) -> DictConfig:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Task:
     cfg = configured(tmp_path_factory.mktemp("tuning"))
     finetune.run(cfg)
-    return Bench.open(cfg, "planted")
+    return Task.open(cfg, "planted")
 
 
 @pytest.fixture
-def bench(trained: Bench, tmp_path: Path) -> Bench:
+def task(trained: Task, tmp_path: Path) -> Task:
     """The trained classifier, in a run without a try."""
     folder = Path(trained.cfg.paths.cache).parent
     shutil.copytree(folder / "results", tmp_path / "results")
     return replace(trained, cfg=configured(folder, f"paths.results={tmp_path}/results"), kept={})
 
 
-def of(bench: Bench, protocol: str = "corrected", method: str = "iba") -> Cell:
+def of(task: Task, protocol: str = "corrected", method: str = "iba") -> Cell:
     return next(
-        c for c in cells(bench.cfg, "planted") if (c.view.protocol, c.view.method) == (protocol, method)
+        c for c in cells(task.cfg, "planted") if (c.view.protocol, c.view.method) == (protocol, method)
     )
 
 
-def stored(bench: Bench) -> list[Path]:
-    return sorted(Path(bench.cfg.paths.results).rglob("tuning/planted/*.parquet"))
+def stored(task: Task) -> list[Path]:
+    return sorted(Path(task.cfg.paths.results).rglob("tuning/planted/*.parquet"))
 
 
 def by_hand(monkeypatch: pytest.MonkeyPatch, *drops: float) -> list[int]:
@@ -74,28 +74,28 @@ def by_hand(monkeypatch: pytest.MonkeyPatch, *drops: float) -> list[int]:
     ("drops", "best"), [((0.1, 0.3, 0.2), 1), ((0.2, 0.2, 0.1), 0), ((0.0, 0.1, 0.1), 1)]
 )
 def test_the_largest_drop_wins_and_of_equals_the_first(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, drops: tuple[float, ...], best: int
+    task: Task, monkeypatch: pytest.MonkeyPatch, drops: tuple[float, ...], best: int
 ) -> None:
-    asked, cell = by_hand(monkeypatch, *drops), of(bench)
-    found = tuned(bench, cell)
+    asked, cell = by_hand(monkeypatch, *drops), of(task)
+    found = tuned(task, cell)
     assert found == replace(cell, settings=candidates(cell.settings)[best])
     assert "tries" not in found.settings
-    assert asked == [len(bench.calibration)] * 3
-    assert tuned(bench, cell) == found
+    assert asked == [len(task.calibration)] * 3
+    assert tuned(task, cell) == found
     assert len(asked) == 3, "the tries are computed once"
 
 
-def test_every_rows_drop_is_stored_and_is_that_of_the_method_alone(bench: Bench) -> None:
-    cell = of(bench)
-    record = tries(bench, cell)
-    (path,) = stored(bench)
+def test_every_rows_drop_is_stored_and_is_that_of_the_method_alone(task: Task) -> None:
+    cell = of(task)
+    record = tries(task, cell)
+    (path,) = stored(task)
     table = read_parquet(path)
-    held_out = [row.id for row in bench.calibration]
-    assert not set(held_out) & {e.id for e in (*bench.samples.train, *bench.samples.test)}
+    held_out = [row.id for row in task.calibration]
+    assert not set(held_out) & {e.id for e in (*task.samples.train, *task.samples.test)}
     for trial, settings in enumerate(candidates(cell.settings)):
-        method, _ = prepared(bench, replace(cell, settings=settings))
+        method, _ = prepared(task, replace(cell, settings=settings))
         drops = first_step_drops(
-            attribute_rows(method, bench.classifier, bench.calibration), bench.classifier, bench.calibration
+            attribute_rows(method, task.classifier, task.calibration), task.classifier, task.calibration
         )
         mine = table[table.trial == trial]
         assert mine.instance_id.tolist() == held_out
@@ -105,26 +105,26 @@ def test_every_rows_drop_is_stored_and_is_that_of_the_method_alone(bench: Bench)
     assert record["chosen"] == int(np.argmax(record["drop_11"]))
 
 
-def test_killed_tries_go_on_where_they_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_tries_go_on_where_they_ended(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = by_hand(monkeypatch, 0.1, 0.3)  # the third finds nothing more to say
     with pytest.raises(IndexError):
-        tuned(bench, of(bench))
+        tuned(task, of(task))
     asked.clear()
     asked = by_hand(monkeypatch, 0.2)
-    assert tuned(bench, of(bench)).settings["beta"] == 10.0
+    assert tuned(task, of(task)).settings["beta"] == 10.0
     assert len(asked) == 1
 
 
-def test_tries_depend_on_the_held_out_rows_and_the_method_alone(bench: Bench) -> None:
-    cell = of(bench)
+def test_tries_depend_on_the_held_out_rows_and_the_method_alone(task: Task) -> None:
+    cell = of(task)
     changes = ({}, {"n": 2}, {"n_calibration": 3}, {"max_length": 8})
-    found = [tries(bench, replace(cell, rows=replace(cell.rows, **change))) for change in changes]
-    assert len(stored(bench)) == 3
+    found = [tries(task, replace(cell, rows=replace(cell.rows, **change))) for change in changes]
+    assert len(stored(task)) == 3
     assert found[0] == found[1]
     assert [record["key"]["rows"]["n"] for record in found] == [4, 4, 3, 4]
-    described = of(bench, "described")
-    assert tuned(bench, described) == described, "where nothing is tried nothing changes"
-    assert cell_key(bench, tuned(bench, cell))["method"]["beta"] in (0.1, 10.0)
+    described = of(task, "described")
+    assert tuned(task, described) == described, "where nothing is tried nothing changes"
+    assert cell_key(task, tuned(task, cell))["method"]["beta"] in (0.1, 10.0)
 
 
 def test_what_a_study_varies_is_not_tuned_away(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def _released(cfg: DictConfig, dataset: str) -> list[Operation]:
 
 
 def _row(subject: Subject, operation: Operation, instances: list[Instance]) -> list[Row]:
-    classifier, calls = subject.classifier, int(subject.bench.cfg.benchmark.timed_calls)
+    classifier, calls = subject.classifier, int(subject.task.cfg.benchmark.timed_calls)
     ours = operation.ours(classifier, instances)
     spent = measure.cpu_seconds(partial(operation.ours, classifier, instances), calls) / len(instances)
     row: Row = {"n": len(instances), "cpu_ms": 1e3 * spent}

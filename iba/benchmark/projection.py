@@ -68,7 +68,7 @@ def _pass(classifier: Classifier, subject: Subject, work: str, tokens: int, peak
 
 def _count(classifier: Classifier, subject: Subject, operation: Operation) -> list[Row]:
     """Floating-point operations per text, of texts that stand for the set's lengths."""
-    instances = subject.instances(subject.bench.cfg.benchmark.n)
+    instances = subject.instances(subject.task.cfg.benchmark.n)
     counted = measure.flops(partial(operation.ours, classifier.with_budget(_COUNTED), instances))
     forward = getattr(getattr(operation, "method", None), "needs", "logits") == "logits"
     return [

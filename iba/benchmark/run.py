@@ -72,7 +72,7 @@ def run(cfg: DictConfig) -> None:
 
 def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) -> list[Row]:
     """One row per precision of ours; the reference runs in float32 as the released code."""
-    settings, device = subject.bench.cfg.benchmark, subject.classifier.device
+    settings, device = subject.task.cfg.benchmark, subject.classifier.device
     instances = subject.instances(settings.n)
     many = instances * settings.repeats
     ours = {precision: partial(operation.ours, subject.ready[precision], many) for precision in peaks}
@@ -105,7 +105,7 @@ def _compare(subject: Subject, operation: Operation, peaks: dict[str, float]) ->
 
 def _by_adapter(subject: Subject, operation: Operation) -> list[Row]:
     """The same model by its own forward, through the adapter, beside our blocks; both in float32."""
-    settings, fast = subject.bench.cfg.benchmark, subject.classifier
+    settings, fast = subject.task.cfg.benchmark, subject.classifier
     instances = subject.instances(settings.n)
     slow = Classifier(fast.model, fast.tokenizer, fast.device, "fp32", fast.token_budget, fast=False)
     # Warms both up.
@@ -120,7 +120,7 @@ def _by_adapter(subject: Subject, operation: Operation) -> list[Row]:
 
 def _measured(subject: Subject, operation: Operation) -> Row:
     """What was measured on how many and how long texts."""
-    settings = subject.bench.cfg.benchmark
+    settings = subject.task.cfg.benchmark
     instances = subject.instances(settings.n)
     layer = getattr(operation.method, "layer", None) if isinstance(operation, Attribute) else None
     return {
@@ -145,7 +145,7 @@ def _in_turns(subject: Subject, slow: Call, *fast: Call) -> list[float]:
 
     So a machine that slows down meanwhile slows all sides; a long `slow` is timed less often.
     """
-    settings, device = subject.bench.cfg.benchmark, subject.classifier.device
+    settings, device = subject.task.cfg.benchmark, subject.classifier.device
     found: list[list[float]] = [[] for _ in (slow, *fast)]
     for _ in range(settings.timed_calls):
         if sum(found[0]) < settings.reference_seconds:
@@ -175,9 +175,9 @@ def _correlations(
 
 def _precision(subject: Subject, operation: Attribute) -> list[Row]:
     """What bf16 changes, per instance: rank correlation of the scores and the drop at 11 %."""
-    sizes = subject.bench.cfg.benchmark.n_precision
+    sizes = subject.task.cfg.benchmark.n_precision
     wanted = sizes.get(subject.name, sizes.default)
-    instances = subject.instances(min(wanted, len(subject.bench.samples.test)))
+    instances = subject.instances(min(wanted, len(subject.task.samples.test)))
     scores, drops = {}, {}
     for precision in ("fp32", "bf16"):
         attributed = operation.attributed(subject.ready[precision], instances)
@@ -218,7 +218,7 @@ def _scale(subject: Subject, ledger: Ledger) -> None:
 
 def _sweeps(subject: Subject, operation: Operation) -> Iterator[tuple[str, int, Mapping[str, int]]]:
     """What varies, its value, and what that changes of a point; one thing at a time."""
-    sweeps, limit = subject.bench.cfg.benchmark.scaling, int(subject.bench.dataset.max_length)
+    sweeps, limit = subject.task.cfg.benchmark.scaling, int(subject.task.dataset.max_length)
     method = operation.method if isinstance(operation, Attribute) else None
     for tokens in (t for t in sweeps.tokens if t <= limit):
         yield "tokens", tokens, {"tokens": tokens}
@@ -241,7 +241,7 @@ def _point(
     layer: int | None = None,
 ) -> list[Row]:
     """One point of a sweep, at the base values of what is not given."""
-    settings = subject.bench.cfg.benchmark
+    settings = subject.task.cfg.benchmark
     tokens, n = tokens or settings.scaling.base_tokens, n or settings.scaling.base_n
     instances, precision = subject.of_length(tokens, n), settings.precisions[-1]
     classifier = subject.ready[precision].with_budget(budget)
@@ -254,7 +254,7 @@ def _point(
 
 def _at_layer(subject: Subject, operation: Attribute, layer: int) -> Operation:
     """IBA after another layer, its noise statistics learned there."""
-    cfg = subject.bench.cfg
+    cfg = subject.task.cfg
     settings = method_settings(cfg, subject.name, PROTOCOL, cfg.method[operation.name])
     method = instantiate(settings | {"layer": layer})
     rows = subject.instances(min(int(cfg.benchmark.n), 4))

@@ -16,10 +16,10 @@ from iba.attributor import Attribution, Attributor, State, attribute_grouped
 from iba.data.tokens import Instance
 from iba.errors import UserError
 from iba.evaluation.ranking import removal_order
-from iba.pipeline.bench import Bench, benches
 from iba.pipeline.experiment import Cell, Classified, cell_folder, cells, hashed
 from iba.pipeline.finetune import classifier_folder, classifier_record, refuse_weak_classifier
 from iba.pipeline.parts import Work, compute_in_parts
+from iba.pipeline.task import Task, tasks
 from iba.pipeline.tuning import prepared, tuned
 from iba.store import provenance, read_parquet, write_json, write_parquet
 
@@ -31,53 +31,53 @@ _FRACTION, _KEPT = 23, 10
 
 def run(cfg: DictConfig) -> None:
     """Attribute what is not attributed yet."""
-    for bench in benches(cfg, refuse_weak_classifier):
-        for cell in (tuned(bench, cell) for cell in cells(cfg, bench.dataset.name)):
-            if not (folder_of(bench, cell) / SCORES).is_file():
-                groups, label = part_groups(bench.on(cell.rows)), cell.view.label
-                compute_in_parts([attribution_work(bench, cell)], groups, bench.shard, label)
+    for task in tasks(cfg, refuse_weak_classifier):
+        for cell in (tuned(task, cell) for cell in cells(cfg, task.dataset.name)):
+            if not (folder_of(task, cell) / SCORES).is_file():
+                groups, label = part_groups(task.on(cell.rows)), cell.view.label
+                compute_in_parts([attribution_work(task, cell)], groups, task.shard, label)
 
 
-def cell_key(bench: Bench, cell: Cell) -> dict[str, Any]:
+def cell_key(task: Task, cell: Cell) -> dict[str, Any]:
     """All that the cell's scores depend on; the cell has been tuned."""
-    digest = bench.on(cell.rows).samples.test.digest
-    return cell.key(Classified.of(classifier_record(bench)), {"digest": digest}, bench.running)
+    digest = task.on(cell.rows).samples.test.digest
+    return cell.key(Classified.of(classifier_record(task)), {"digest": digest}, task.running)
 
 
-def folder_of(bench: Bench, cell: Cell) -> Path:
+def folder_of(task: Task, cell: Cell) -> Path:
     """Where the cell lies: one folder for all that asks for it."""
-    return cell_folder(bench.folder, cell.view.method, cell_key(bench, cell))
+    return cell_folder(task.folder, cell.view.method, cell_key(task, cell))
 
 
-def attribution_work(bench: Bench, cell: Cell) -> Work:
+def attribution_work(task: Task, cell: Cell) -> Work:
     """The token scores of one cell as work to do; what the method learns is learned at once."""
-    classifier = bench.explaining(cell.weights)
+    classifier = task.explaining(cell.weights)
     bottleneck = {"layer", "beta"} <= cell.settings.keys()
     if bottleneck and (note := last_layer_note(classifier, cell.settings["layer"])):
         print(f"{cell.view.label}: {note}")
-    method, state = prepared(bench, cell)
+    method, state = prepared(task, cell)
     return Work(
-        folder_of(bench, cell) / SCORES,
-        partial(_attribute, bench, cell, method),
-        partial(_store, bench, cell, state),
+        folder_of(task, cell) / SCORES,
+        partial(_attribute, task, cell, method),
+        partial(_store, task, cell, state),
     )
 
 
-def part_groups(bench: Bench) -> list[list[int]]:
+def part_groups(task: Task) -> list[list[int]]:
     """Positions of test instances in the parts of a stage: like lengths together, longest first."""
-    lengths = bench.test.lengths
+    lengths = task.test.lengths
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    size = int(bench.cfg.part_size)
+    size = int(task.cfg.part_size)
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def _attribute(bench: Bench, cell: Cell, method: Attributor, group: Sequence[int]) -> pd.DataFrame:
-    rows = bench.on(cell.rows)
+def _attribute(task: Task, cell: Cell, method: Attributor, group: Sequence[int]) -> pd.DataFrame:
+    rows = task.on(cell.rows)
     instances = [rows.test[i] for i in group]
-    targets = explained_classes(bench, cell.target, instances)
+    targets = explained_classes(task, cell.target, instances)
     whole = shown(rows)
     found: list[dict[str, Any]] = [{} for _ in group]
-    classifier = bench.explaining(cell.weights)
+    classifier = task.explaining(cell.weights)
     for chosen, said in attribute_grouped(method, classifier, instances, targets):
         for row, i in enumerate(chosen):
             scores = attribution_row(instances[i], targets[i], said, row, group[i] in whole)
@@ -85,14 +85,14 @@ def _attribute(bench: Bench, cell: Cell, method: Attributor, group: Sequence[int
     return pd.DataFrame(found)
 
 
-def explained_classes(bench: Bench, target: str, instances: Sequence[Instance]) -> list[int]:
+def explained_classes(task: Task, target: str, instances: Sequence[Instance]) -> list[int]:
     """The class to explain per instance (`target` is one of `TARGETS`)."""
     gold = [i.example.label for i in instances]
     if target == "other":
-        return [(label + 1) % len(bench.dataset.labels) for label in gold]
+        return [(label + 1) % len(task.dataset.labels) for label in gold]
     if target == "gold":
         return gold
-    path = classifier_folder(bench) / "classifier.parquet"
+    path = classifier_folder(task) / "classifier.parquet"
     predicted = read_parquet(path, ["instance_id", "predicted"]).set_index("instance_id")["predicted"]
     if unknown := [i.id for i in instances if i.id not in predicted.index]:
         raise UserError(
@@ -135,18 +135,18 @@ def rounded(values: np.ndarray, whole: bool) -> np.ndarray:
     return ((bits + half) >> step << step).view(np.float32)
 
 
-def shown(bench: Bench) -> set[int]:
+def shown(task: Task) -> set[int]:
     """Positions of the rows that the report may show, at even distances: rows may be sorted by class."""
-    n = len(bench.samples.test)
-    return {int(i) for i in np.linspace(0, n - 1, int(bench.cfg.report.n_examples)).round()}
+    n = len(task.samples.test)
+    return {int(i) for i in np.linspace(0, n - 1, int(task.cfg.report.n_examples)).round()}
 
 
-def stored_rows(bench: Bench) -> Path:
+def stored_rows(task: Task) -> Path:
     """The file of what all cells on these rows share; `tokens` are those of rows that the report may show."""
-    told = {"digest": bench.samples.test.digest, "max_length": bench.rows.max_length}
-    path = bench.folder / f"{hashed('rows', told | {'model': str(bench.cfg.model.name)})}.parquet"
+    told = {"digest": task.samples.test.digest, "max_length": task.rows.max_length}
+    path = task.folder / f"{hashed('rows', told | {'model': str(task.cfg.model.name)})}.parquet"
     if not path.is_file():
-        name, whole = bench.classifier.tokenizer.convert_ids_to_tokens, shown(bench)
+        name, whole = task.classifier.tokenizer.convert_ids_to_tokens, shown(task)
         rows = [
             {
                 "instance_id": one.id,
@@ -157,17 +157,17 @@ def stored_rows(bench: Bench) -> Path:
                 "evidence": one.evidence(),
                 "tokens": name(list(one.input_ids)) if i in whole else None,
             }
-            for i, one in enumerate(bench.test)
+            for i, one in enumerate(task.test)
         ]
         write_parquet(path, pd.DataFrame(rows))
     return path
 
 
-def _store(bench: Bench, cell: Cell, state: State, table: pd.DataFrame, seconds: float) -> None:
-    path, rows, key = folder_of(bench, cell) / RECORD, bench.on(cell.rows), cell_key(bench, cell)
+def _store(task: Task, cell: Cell, state: State, table: pd.DataFrame, seconds: float) -> None:
+    path, rows, key = folder_of(task, cell) / RECORD, task.on(cell.rows), cell_key(task, cell)
     learned = {name: value.tolist() for name, value in state.items() if value.numel() <= 32}
     about = provenance(
-        bench.classifier.device,
+        task.classifier.device,
         seconds=round(seconds, 2),
         seconds_per_instance=seconds / max(len(rows.test), 1),
         learned=learned,

@@ -15,10 +15,10 @@ from iba.errors import UserError
 from iba.evaluation.degradation import Ranked, after_removing, n_removed
 from iba.evaluation.ranking import Order
 from iba.pipeline.attribute import RECORD, SCORES, folder_of, part_groups
-from iba.pipeline.bench import Bench, benches
 from iba.pipeline.experiment import Cell, cells, hashed
 from iba.pipeline.finetune import classifier_record
 from iba.pipeline.parts import Work, compute_in_parts
+from iba.pipeline.task import Task, tasks
 from iba.pipeline.tuning import tuned
 from iba.store import provenance, read_parquet, write_json, write_parquet
 
@@ -29,9 +29,9 @@ ORDERS: tuple[Order, ...] = ("most", "least")
 
 def run(cfg: DictConfig) -> None:
     """Degrade what is not degraded yet."""
-    for bench in benches(cfg, classifier_record):
-        for cell in cells(cfg, bench.dataset.name):
-            degrade_cell(bench, tuned(bench, cell))
+    for task in tasks(cfg, classifier_record):
+        for cell in cells(cfg, task.dataset.name):
+            degrade_cell(task, tuned(task, cell))
 
 
 def degradation_path(folder: Path, settings: Mapping[str, Any]) -> Path:
@@ -39,9 +39,9 @@ def degradation_path(folder: Path, settings: Mapping[str, Any]) -> Path:
     return folder / f"{hashed('degradation', settings)}.parquet"
 
 
-def degrade_cell(bench: Bench, cell: Cell) -> None:
+def degrade_cell(task: Task, cell: Cell) -> None:
     """Compute and store the degradation rows of one cell; nothing is done twice."""
-    folder = folder_of(bench, cell)
+    folder = folder_of(task, cell)
     path = degradation_path(folder, cell.degradation)
     if path.is_file():
         return
@@ -50,8 +50,8 @@ def degrade_cell(bench: Bench, cell: Cell) -> None:
     ranking = read_parquet(folder / SCORES, ["instance_id", "target", "order"])
     if ranking["order"].isna().any():
         raise UserError(f"{folder}: the ranking of some rows was not kept: delete it and attribute again.")
-    work = Work(path, partial(_degrade, bench, cell, ranking), partial(_store, bench, cell, path))
-    compute_in_parts([work], part_groups(bench.on(cell.rows)), bench.shard, f"{cell.view.label} degradation")
+    work = Work(path, partial(_degrade, task, cell, ranking), partial(_store, task, cell, path))
+    compute_in_parts([work], part_groups(task.on(cell.rows)), task.shard, f"{cell.view.label} degradation")
 
 
 def grids(settings: Mapping[str, Any], order: Order) -> list[tuple[str, int, float]]:
@@ -88,8 +88,8 @@ def removed_count(grid: str, order: str, fraction: float, n_tokens: Any, n_remov
     return n_removable - count if (grid, order) == (ERASER, "least") else count
 
 
-def _degrade(bench: Bench, cell: Cell, ranking: pd.DataFrame, group: Sequence[int]) -> pd.DataFrame:
-    rows = bench.on(cell.rows)
+def _degrade(task: Task, cell: Cell, ranking: pd.DataFrame, group: Sequence[int]) -> pd.DataFrame:
+    rows = task.on(cell.rows)
     instances = [rows.test[i] for i in group]
     chosen = ranking.iloc[list(group)]
     # Tokens that explain another class are judged by what they do to the gold one.
@@ -113,7 +113,7 @@ def _degrade(bench: Bench, cell: Cell, ranking: pd.DataFrame, group: Sequence[in
             for one in ranked
         ]
         for operator in cell.degradation["operators"]:
-            curves = after_removing(bench.classifier, ranked, counts, operator)
+            curves = after_removing(task.classifier, ranked, counts, operator)
             for number, (name, step, _) in enumerate(grid):
                 found = [points[number][1] for points in curves]
                 table[column(order, operator, name, step)] = np.array(found, "float32")
@@ -142,7 +142,7 @@ def long_form(
     )
 
 
-def _store(bench: Bench, cell: Cell, path: Path, table: pd.DataFrame, seconds: float) -> None:
-    about = provenance(bench.classifier.device, seconds=round(seconds, 2))
+def _store(task: Task, cell: Cell, path: Path, table: pd.DataFrame, seconds: float) -> None:
+    about = provenance(task.classifier.device, seconds=round(seconds, 2))
     write_json(path.with_suffix(".json"), {"settings": cell.degradation, "provenance": about})
     write_parquet(path, table)

@@ -19,8 +19,8 @@ from iba.evaluation.variants import Variant, class_probabilities
 from iba.models.classifier import probe_inputs, runner_of
 from iba.models.frozen import Products
 from iba.models.pretrained import new_classifier
-from iba.pipeline.bench import Bench, benches, refuse_long_texts
 from iba.pipeline.experiment import NUMERICS, hashed
+from iba.pipeline.task import Task, refuse_long_texts, tasks
 from iba.pipeline.training import finetune, is_finished
 from iba.store import provenance, read_json, write_json, write_parquet
 
@@ -30,17 +30,17 @@ CLASSIFIER = "classifier.json"
 
 def run(cfg: DictConfig) -> None:
     """Fine-tune what is not fine-tuned yet, then store predictions, accuracy and label distributions."""
-    for bench in benches(cfg, lambda bench: bench.recipe):  # an encoder that is not there is refused first
-        train(bench)
-        classify(bench)
+    for task in tasks(cfg, lambda task: task.recipe):  # an encoder that is not there is refused first
+        train(task)
+        classify(task)
 
 
-def train(bench: Bench) -> None:
-    """Fine-tune the classifier of `bench` unless it is there."""
-    if is_finished(bench.checkpoint, bench.recipe):
+def train(task: Task) -> None:
+    """Fine-tune the classifier of `task` unless it is there."""
+    if is_finished(task.checkpoint, task.recipe):
         return
-    cfg, dataset = bench.cfg, bench.dataset
-    print(f"{dataset.name}: fine-tuning {cfg.model.title} on {len(bench.samples.train)} rows")
+    cfg, dataset = task.cfg, task.dataset
+    print(f"{dataset.name}: fine-tuning {cfg.model.title} on {len(task.samples.train)} rows")
     config = dataset.finetune.get("model_config")
     model, tokenizer = new_classifier(
         cfg.model, cfg.paths.model_dir, dataset.labels, cfg.finetune.seed, config
@@ -48,86 +48,86 @@ def train(bench: Bench) -> None:
     # A model that cannot be run is refused before any training.
     probe = probe_inputs(tokenizer, model.device)
     runner_of(model.eval(), probe, Products(), fast=cfg.fast, layers=cfg.layers)
-    refuse_long_texts(model, bench.rows.max_length)
-    rows = Tokenised.of(bench.samples.train, tokenizer, dataset.max_length, Path(cfg.paths.cache))
-    finetune(model, tokenizer, rows, bench.recipe, bench.checkpoint, resolve_device(cfg.device))
+    refuse_long_texts(model, task.rows.max_length)
+    rows = Tokenised.of(task.samples.train, tokenizer, dataset.max_length, Path(cfg.paths.cache))
+    finetune(model, tokenizer, rows, task.recipe, task.checkpoint, resolve_device(cfg.device))
 
 
-def classifier_key(bench: Bench) -> dict[str, Any]:
+def classifier_key(task: Task) -> dict[str, Any]:
     """All that the stored predictions depend on."""
     return {
-        "weights": bench.weights_digest,
-        "recipe": bench.recipe.described(),
-        "sample_seed": bench.cfg.seed,
-        "n": len(bench.samples.test),
-        "test_digest": bench.samples.test.digest,
-        "scored_digest": bench.samples.scored.digest,
-        "max_length": bench.dataset.max_length,
-        **bench.running,
+        "weights": task.weights_digest,
+        "recipe": task.recipe.described(),
+        "sample_seed": task.cfg.seed,
+        "n": len(task.samples.test),
+        "test_digest": task.samples.test.digest,
+        "scored_digest": task.samples.scored.digest,
+        "max_length": task.dataset.max_length,
+        **task.running,
         "numerics": NUMERICS,
     }
 
 
-def classifier_folder(bench: Bench) -> Path:
+def classifier_folder(task: Task) -> Path:
     """Where the predictions on the scored rows lie, with a record that holds the accuracy."""
-    return bench.folder / "classifiers" / hashed(f"seed={bench.recipe.seed}", classifier_key(bench))
+    return task.folder / "classifiers" / hashed(f"seed={task.recipe.seed}", classifier_key(task))
 
 
-def classifier_record(bench: Bench) -> dict[str, Any]:
+def classifier_record(task: Task) -> dict[str, Any]:
     """The stored record of the classifier; `UserError` where there is none."""
-    path = classifier_folder(bench) / CLASSIFIER
+    path = classifier_folder(task) / CLASSIFIER
     if not path.is_file():
-        raise UserError(f"{bench.dataset.name}: no predictions yet; run scripts/finetune.py first.")
+        raise UserError(f"{task.dataset.name}: no predictions yet; run scripts/finetune.py first.")
     record: dict[str, Any] = read_json(path)
     return record
 
 
-def refuse_weak_classifier(bench: Bench) -> None:
+def refuse_weak_classifier(task: Task) -> None:
     """Raise `UserError` for a classifier below the data set's accuracy floor."""
-    record = classifier_record(bench)["provenance"]
-    floor = float(bench.dataset.accuracy_floor)
+    record = classifier_record(task)["provenance"]
+    floor = float(task.dataset.accuracy_floor)
     if record["accuracy"] < floor:
-        name, accuracy, n = bench.dataset.name, record["accuracy"], record["n_accuracy"]
+        name, accuracy, n = task.dataset.name, record["accuracy"], record["n_accuracy"]
         raise UserError(
             f"{name}: accuracy {accuracy:.3f} on {n} rows is below the floor {floor:g}: attributions would "
             f"explain noise. Train longer or on more rows, or lower dataset.{name}.accuracy_floor."
         )
 
 
-def classify(bench: Bench) -> None:
+def classify(task: Task) -> None:
     """Store the classifier's predictions on the scored rows, and what they add up to."""
-    folder = classifier_folder(bench)
+    folder = classifier_folder(task)
     if (folder / CLASSIFIER).is_file():
         return
     started = time.monotonic()
-    rows = prediction_rows(bench)
+    rows = prediction_rows(task)
     correct = rows["predicted"] == rows["label"]
-    labels = list(bench.dataset.labels)
+    labels = list(task.dataset.labels)
     measured = {
         "accuracy": float(correct.mean()),
         "n_accuracy": len(rows),
         "accuracy_attributed": float(correct[rows["attributed"]].mean()),
         "labels": labels,
-        "label_distribution": label_shares(bench.samples.scored.labels, labels),
-        "label_distribution_train": label_shares(bench.samples.train.labels, labels),
+        "label_distribution": label_shares(task.samples.scored.labels, labels),
+        "label_distribution_train": label_shares(task.samples.train.labels, labels),
         "truncated_share": float(rows["truncated"].mean()),
     }
-    about = provenance(bench.classifier.device, seconds=round(time.monotonic() - started, 2))
-    settings = classifier_key(bench) | {"n_layers": bench.classifier.n_layers}
+    about = provenance(task.classifier.device, seconds=round(time.monotonic() - started, 2))
+    settings = classifier_key(task) | {"n_layers": task.classifier.n_layers}
     write_parquet(folder / "classifier.parquet", rows)
     write_json(folder / CLASSIFIER, {"settings": settings, "n": len(rows), "provenance": about | measured})
-    print(f"{bench.dataset.name}: accuracy {correct.mean():.3f} on {len(rows)} rows")
+    print(f"{task.dataset.name}: accuracy {correct.mean():.3f} on {len(rows)} rows")
 
 
-def prediction_rows(bench: Bench) -> pd.DataFrame:
+def prediction_rows(task: Task) -> pd.DataFrame:
     """One row per scored instance: label, prediction, the gold class's probability, length, truncation."""
-    attributed = set(bench.samples.test.ids)
+    attributed = set(task.samples.test.ids)
     variants, rows = [], []
-    for one in bench.scored:
+    for one in task.scored:
         variants.append(Variant.whole(one.input_ids, one.token_type_ids))
         about = {"instance_id": one.id, "label": one.example.label, "n_tokens": len(one)}
         rows.append(about | {"truncated": one.truncated, "attributed": one.id in attributed})
-    found, table = class_probabilities(bench.classifier, variants), pd.DataFrame(rows)
+    found, table = class_probabilities(task.classifier, variants), pd.DataFrame(rows)
     table.insert(2, "predicted", found.argmax(1))
     table.insert(3, "prob_gold", found[np.arange(len(table)), table["label"]])
     return table

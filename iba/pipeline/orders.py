@@ -21,29 +21,29 @@ from iba.errors import UserError
 from iba.evaluation.degradation import Ranked, after_removing, n_removed
 from iba.evaluation.ranking import FIRST_STEP
 from iba.pipeline.attribute import SCORES, folder_of, part_groups
-from iba.pipeline.bench import Bench, benches
 from iba.pipeline.experiment import RowSet, cells, hashed
 from iba.pipeline.finetune import classifier_record
 from iba.pipeline.parts import Work, compute_in_parts
+from iba.pipeline.task import Task, tasks
 from iba.pipeline.tuning import tuned
 from iba.pipeline.views import StoredCell
 from iba.settings import plain
 from iba.store import provenance, read_json, read_parquet, write_json, write_parquet
 
 #: The orders of one text, each a ranking of its tokens.
-Orders = Callable[[Bench, int], list[Ranked]]
+Orders = Callable[[Task, int], list[Ranked]]
 
 
 def run(cfg: DictConfig) -> None:
     """Compute what is not there yet, of the attributed cells."""
-    for bench in benches(cfg, classifier_record):
-        name = str(bench.dataset.name)
-        few = bench.on(RowSet(cfg.seed, bench.dataset.max_length, cfg.orders.n_test.get(name)))
+    for task in tasks(cfg, classifier_record):
+        name = str(task.dataset.name)
+        few = task.on(RowSet(cfg.seed, task.dataset.max_length, cfg.orders.n_test.get(name)))
         depends = order_settings(few)
-        random = depends | {"classifier": bench.weights_digest, "orders": cfg.orders.n_orders} | bench.running
-        _compute(few, bench.folder, "random_orders", random, _random_orders, f"{name} random orders")
-        for cell in (tuned(bench, cell) for cell in cells(cfg, name)):
-            folder = folder_of(bench, cell)
+        random = depends | {"classifier": task.weights_digest, "orders": cfg.orders.n_orders} | task.running
+        _compute(few, task.folder, "random_orders", random, _random_orders, f"{name} random orders")
+        for cell in (tuned(task, cell) for cell in cells(cfg, name)):
+            folder = folder_of(task, cell)
             if not (folder / SCORES).is_file():
                 raise UserError(f"{folder}: no finished attributions; run scripts/attribute.py first.")
             order = read_parquet(folder / SCORES, ["instance_id", "order"]).set_index("instance_id")["order"]
@@ -74,57 +74,57 @@ def win_rates(cell: StoredCell) -> pd.DataFrame | None:
     return table.join(wins.groupby([both[name] for name in by]).mean().rename("win_rate"), by)
 
 
-def order_settings(bench: Bench) -> dict[str, Any]:
+def order_settings(task: Task) -> dict[str, Any]:
     """What the rows depend on besides the orders and the classifier."""
-    return {"rows": bench.samples.test.digest, "operators": plain(bench.cfg.orders.operators)}
+    return {"rows": task.samples.test.digest, "operators": plain(task.cfg.orders.operators)}
 
 
 def _compute(
-    bench: Bench, folder: Path, name: str, settings: dict[str, Any], orders: Orders, label: str
+    task: Task, folder: Path, name: str, settings: dict[str, Any], orders: Orders, label: str
 ) -> None:
     path = folder / f"{hashed(name, settings)}.parquet"
 
     def store(table: pd.DataFrame, seconds: float) -> None:
-        about = provenance(bench.classifier.device, seconds=round(seconds, 2), n_instances=len(bench.test))
+        about = provenance(task.classifier.device, seconds=round(seconds, 2), n_instances=len(task.test))
         write_json(path.with_suffix(".json"), {"settings": settings, "provenance": about})
         write_parquet(path, table)
 
-    work = Work(path, partial(_rows, bench, orders), store)
+    work = Work(path, partial(_rows, task, orders), store)
     if not work.is_finished:
-        compute_in_parts([work], part_groups(bench), bench.shard, label)
+        compute_in_parts([work], part_groups(task), task.shard, label)
 
 
-def _rows(bench: Bench, orders: Orders, group: Sequence[int]) -> pd.DataFrame:
-    ranked = [(i, number, one) for i in group for number, one in enumerate(orders(bench, i))]
+def _rows(task: Task, orders: Orders, group: Sequence[int]) -> pd.DataFrame:
+    ranked = [(i, number, one) for i in group for number, one in enumerate(orders(task, i))]
     counts = [[int(n_removed(FIRST_STEP, len(one.input_ids), len(one.removal)))] for _, _, one in ranked]
     return pd.DataFrame(
         {
             "position": i,
-            "instance_id": bench.test[i].id,
+            "instance_id": task.test[i].id,
             "operator": operator,
             "order": number,
             "n_removed": removed,
             "prob_target": probability,
         }
-        for operator in bench.cfg.orders.operators
+        for operator in task.cfg.orders.operators
         for (i, number, _), [(removed, probability)] in zip(
             ranked,
-            after_removing(bench.classifier, [one for *_, one in ranked], counts, operator),
+            after_removing(task.classifier, [one for *_, one in ranked], counts, operator),
             strict=True,
         )
     )
 
 
-def _random_orders(bench: Bench, position: int) -> list[Ranked]:
+def _random_orders(task: Task, position: int) -> list[Ranked]:
     """Each is drawn for the text alone, from the run's seed."""
-    one = bench.test[position]
-    rng = np.random.default_rng(instance_seed(bench.cfg.seed, one.id))
+    one = task.test[position]
+    rng = np.random.default_rng(instance_seed(task.cfg.seed, one.id))
     free = [i for i, special in enumerate(one.special) if not special]
-    drawn = [rng.permutation(free) for _ in range(bench.cfg.orders.n_orders)]
+    drawn = [rng.permutation(free) for _ in range(task.cfg.orders.n_orders)]
     return [Ranked(one.input_ids, one.token_type_ids, order, one.example.label) for order in drawn]
 
 
-def _own_order(order: pd.Series, bench: Bench, position: int) -> list[Ranked]:
-    one = bench.test[position]
+def _own_order(order: pd.Series, task: Task, position: int) -> list[Ranked]:
+    one = task.test[position]
     removal = np.array(order[one.id], int)
     return [Ranked(one.input_ids, one.token_type_ids, removal, one.example.label)]

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 
 from iba.pipeline.attribute import SCORES, attribution_work, folder_of, part_groups
-from iba.pipeline.bench import Bench
 from iba.pipeline.checks import check_settings
 from iba.pipeline.degrade import degrade_cell
 from iba.pipeline.finetune import classifier_record, refuse_weak_classifier
 from iba.pipeline.parts import compute_in_parts
 from iba.pipeline.studies import refuse_unknown_points, studies, study_cells, study_datasets, study_rows
+from iba.pipeline.task import Task
 from iba.pipeline.tuning import tuned
 
 
@@ -26,9 +26,9 @@ def run(cfg: DictConfig) -> None:
     wanted = list(_wanted(cfg))
     for study, _ in wanted:
         refuse_unknown_points(cfg, study)
-    opened = {name: Bench.open(cfg, name) for name in dict.fromkeys(name for _, name in wanted)}
-    for bench in opened.values():
-        refuse_weak_classifier(bench)
+    opened = {name: Task.open(cfg, name) for name in dict.fromkeys(name for _, name in wanted)}
+    for task in opened.values():
+        refuse_weak_classifier(task)
     for study, name in wanted:
         opened[name].on(study_rows(cfg, study, name))
     while wanted:
@@ -47,23 +47,23 @@ def _wanted(cfg: DictConfig) -> Iterator[tuple[DictConfig, str]]:
             yield study, dataset
 
 
-def run_study(bench: Bench, cfg: DictConfig, study: DictConfig) -> None:
+def run_study(task: Task, cfg: DictConfig, study: DictConfig) -> None:
     """All points of one data set: attributed group by group, then degraded.
 
     All points see one group of instances before the next group comes, so the hidden states below the
     bottlenecks are computed once for all layers.
     """
-    name, n_layers = str(bench.dataset.name), classifier_record(bench)["settings"]["n_layers"]
+    name, n_layers = str(task.dataset.name), classifier_record(task)["settings"]["n_layers"]
     # The last layer first: what its fit learns of the layers below is not computed again.
-    asked = [tuned(bench, cell) for cell in reversed([*study_cells(cfg, study, name, n_layers)])]
-    cells = {folder_of(bench, cell): cell for cell in asked}
-    works = [attribution_work(bench, c) for path, c in cells.items() if not (path / SCORES).is_file()]
+    asked = [tuned(task, cell) for cell in reversed([*study_cells(cfg, study, name, n_layers)])]
+    cells = {folder_of(task, cell): cell for cell in asked}
+    works = [attribution_work(task, c) for path, c in cells.items() if not (path / SCORES).is_file()]
     label = f"{study.name} {name}"
     if works:
-        groups = part_groups(bench.on(study_rows(cfg, study, name)))
-        compute_in_parts(works, groups, bench.shard, label, bench.classifier.remembering)
+        groups = part_groups(task.on(study_rows(cfg, study, name)))
+        compute_in_parts(works, groups, task.shard, label, task.classifier.remembering)
     if all((path / SCORES).is_file() for path in cells):
         for cell in cells.values():
-            degrade_cell(bench, cell)
+            degrade_cell(task, cell)
     else:
         print(f"{label}: other shards still attribute; run the same command again to degrade.")

@@ -21,18 +21,18 @@ from safetensors.torch import load_file, save_file
 from iba.attributor import Attributor, State, attribute_rows, refuse_lacking
 from iba.errors import UserError
 from iba.evaluation.degradation import first_step_drops
-from iba.pipeline.bench import Bench
 from iba.pipeline.checks import build
 from iba.pipeline.experiment import Cell, Classified, candidates, hashed, run_folder
 from iba.pipeline.finetune import classifier_record
 from iba.pipeline.parts import Shard, Work, compute_in_parts
+from iba.pipeline.task import Task
 from iba.store import alone, atomic, provenance, read_json, write_json, write_parquet
 
 
-def tuned(bench: Bench, cell: Cell) -> Cell:
+def tuned(task: Task, cell: Cell) -> Cell:
     """The cell with the settings of its best try; as it is where it has none."""
     options = candidates(cell.settings)
-    chosen = tries(bench, cell)["chosen"] if len(options) > 1 else 0
+    chosen = tries(task, cell)["chosen"] if len(options) > 1 else 0
     return replace(cell, settings=options[chosen])
 
 
@@ -41,19 +41,19 @@ def tuning_path(run: Path, train_name: str, method: str, key: Mapping[str, Any])
     return run / "tuning" / train_name / f"{hashed(method, key)}.parquet"
 
 
-def tries(bench: Bench, cell: Cell) -> dict[str, Any]:
+def tries(task: Task, cell: Cell) -> dict[str, Any]:
     """The record of the cell's tries; of processes that ask together one computes it, others wait.
 
     The table has a row per try and held-out text: `trial` (the place among the record's `tries`),
     `instance_id` and `drop_11`.
     """
-    held_out = bench.on(cell.rows).samples
+    held_out = task.on(cell.rows).samples
     rows = {"digest": held_out.calibration.digest, "n": len(held_out.calibration)}
-    key = cell.tuning_key(Classified.of(classifier_record(bench)), rows, bench.running)
-    path = tuning_path(run_folder(bench.cfg), bench.dataset.train_name, cell.view.method, key)
-    work = Work(path, partial(_try, bench, cell), partial(_store, bench, cell, path, key))
+    key = cell.tuning_key(Classified.of(classifier_record(task)), rows, task.running)
+    path = tuning_path(run_folder(task.cfg), task.dataset.train_name, cell.view.method, key)
+    work = Work(path, partial(_try, task, cell), partial(_store, task, cell, path, key))
     if not work.is_finished:
-        lock = Path(bench.cfg.paths.cache) / "tuning" / f"{path.stem}.lock"
+        lock = Path(task.cfg.paths.cache) / "tuning" / f"{path.stem}.lock"
         with alone(lock, f"{path.stem}: another process tries the settings"):
             groups = [[number] for number in range(len(key["tries"]))]
             compute_in_parts([work], groups, Shard(0, 1), f"{cell.view.label} tries")
@@ -61,34 +61,34 @@ def tries(bench: Bench, cell: Cell) -> dict[str, Any]:
     return record
 
 
-def _try(bench: Bench, cell: Cell, group: Sequence[int]) -> pd.DataFrame:
+def _try(task: Task, cell: Cell, group: Sequence[int]) -> pd.DataFrame:
     (number,) = group
-    rows, classifier = bench.on(cell.rows).calibration, bench.explaining(cell.weights)
-    method, _ = prepared(bench, replace(cell, settings=candidates(cell.settings)[number]))
+    rows, classifier = task.on(cell.rows).calibration, task.explaining(cell.weights)
+    method, _ = prepared(task, replace(cell, settings=candidates(cell.settings)[number]))
     drops = first_step_drops(attribute_rows(method, classifier, rows, f"try {number + 1}"), classifier, rows)
     ids = [row.id for row in rows]
     return pd.DataFrame({"position": number, "trial": number, "instance_id": ids, "drop_11": drops})
 
 
 def _store(
-    bench: Bench, cell: Cell, path: Path, key: Mapping[str, Any], table: pd.DataFrame, seconds: float
+    task: Task, cell: Cell, path: Path, key: Mapping[str, Any], table: pd.DataFrame, seconds: float
 ) -> None:
     means = table.groupby("trial")["drop_11"].mean()
     found = {"settings": candidates(cell.settings), "drop_11": means.tolist(), "chosen": int(means.idxmax())}
-    about = provenance(bench.classifier.device, seconds=round(seconds, 2))
+    about = provenance(task.classifier.device, seconds=round(seconds, 2))
     write_json(path.with_suffix(".json"), {"key": key, **found, "provenance": about})
     write_parquet(path, table)
 
 
-def prepared(bench: Bench, cell: Cell) -> tuple[Attributor, State]:
+def prepared(task: Task, cell: Cell) -> tuple[Attributor, State]:
     """The cell's method, ready to attribute, and what it learned from training rows: by the first process
     that asks, and kept in the cache, since test rows have no part in it."""
-    method, classifier = build(cell.method_place, cell.settings), bench.explaining(cell.weights)
+    method, classifier = build(cell.method_place, cell.settings), task.explaining(cell.weights)
     refuse_lacking(method, classifier)
-    rows, found = bench.on(cell.rows), Classified.of(classifier_record(bench))
-    key = cell.tuning_key(found, {"digest": rows.samples.train.digest}, bench.running)
+    rows, found = task.on(cell.rows), Classified.of(classifier_record(task))
+    key = cell.tuning_key(found, {"digest": rows.samples.train.digest}, task.running)
     name = hashed(cell.view.method, key)
-    path = Path(bench.cfg.paths.cache) / "fitted" / f"{name}.safetensors"
+    path = Path(task.cfg.paths.cache) / "fitted" / f"{name}.safetensors"
     with alone(path.with_suffix(".lock"), f"{name}: another process learns it"):
         if not path.is_file():
             with atomic(path) as temporary:

@@ -34,10 +34,10 @@ from iba.store import read_json
 
 
 @dataclass(frozen=True)
-class Bench:
+class Task:
     """One data set of a run, ready to work on; a classifier is loaded when first asked for.
 
-    `rows`: which of the sample's test rows, cut where. `kept`: what benches of the same data set share.
+    `rows`: which of the sample's test rows, cut where. `kept`: what tasks of the same data set share.
     """
 
     cfg: DictConfig
@@ -47,14 +47,14 @@ class Bench:
     kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def open(cls, cfg: DictConfig, name: str) -> Bench:
+    def open(cls, cfg: DictConfig, name: str) -> Task:
         """Read the data of the selected data set `name` and draw its samples."""
         resolve_device(cfg.device)
         dataset = cfg.dataset[name]
         return cls(cfg, dataset, draw_samples(dataset, cfg.seed), RowSet(cfg.seed, dataset.max_length))
 
-    def on(self, rows: RowSet) -> Bench:
-        """The same data set with other rows of the sample that this bench holds."""
+    def on(self, rows: RowSet) -> Task:
+        """The same data set with other rows of the sample that this task holds."""
         if rows not in self.kept:
             samples = replace(self.samples, calibration=self.samples.calibration[: rows.n_calibration])
             if rows.named is not None:
@@ -62,7 +62,7 @@ class Bench:
             elif rows.n is not None:
                 samples = samples.first(rows.n)
             self.kept[rows] = replace(self, samples=samples, rows=rows)
-        found: Bench = self.kept[rows]
+        found: Task = self.kept[rows]
         return found
 
     def _named(self, ids: Sequence[str]) -> list[Example]:
@@ -192,17 +192,17 @@ class Bench:
         return Shard.parse(str(self.cfg.shard))
 
 
-def benches(cfg: DictConfig, *checks: Callable[[Bench], object]) -> Iterator[Bench]:
+def tasks(cfg: DictConfig, *checks: Callable[[Task], object]) -> Iterator[Task]:
     """The selected data sets, one after the other.
 
     All are read and pass `checks` before the first is handed out, so that a mistake in the last does not
     wait until the others are done.
     """
     check_settings(cfg)
-    waiting = [Bench.open(cfg, name) for name in datasets(cfg)]
-    for bench in waiting:
+    waiting = [Task.open(cfg, name) for name in datasets(cfg)]
+    for task in waiting:
         for check in checks:
-            check(bench)
+            check(task)
     while waiting:
         yield waiting.pop(0)
 
