@@ -29,7 +29,7 @@ from iba.report import tables, text
 from iba.report.notes import dataset_notes, method_notes
 from iba.report.pairs import significantly_best
 from iba.report.stored import CELL, Stored, load
-from iba.report.tables import faithfulness, planted, random_orders, rationales, right, table1, table2
+from iba.report.tables import faithfulness, planted, random_orders, rationales, right, table1, table2, tries
 from iba.store import write_parquet
 
 SMALL = ("dataset=[imdb,agnews]", "protocol=[released,corrected]")
@@ -144,6 +144,18 @@ def test_the_notes_say_what_the_records_say(stored: Stored) -> None:
     assert "older version of the numerics" in found
     assert "IG (`released`): IMDB; IG (`corrected`): IMDB." in found
     assert "the same scores: Random under `corrected` and `released` (IMDB, AG News)." in found
+
+
+def test_the_tries_name_what_differs_and_which_was_taken(stored: Stored) -> None:
+    found = tries.TABLE.make(stored)
+    rows = found.rows[found.rows["dataset"] == "imdb"]
+    assert set(zip(rows["protocol"], rows["method"], strict=True)) == {("corrected", "iba")}
+    assert rows.loc[rows["chosen"], "settings"].to_list() == ["β 1"]
+    (line,) = [line for line in found.grids[0].rows if line[1] == "β 1"]
+    assert line[0] == "IBA"
+    assert all(cell.startswith("**") for cell in line[2:])
+    ig = [{"n_steps": 10, "seed": 3}, {"n_steps": 50, "seed": 3, "baseline": "mask"}]
+    assert tries.varied(ig) == ["n_steps 10", "n_steps 50, baseline mask"]
 
 
 # --- where the classifier is right --------------------------------------------------------------------
