@@ -20,7 +20,6 @@ from iba.pipeline.experiment import datasets, run_folder, selected
 from iba.pipeline.views import StoredCell, Value, View
 from iba.report.frame import DELETE, Annotated, Frame, compare, read_frame
 from iba.report.paper import Paper
-from iba.report.timed import Timed, read_timed
 from iba.settings import plain
 
 #: What identifies a cell of Table 1, in the order of tables.
@@ -72,7 +71,7 @@ class Stored:
     `frame`: all rows. `cells`: all that is stored, by its name. `classifiers`: their records, by data set and
     fine-tuning seed; `seed`: the run's own. `known`: all methods that can be named; `evident`, `marked`:
     titles of the data sets whose evidence was planted, or marked by people. `note`: what the run is, in its
-    preset's words; `notes`: the same of a data set. `timed`: the benchmarks of the run's model.
+    preset's words; `notes`: the same of a data set.
     `methods_protocol`: of the table of all methods. `made_with`: for the foot of the figures.
     """
 
@@ -90,7 +89,6 @@ class Stored:
     note: str
     notes: dict[str, str]
     title: str
-    timed: list[Timed]
     methods_protocol: str
     made_with: str
 
@@ -216,7 +214,6 @@ def _read(cfg: DictConfig, cells: list[StoredCell], annotated: Mapping[str, Anno
         note=str(cfg.get("note") or ""),
         notes={d: str(c.note) for d, c in (marked | datasets(cfg)).items() if c.get("note")},
         title=str(cfg.model.title),
-        timed=read_timed(Path(cfg.paths.results) / "benchmark", plain(cfg.model)),
         methods_protocol=str(cfg.report.methods_protocol),
         made_with=_made_with(cfg),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from itertools import combinations, pairwise, product
 
@@ -229,13 +229,14 @@ def cost_between(stored: Stored, protocol: str) -> Checks:
 
 
 def _slower(stored: Stored, protocol: str, fast: str, slow: str) -> Check:
-    """Whether `slow` takes more seconds per instance; the data sets are the sample.
+    """Whether `slow` takes more seconds per instance, by the run's own clock; the data sets are the sample.
 
     The paper's hours are for 25,000 texts, as many as IMDB's test set has, so its ratio stands beside that
     of IMDB alone.
     """
     what = f"seconds of {stored.say('method', slow)} / {stored.say('method', fast)}"
-    found, source = _time_ratios(stored, protocol, fast, slow)
+    cells = {d: [stored.record(protocol, d, method) for method in (fast, slow)] for d in PAPER_SETS}
+    found = {d: ratio for d, pair in cells.items() if (ratio := _ratio(*pair)) is not None}
     if len(found) < len(PAPER_SETS):
         few = f"{len(found)} of {len(PAPER_SETS)} data sets"
         return Check(
@@ -254,7 +255,8 @@ def _slower(stored: Stored, protocol: str, fast: str, slow: str) -> Check:
     text = (
         f"{what} = {number(float(np.exp(logs.mean())), 2)} {interval(low, high, 2)}, geometric mean over "
         f"{len(found)} data sets ({spread}) with the t interval over them (its lower end without any one of "
-        f"them: {alone}); {source}; IMDB alone {number(found['imdb'], 2)}"
+        f"them: {alone}); {span(pair[1]['n'] for pair in cells.values())} texts per data set, whatever ran "
+        f"beside them; IMDB alone {number(found['imdb'], 2)}"
     )
     if {fast, slow} <= stored.paper.hours.keys():
         ratio = stored.paper.hours[slow] / stored.paper.hours[fast]
@@ -268,33 +270,7 @@ def _ends(logs: np.ndarray, confidence: float) -> tuple[float, float]:
     return float(np.exp(low)), float(np.exp(high))
 
 
-def _time_ratios(stored: Stored, protocol: str, fast: str, slow: str) -> tuple[dict[str, float], str]:
-    """Time of `slow` over that of `fast` on each data set, and where it was taken.
-
-    From a benchmark of the same methods on all five data sets, where one is stored; else from the run's own
-    cells, where one device and one version of the code ran both.
-    """
-    cells = {(d, m): stored.record(protocol, d, m) for d, m in product(PAPER_SETS, (fast, slow))}
-    for timed in stored.timed:
-        same = all(timed.stands_for(*which, cell) for which, cell in cells.items())
-        ratios = timed.ratios(PAPER_SETS, fast, slow) if same else None
-        if ratios is not None:
-            plain = number(timed.reference_ratio("imdb", fast, slow), 2)
-            source = f"{timed.described(PAPER_SETS)} (of its straightforward reference, on IMDB {plain})"
-            return ratios, source
-    own = {dataset: _cell_ratio(cells[dataset, fast], cells[dataset, slow]) for dataset in PAPER_SETS}
-    found = {dataset: ratio for dataset, ratio in own.items() if ratio is not None}
-    return found, _own_clock([cells[dataset, slow] for dataset in found])
-
-
-def _own_clock(ran: Sequence[Record]) -> str:
-    precisions = sorted({str(cell.get("settings", {}).get("precision", "unknown precision")) for cell in ran})
-    sizes = [cell["n"] for cell in ran if "n" in cell]
-    texts = f", {span(sizes)} texts per data set" if sizes else ""
-    return f"the run's own clock, whatever ran beside it, in {' and '.join(precisions)}{texts}"
-
-
-def _cell_ratio(fast: Record, slow: Record) -> float | None:
+def _ratio(fast: Record, slow: Record) -> float | None:
     """Seconds of two cells as a ratio; None unless one device, precision and version of the code ran both."""
     made = [cell.get("provenance", {}) for cell in (fast, slow)]
     precisions = [cell.get("settings", {}).get("precision") for cell in (fast, slow)]
