@@ -31,8 +31,8 @@ def tries_rows(stored: Stored) -> pd.DataFrame:
 
 def varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """What differs between settings, in words: β 0.1, kernel_width 25."""
-    names = dict.fromkeys(name for each in settings for name in each)
-    names = [name for name in names if len({str(each.get(name)) for each in settings}) > 1]
+    every = dict.fromkeys(name for each in settings for name in each)
+    names = [name for name in every if len({str(each.get(name)) for each in settings}) > 1]
     return [", ".join(_told(name, each[name]) for name in names if name in each) for each in settings]
 
 
