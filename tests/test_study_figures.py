@@ -111,7 +111,7 @@ def test_points_on_different_instances_are_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path, datasets=("imdb",), protocols=("described",), n=N)
     write_study(run, "layers", "described", {1: falling(N, 0.1), 2: falling(N - 1, 0.1)})
     with pytest.raises(UserError, match="different instances"):
-        studies.load(load(configured(tmp_path, *CONFIG)), "layers")
+        load(configured(tmp_path, *CONFIG))
 
 
 # --- numbers that are drawn ---------------------------------------------------------------------------

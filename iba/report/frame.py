@@ -90,23 +90,16 @@ class Frame:
         return found.sort_index()
 
     def stacked(self, columns: str = "method") -> tuple[list[Any], Float[np.ndarray, "n k steps"]]:
-        """The curves of the values of a key, on the instances (by id) that all of them have seen."""
+        """The curves of the values of a key, instances by id."""
         parts = {
             value: self.rows.loc[places].sort_values("instance_id") for value, places in self._places(columns)
         }
-        ids = [part["instance_id"].to_numpy() for part in parts.values()]
-        if any(not np.array_equal(ids[0], other) for other in ids):
-            raise UserError(f"{self._names()}: degraded on different instances; run the stage again for all.")
         curves = [self.curves[part.index] for part in parts.values()]
         return list(parts), np.stack(curves, axis=1) if curves else np.empty((0, 0, len(self.fractions)))
 
     def _places(self, column: str) -> Iterator[tuple[Any, pd.Index]]:
         groups = self.rows.groupby(column, observed=True, sort=False).groups
         return ((value, groups[value]) for value in self.present(column))
-
-    def _names(self) -> str:
-        names = [self.present(key) for key in ("study", "dataset", "protocol")]
-        return ", ".join(str(found[0]) for found in names if len(found) == 1)
 
 
 def read_frame(

@@ -172,9 +172,9 @@ class Stored:
 
 
 def load(cfg: DictConfig) -> Stored:
-    """Read all that is stored under the names of `cfg`; `UserError` where there is nothing to report.
+    """Read all that is stored under the names of `cfg`.
 
-    The methods are compared with each other, so they must have seen the same instances.
+    `UserError` where there is nothing to report, or where what is compared has not seen the same instances.
     """
     annotated = {name: plain(config.get("annotated")) for name, config in selected(cfg.evident).items()}
     cells = [c for c in views.stored_cells(cfg) if c.degraded or annotated.get(c.view.dataset)]
@@ -183,7 +183,7 @@ def load(cfg: DictConfig) -> Stored:
         raise UserError(f"{run_folder(cfg)} holds no degradation rows yet: run scripts/degrade.py first.")
     _refuse_without_classifier(stored)
     _refuse_other_model(stored, str(cfg.model.name))
-    _refuse_unequal_samples(stored.table1)
+    _refuse_unequal_samples(stored)
     return stored
 
 
@@ -242,13 +242,16 @@ def _refuse_other_model(stored: Stored, name: str) -> None:
             )
 
 
-def _refuse_unequal_samples(frame: Frame) -> None:
-    """Methods are compared instance by instance, so they must have seen the same ones."""
-    marks = pd.util.hash_array(frame.rows["instance_id"].to_numpy(object))
-    samples = frame.rows.assign(mark=marks).groupby([*CELL, "operator"], observed=True)["mark"]
-    different = samples.agg(["sum", "size"]).groupby(["protocol", "dataset"], observed=True).nunique()
-    for protocol, dataset in different.index[(different > 1).any(axis=1)]:
-        raise UserError(
-            f"{dataset}, {protocol}: the methods were degraded on different instances; "
-            f"run scripts/degrade.py again for all of them."
-        )
+def _refuse_unequal_samples(stored: Stored) -> None:
+    """Table 1's methods, and the points of a study, are compared instance by instance."""
+    rows = stored.frame.rows.astype({"study": object, "value": object})
+    rows = rows[rows["study"].notna() & rows["operator"].notna() | rows.index.isin(stored.table1.rows.index)]
+    rows = rows.assign(mark=pd.util.hash_array(rows["instance_id"].to_numpy(object)))
+    stage, one = ["seed", "study", "dataset", "protocol", "operator"], ["value", "method"]
+    how: Any = {"observed": True, "sort": False, "dropna": False}
+    samples = rows.groupby([*stage, *one], **how)["mark"].agg(["sum", "size"])
+    for _, study, dataset, protocol, _ in (
+        samples.groupby(stage, **how).nunique().query("sum > 1 or size > 1").index
+    ):
+        where = f"{dataset}, {protocol}" if pd.isna(study) else f"study {study}, {dataset}, {protocol}"
+        raise UserError(f"{where}: degraded on different instances; run the stage again for all.")

@@ -8,7 +8,6 @@ from functools import cached_property
 
 import pandas as pd
 
-from iba.errors import UserError
 from iba.pipeline.views import Value
 from iba.report.frame import DELETE, Frame
 from iba.report.stored import Record, Stored
@@ -92,7 +91,6 @@ def load(stored: Stored, study: str) -> list[StudyRows]:
 
 def _load(stored: Stored, study: str, rows: Frame, dataset: str, protocol: str) -> StudyRows:
     points, references = rows.of(method=METHOD).having("value"), rows.of(value=None)
-    _refuse_unequal_samples(points, references, f"study {study}, {dataset}, {protocol}")
     where = protocol, dataset
     return StudyRows(
         study,
@@ -103,13 +101,3 @@ def _load(stored: Stored, study: str, rows: Frame, dataset: str, protocol: str) 
         {v: stored.record(*where, METHOD, study, v) for v in points.present("value")},
         {m: stored.record(*where, m, study) for m in references.present("method")},
     )
-
-
-def _refuse_unequal_samples(points: Frame, references: Frame, where: str) -> None:
-    """Points are compared instance by instance."""
-    samples = [points.rows.groupby("value"), references.rows.groupby("method", observed=True)]
-    seen = {frozenset(ids) for groups in samples for _, ids in groups["instance_id"]}
-    if len(seen) > 1:
-        raise UserError(
-            f"{where}: the points were degraded on different instances; run scripts/study.py again for all."
-        )
