@@ -30,7 +30,7 @@ def campaign(*settings: str) -> DictConfig:
 def test_every_kind_of_step_composes(driver: dict[str, Any], tmp_path: Path) -> None:
     steps = driver["steps"](campaign(f"paths.results={tmp_path}"))
     kinds = dict(steps)
-    assert sorted(int(part.split()[0]) for part in kinds) == list(range(1, 13))
+    assert sorted(int(part.split()[0]) for part in kinds) == list(range(1, 14))
     for stage, *settings in kinds.values():
         assert (ROOT / "scripts" / f"{stage}.py").is_file()
         check_settings(campaign(*settings))
