@@ -13,10 +13,10 @@ from iba.report.text import Grid, listed, number, share
 
 def table2_rows(stored: Stored) -> pd.DataFrame:
     """One row per data set, from its classifier's record."""
-    records = [(name, stored.classifiers[name]) for name in stored.datasets]
-    found = [(name, record["settings"], record["provenance"]) for name, record in records]
-    return pd.DataFrame(
-        {
+    rows = []
+    for name in stored.datasets:
+        settings, measured = (stored.classifiers[name][part] for part in ("settings", "provenance"))
+        row = {
             "dataset": name,
             "n": settings["n"],
             "paper_n": float(stored.paper.test_rows.get(name, "nan")),
@@ -27,8 +27,8 @@ def table2_rows(stored: Stored) -> pd.DataFrame:
             "truncated_share": measured["truncated_share"],
             "labels": "; ".join(f"{n} {value:.3f}" for n, value in measured["label_distribution"].items()),
         }
-        for name, settings, measured in found
-    )
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
