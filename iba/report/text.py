@@ -123,17 +123,8 @@ def markdown(grid: Grid) -> str:
 
 def latex(grid: Grid, label: str) -> str:
     """The grid as a `table` environment for the booktabs package, notes in small print below it."""
-    body = (
-        pd.DataFrame(grid.rows, columns=[*map(_tex, grid.heads)])
-        .map(_tex)
-        .to_latex(
-            index=False,
-            escape=False,
-            caption=_tex(grid.caption),
-            label=f"tab:{label}",
-            column_format="l" * len(grid.heads),
-        )
-    )
+    frame = pd.DataFrame(grid.rows, columns=[*map(_tex, grid.heads)]).map(_tex)
+    body = frame.to_latex(index=False, escape=False, caption=_tex(grid.caption), label=f"tab:{label}")
     notes = "".join(f"\\par\\footnotesize {_tex(note)}\n" for note in grid.notes)
     return body.replace("\\end{table}", f"{notes}\\end{{table}}")
 

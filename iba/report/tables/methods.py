@@ -7,7 +7,7 @@ that ran on fewer thus sets their number.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -18,7 +18,7 @@ from iba.evaluation.measures import measured_in
 from iba.report.frame import DELETE, ESTIMATE, Frame, compare, summarise
 from iba.report.notes import chosen_settings, dataset_notes
 from iba.report.pairs import significantly_best
-from iba.report.stored import CELL, SECONDS, Record, Stored
+from iba.report.stored import CELL, SECONDS, Stored
 from iba.report.tables import Spec, ordered
 from iba.report.tables.planted import planted_rows
 from iba.report.text import Grid, crossed, estimate, number, strong
@@ -51,11 +51,6 @@ class Compared:
         """Data sets with methods to compare."""
         return self.frame.present("dataset")
 
-    @cached_property
-    def records(self) -> Mapping[tuple[str, str, str], Record]:
-        """Those of the cells, by protocol, data set and method."""
-        return self.stored.records(self.frame)
-
     def label(self, method: str) -> str:
         """The method's name, marked if it explains no class."""
         known = self.stored.known[method]
@@ -66,10 +61,10 @@ class Compared:
         """A row per data set, measure and method; recall and seconds are over all that a method ran on."""
         found = summarise(self.frame, CELL, _OF_CURVES, self.stored.how)
         recalls = planted_rows(self.stored).rename(columns={"recall": "estimate"}).assign(measure=_RECALL)
-        recalls = recalls[recalls["protocol"] == self.stored.methods_protocol]
+        recalls = recalls.merge(found[CELL].astype(str).drop_duplicates(), on=CELL)
         timed = [
             (*cell, SECONDS, record["n"], record["provenance"][SECONDS], record["provenance"]["device"])
-            for cell, record in sorted(self.records.items())
+            for cell, record in sorted(self.stored.records(self.frame).items())
         ]
         seconds = pd.DataFrame(timed, columns=[*CELL, "measure", "n", "estimate", "device"])
         rows = pd.concat([found, recalls, seconds]).astype({"n": "Int64"})
@@ -87,12 +82,6 @@ class Compared:
             key = self.stored.methods_protocol, dataset
             found.append(compare({key: matrix}, ["protocol", "dataset"], many, many.of_all))
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["dataset"])
-
-    @cached_property
-    def best(self) -> dict[Any, str | None]:
-        """The method of a data set that beats every other one, where there is one."""
-        alpha = 1 - self.stored.how.confidence
-        return {dataset: significantly_best(found, alpha) for dataset, found in self.tests.groupby("dataset")}
 
     def cells(self, dataset: str, measure: str) -> pd.DataFrame:
         """The methods of a data set by one measure, indexed by method."""
@@ -119,11 +108,13 @@ def grids(found: Compared) -> Iterator[Grid]:
     """The drops of all methods on all data sets, then a table per data set with all measures."""
     stored, keys = found.stored, ["method", "family"]
     under = f"{stored.title}, {stored.names.protocols[stored.methods_protocol]}"
-    whole = found.mean_drops(of_all=True).rename("estimate").reset_index()
-    rows = found.rows.astype({"dataset": str, "measure": str})
-    rows = pd.concat([rows, whole.assign(dataset="mean", measure="drop_11")])
+    means = found.mean_drops(of_all=True).rename("estimate").reset_index()
+    rows = pd.concat([found.rows, means.assign(dataset="mean", measure="drop_11")])
+    rows = rows.astype({"dataset": str}).sort_values("estimate", ascending=False, kind="stable")
     rows["family"] = [stored.known[method].family for method in rows["method"]]
-    rows["best"] = (rows["measure"] == "drop_11") & (rows["dataset"].map(found.best) == rows["method"])
+    alpha = 1 - stored.how.confidence
+    best = {dataset: significantly_best(tests, alpha) for dataset, tests in found.tests.groupby("dataset")}
+    rows["best"] = rows["dataset"].map(best) == rows["method"]
     drops = rows[rows["measure"] == "drop_11"]
     sizes = drops.groupby("dataset")["n"].max().dropna()
 
@@ -135,9 +126,7 @@ def grids(found: Compared) -> Iterator[Grid]:
     caption = f"All methods: drop of the target's probability after the top 11 % of tokens ({under})"
     yield crossed(caption, say, drops, keys, "dataset", lambda row: _text(row).split()[0], notes(found))
     for dataset in found.datasets:
-        ranked = found.cells(dataset, "drop_11").sort_values("estimate", ascending=False, kind="stable")
-        own = rows[rows["dataset"] == dataset].assign(n=sizes[dataset])
-        own = ordered(own, {"method": ranked.index, "measure": _MEASURES})
+        own = ordered(rows[rows["dataset"] == dataset].assign(n=sizes[dataset]), {"measure": _MEASURES})
         caption = f"All methods on {stored.say('dataset', dataset)} ({under})"
         yield crossed(caption, say, own, [*keys, "n"], "measure", _text, _sizes(found, dataset))
 
@@ -165,6 +154,7 @@ def _sizes(found: Compared, dataset: str) -> list[str]:
 def notes(found: Compared) -> list[str]:
     """What must be known to read the numbers."""
     how, devices = found.stored.how, sorted(found.rows["device"].dropna().unique())
+    records = found.stored.records(found.frame)
     return [
         f"Protocol `{found.stored.methods_protocol}`, deletion. The methods of a data set are compared on "
         f"the same instances; n and {how.percent} bootstrap intervals of every number: `methods.csv`.",
@@ -175,8 +165,8 @@ def notes(found: Compared) -> list[str]:
         f"Seconds per instance: the attribution stage's own clock on {' and '.join(devices)}, with other "
         "work beside it, and without what a method learns beforehand (statistics, β, a network). They "
         "compare methods roughly; `make bench` measures.",
-        *chosen_settings(found.stored, found.records),
-        *dataset_notes(found.stored, found.records),
+        *chosen_settings(found.stored, records),
+        *dataset_notes(found.stored, records),
     ]
 
 

@@ -36,12 +36,9 @@ def first_steps(stored: Stored) -> pd.DataFrame:
         for view, cell in stored.cells.items()
         if (view.seed, view.study, view.protocol) == asked and (rates := win_rates(cell)) is not None
     ]
-    return _in_order(stored, pd.concat(found or [pd.DataFrame(columns=[*CELL, "operator"])]))
-
-
-def _in_order(stored: Stored, rows: pd.DataFrame) -> pd.DataFrame:
-    sets = stored.names.datasets | stored.evident
-    return ordered(rows, {"dataset": sets, "operator": OPERATORS, "method": stored.known})
+    order = {"dataset": stored.names.datasets | stored.evident, "operator": OPERATORS, "method": stored.known}
+    steps = pd.concat(found or [pd.DataFrame(columns=[*CELL, "operator"])])
+    return ordered(steps, order)
 
 
 def win_rows(stored: Stored) -> pd.DataFrame:
@@ -52,7 +49,7 @@ def win_rows(stored: Stored) -> pd.DataFrame:
         rates = _matrix(part, "win_rate", ["method"])
         found[key] = means_tested(rates - _LEVEL, how, how.of_all.resolving(rates.shape[1]))
         found[key][["estimate", "ci_low", "ci_high"]] += _LEVEL
-    return _in_order(stored, pd.concat(found, names=by).reset_index()) if found else pd.DataFrame()
+    return pd.concat(found, names=by).reset_index() if found else pd.DataFrame()
 
 
 def _matrix(steps: pd.DataFrame, value: str, columns: list[str]) -> pd.DataFrame:
@@ -94,7 +91,8 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
         f"p < {alpha:.2g}; p: `random_orders.csv`.",
     ]
     rows = rows.assign(above=(rows["estimate"] > _LEVEL) & (rows["p_holm"] < alpha))
-    ranked = rows.sort_values(["operator", "estimate"], ascending=[True, False], kind="stable")
+    ranked = rows.sort_values("estimate", ascending=False, kind="stable")
+    ranked = ordered(ranked, {"dataset": stored.names.datasets | stored.evident, "operator": OPERATORS})
     for (protocol, dataset), cells in ranked.groupby(_SET, observed=True):
         where = f"{stored.say('dataset', dataset)}, {stored.say('protocol', protocol)}"
         caption = f"Random orders beaten ({where}, n = {cells['n'].max()})"

@@ -28,8 +28,6 @@ REFERENCE = "reference"
 #: The method whose level is chance.
 RANDOM = "random"
 _POINT = ["method", "point"]
-#: Drop at 11 % per instance, by method and point.
-Drops = Mapping[tuple[str, Value], pd.Series]
 
 
 @dataclass(frozen=True)
@@ -91,10 +89,15 @@ def _rows(stored: Stored, study: str, frame: Frame) -> pd.DataFrame:
     wide = {m: frame.of(method=m).matrix("drop_11", "point").dropna() for m in frame.present("method")}
     wide = {m: found[sorted(found, key=lambda point: point != check.base)] for m, found in wide.items()}
     drops = {(method, point): found[point] for method, found in wide.items() for point in found}
-    others = [key for key in drops if key[0] != RANDOM]
-    chance = {key: drops[RANDOM, at] for key in others for at in (REFERENCE, key[1]) if (RANDOM, at) in drops}
+    over_random = {
+        (method, point): found - drops[RANDOM, at]
+        for (method, point), found in drops.items()
+        for at in (REFERENCE, point)
+        if method != RANDOM and (RANDOM, at) in drops
+    }
     level = stored.matrix(protocol, dataset).get(check.rival)
-    rival = {key: level for key in drops if level is not None and key[0] != check.rival}
+    others = {} if level is None else {key: found for key, found in drops.items() if key[0] != check.rival}
+    over_rival = {key: found - level for key, found in others.items()}
     levels, areas = (
         summarise(frame, _POINT, [measure], stored.how).set_index(_POINT)[ESTIMATE]
         for measure in ("drop_11", "area_over")
@@ -108,9 +111,9 @@ def _rows(stored: Stored, study: str, frame: Frame) -> pd.DataFrame:
         levels.rename(columns={"estimate": "drop_11"}),
         areas.drop(columns="n").set_axis(["area_over", "area_low", "area_high"], axis=1),
         gaps.groupby(_POINT, observed=True).median(),
-        _over("over_random", drops, chance, stored.how),
+        _over("over_random", over_random, stored.how),
         pd.DataFrame({name: -turned[of] for name, of in ends.items()} | {"p_holm": turned["p_holm"]}),
-        _over("over_rival", drops, rival, stored.how),
+        _over("over_rival", over_rival, stored.how),
     ]
     index = pd.MultiIndex.from_tuples(drops, names=_POINT)
     found = pd.concat([part.reindex(index) for part in parts if len(part)], axis=1).reset_index()
@@ -118,12 +121,10 @@ def _rows(stored: Stored, study: str, frame: Frame) -> pd.DataFrame:
     return keys.join(found)
 
 
-def _over(name: str, drops: Drops, rivals: Drops, how: Resampling) -> pd.DataFrame:
-    """Every drop minus its rival's on the instances that all of them have, in columns named by `name`; one
-    Holm family."""
-    differences = pd.DataFrame({key: drops[key] - rival for key, rival in rivals.items()}).dropna()
+def _over(name: str, differences: Mapping[tuple[str, Value], pd.Series], how: Resampling) -> pd.DataFrame:
+    """The means on the instances that all have, in columns named by `name`; one Holm family."""
     names = {"estimate": name, "ci_low": f"{name}_low", "ci_high": f"{name}_high", "p_holm": f"{name}_p_holm"}
-    return means_tested(differences, how).drop(columns="n").rename(columns=names)
+    return means_tested(pd.DataFrame(differences).dropna(), how).drop(columns="n").rename(columns=names)
 
 
 #: What a table holds besides drop and area, where a row has it: its head and its note.

@@ -6,8 +6,9 @@ RTE trains unevenly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
+from typing import Any
 
 import pandas as pd
 
@@ -15,7 +16,7 @@ from iba.evaluation.stats import MIN_SEEDS, crossed_interval
 from iba.report.frame import DELETE
 from iba.report.stored import Stored
 from iba.report.tables import Spec
-from iba.report.text import Grid, estimate, listed, number, share
+from iba.report.text import Grid, estimate, listed, number, share, strong
 
 
 def seeds_rows(stored: Stored) -> pd.DataFrame:
@@ -61,31 +62,25 @@ def _drops(stored: Stored, protocol: str, dataset: str) -> dict[tuple[str, str],
 
 def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
     """A line per row."""
-    pairs = rows[["method", "second"]].to_numpy()
-    rows = rows.assign(what=[" − ".join(stored.say("method", m) for m in pair if m) for pair in pairs])
-    columns = {
-        "method": lambda row: row.what,
-        "seeds × n": lambda row: f"{row.n_seeds} × {row.n}",
-        "drop at 11 %": lambda row: estimate(row, "drop_11"),
-        "each seed": lambda row: " · ".join(number(float(value)) for value in row.per_seed.split()),
+    rows = rows.assign(settled=(rows["second"] != "") & (rows["ci_low"] * rows["ci_high"] > 0))
+
+    def each(values: str, write: Callable[[float], str]) -> str:
+        return " · ".join(write(float(value)) for value in values.split())
+
+    columns: dict[str, Callable[[Any], str]] = {
+        "method": lambda row: " − ".join(stored.say("method", m) for m in (row.method, row.second) if m),
+        "seeds": lambda row: row.seeds.replace(" ", " · "),
+        "n": lambda row: str(row.n),
+        "drop at 11 %": lambda row: strong(estimate(row, "drop_11"), row.settled),
+        "each seed": lambda row: each(row.per_seed, number),
+        "accuracy": lambda row: each(row.accuracy, share),
     }
-    settled = rows[(rows["second"] != "") & (rows["ci_low"] * rows["ci_high"] > 0)]
-    lines = [
-        f"{stored.say('dataset', row.dataset)}, {stored.say('protocol', row.protocol)}, {row.what}"
-        for row in settled.itertuples()
-    ]
-    accuracies = [
-        f"{stored.say('dataset', row.dataset)}, seeds {', '.join(row.seeds.split())}: accuracy "
-        + ", ".join(share(float(value)) for value in row.accuracy.split())
-        for row in rows.drop_duplicates("dataset").itertuples()
-    ]
     notes = [
         f"{stored.how.percent} t intervals for other fine-tuning seeds and other instances: the "
         "squared standard errors of the mean over seeds and of the mean over instances are added "
         f"(Welch–Satterthwaite degrees of freedom). None for fewer than {MIN_SEEDS} seeds.",
-        "A difference between two methods is settled over seeds only if its interval excludes 0: "
-        f"{'; '.join(lines) or 'none'}.",
-        *accuracies,
+        "**Bold**: a difference between two methods whose interval excludes 0; only such a one is settled "
+        "over seeds.",
     ]
     keys, caption = ["dataset", "protocol"], "Several fine-tuning seeds"
     yield listed(caption, stored.say, rows, keys, columns, notes)
