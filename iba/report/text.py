@@ -16,9 +16,15 @@ from iba.store import atomic
 
 #: What a key is called in a table.
 HEADS = {"dataset": "data set", "kind": "between", "contrast": "difference"}
+#: What the value of a key is called.
 Say = Callable[[str, Any], str]
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "−": "$-$", "β": r"$\beta$"}
-_LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "≤": r"$\le$", "×": r"$\times$", "†": r"$\dagger$"}
+#: What is written of a row.
+Write = Callable[[Any], str]
+Texts = Sequence[str]
+_SIGNS = {"±": "pm", "β": "beta", "↑": "uparrow", "↓": "downarrow", "≤": "le", "×": "times", "†": "dagger"}
+_LATEX = str.maketrans(
+    {"−": "$-$"} | {sign: rf"\{sign}" for sign in "&%_#"} | {s: rf"$\{name}$" for s, name in _SIGNS.items()}
+)
 _MARKUP = re.compile(r"\*\*(.+?)\*\*|`(.+?)`")
 
 
@@ -27,9 +33,9 @@ class Grid:
     """A table as text: a caption, column heads, rows, notes. Cells may hold **bold** and `code`."""
 
     caption: str
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = field(default_factory=list)
+    heads: Texts
+    rows: Sequence[Texts]
+    notes: Texts = field(default_factory=list)
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -78,12 +84,7 @@ def strong(text: str, chosen: bool) -> str:
 
 
 def listed(
-    caption: str,
-    say: Say,
-    rows: pd.DataFrame,
-    keys: Sequence[str],
-    columns: Mapping[str, Callable[[Any], str]],
-    notes: Sequence[str] = (),
+    caption: str, say: Say, rows: pd.DataFrame, keys: Texts, columns: Mapping[str, Write], notes: Texts = ()
 ) -> Grid:
     """A line per row: its `keys`, named by `say`, then `columns` (head → text of the row)."""
     lines = [
@@ -94,13 +95,7 @@ def listed(
 
 
 def crossed(
-    caption: str,
-    say: Say,
-    rows: pd.DataFrame,
-    keys: Sequence[str],
-    across: str,
-    write: Callable[[Any], str],
-    notes: Sequence[str] = (),
+    caption: str, say: Say, rows: pd.DataFrame, keys: Texts, across: str, write: Write, notes: Texts = ()
 ) -> Grid:
     """A line per value of `keys`, in the order of `rows`, and a column per value of the key `across`, in the
     order of its categories: what is written of the row that has both, a dash where there is none."""
@@ -131,7 +126,7 @@ def latex(grid: Grid, label: str) -> str:
 
 def _tex(text: str) -> str:
     """Escape for LaTeX; **bold** and `code` become commands."""
-    escaped = text.translate(str.maketrans(_LATEX)).replace("p̄", r"$\bar{p}$")
+    escaped = text.translate(_LATEX).replace("p̄", r"$\bar{p}$")
     return _MARKUP.sub(lambda m: rf"\textbf{{{m[1]}}}" if m[1] else rf"\texttt{{{m[2]}}}", escaped)
 
 

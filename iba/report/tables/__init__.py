@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +16,7 @@ from iba.report.stored import Stored
 from iba.report.text import Grid, latex, markdown, write_csv, write_text
 
 Rows = Callable[[Stored], pd.DataFrame]
+Grids = Iterator[Grid]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Spec:
     name: str
     place: int
     rows: Rows
-    grids: Callable[[Stored, pd.DataFrame], Iterable[Grid]]
+    grids: Callable[[Stored, pd.DataFrame], Grids]
     label: str = ""
     part: ReportPart = "tables"
     beside: Mapping[str, Rows] = field(default_factory=dict)

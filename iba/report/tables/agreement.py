@@ -19,8 +19,8 @@ from iba.pipeline.views import View
 from iba.report.frame import estimates
 from iba.report.stored import Stored
 from iba.report.studies import METHOD
-from iba.report.tables import Spec, kept, ordered
-from iba.report.text import Grid, crossed, estimate
+from iba.report.tables import Grids, Spec, kept, ordered
+from iba.report.text import crossed, estimate
 
 #: Studies whose neighbouring points are compared, and how a point of theirs is named.
 STUDIES = {"layers": "layer", "betas": "beta", "noise_seeds": "seed"}
@@ -74,7 +74,7 @@ def _views(stored: Stored) -> Iterator[tuple[str, str, str, dict[str, View]]]:
         yield study, d, p, views
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """Pairs against protocols."""
     first, second = (rows[side].map(lambda name: _title(stored, name)) for side in ("first", "second"))
     shown = rows.rename(columns={"tau": "estimate"}).assign(

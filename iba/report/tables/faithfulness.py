@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pandas as pd
 
 from iba.evaluation.measures import measured_in
 from iba.report.frame import summarise
 from iba.report.stored import Stored
-from iba.report.tables import Spec
-from iba.report.text import Grid, crossed, estimate
+from iba.report.tables import Grids, Spec
+from iba.report.text import crossed, estimate
 
 _BY = ["dataset", "operator", "method"]
 
@@ -20,7 +18,7 @@ def faithfulness_rows(stored: Stored) -> pd.DataFrame:
     return summarise(stored.table1, ["protocol", *_BY], list(measured_in("faithfulness")), stored.how)
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """One per protocol."""
     shares = ", ".join(f"{100 * fraction:g}" for fraction in stored.frame.shares)
     notes = [

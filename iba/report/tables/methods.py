@@ -7,7 +7,6 @@ that ran on fewer thus sets their number.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -19,9 +18,9 @@ from iba.report.frame import DELETE, ESTIMATE, Frame, compare, summarise
 from iba.report.notes import chosen_settings, dataset_notes
 from iba.report.pairs import significantly_best
 from iba.report.stored import CELL, SECONDS, Stored
-from iba.report.tables import Spec, ordered
+from iba.report.tables import Grids, Spec, ordered
 from iba.report.tables.planted import planted_rows
-from iba.report.text import Grid, crossed, estimate, number, strong
+from iba.report.text import crossed, estimate, number, strong
 
 _RECALL = "planted_recall"
 _OF_CURVES = [name for name in measured_in("methods") if name != _RECALL]
@@ -89,8 +88,8 @@ class Compared:
         return rows.set_index("method")
 
     def mean_drops(self, of_all: bool = False) -> pd.Series:
-        """Mean drop at 11 % over the selected data sets that a method was run on, the largest first; with
-        `of_all`, NaN unless on all. Other sets with known evidence stand beside."""
+        """Mean drop at 11 % over the selected data sets that a method was run on (`of_all`: NaN unless all),
+        the largest first; other sets with known evidence stand beside."""
         drops = self.rows[self.rows["measure"] == "drop_11"].astype({"dataset": str})
         drops = drops[drops["dataset"].isin(self.stored.names.datasets)]
         wide = drops.pivot(index="method", columns="dataset", values="estimate")
@@ -104,7 +103,7 @@ def compare_methods(stored: Stored) -> Compared:
     return Compared(stored, frame.of(operator=DELETE, protocol=stored.methods_protocol))
 
 
-def grids(found: Compared) -> Iterator[Grid]:
+def grids(found: Compared) -> Grids:
     """The drops of all methods on all data sets, then a table per data set with all measures."""
     stored, keys = found.stored, ["method", "family"]
     under = f"{stored.title}, {stored.names.protocols[stored.methods_protocol]}"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pandas as pd
 
 from iba.report.frame import DELETE, summarise
 from iba.report.stored import CELL, Stored
-from iba.report.tables import Spec, kept, ordered
-from iba.report.text import Grid, crossed, estimate, number
+from iba.report.tables import Grids, Spec, kept, ordered
+from iba.report.text import crossed, estimate, number
 
 
 def planted_rows(stored: Stored) -> pd.DataFrame:
@@ -22,7 +20,7 @@ def planted_rows(stored: Stored) -> pd.DataFrame:
     return found.astype(dict.fromkeys(CELL, str)).sort_values(CELL, kind="stable", ignore_index=True)
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """Of the selected sets and methods alone."""
     order = {"dataset": stored.datasets, "method": stored.methods, "protocol": stored.protocols}
     shown = ordered(rows.assign(estimate=rows["recall"], chance=rows["chance"].map(number)), order)

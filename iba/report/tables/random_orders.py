@@ -3,9 +3,9 @@ alike under all operators."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,9 @@ from iba.evaluation.stats import percentiles, resampled_means
 from iba.pipeline.orders import win_rates
 from iba.report.frame import means_tested
 from iba.report.stored import CELL, Stored
-from iba.report.tables import Spec, ordered
+from iba.report.tables import Grids, Spec, ordered
 from iba.report.tables.agreement import kendall
-from iba.report.text import Grid, crossed, estimate, strong
+from iba.report.text import crossed, estimate, strong
 
 _SET = ["protocol", "dataset"]
 _LEVEL = 0.5
@@ -36,9 +36,9 @@ def first_steps(stored: Stored) -> pd.DataFrame:
         for view, cell in stored.cells.items()
         if (view.seed, view.study, view.protocol) == asked and (rates := win_rates(cell)) is not None
     ]
-    order = {"dataset": stored.names.datasets | stored.evident, "operator": OPERATORS, "method": stored.known}
     steps = pd.concat(found or [pd.DataFrame(columns=[*CELL, "operator"])])
-    return ordered(steps, order)
+    sets = stored.names.datasets | stored.evident
+    return ordered(steps, {"dataset": sets, "operator": OPERATORS, "method": stored.known})
 
 
 def win_rows(stored: Stored) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def taus(means: Float[np.ndarray, "draws operators methods"]) -> Float[np.ndarra
     return np.array([kendall(draw)[first, second] for draw in means])
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """Per data set methods against operators; then how far two operators agree."""
     alpha = 1 - stored.how.confidence
     notes = [
@@ -90,14 +90,17 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
         "**Bold**: above 0.5 by a sign-flip test, Holm-corrected for the methods of a data set and operator, "
         f"p < {alpha:.2g}; p: `random_orders.csv`.",
     ]
+
+    def rate(row: Any) -> str:
+        return strong(estimate(row), row.above)
+
     rows = rows.assign(above=(rows["estimate"] > _LEVEL) & (rows["p_holm"] < alpha))
     ranked = rows.sort_values("estimate", ascending=False, kind="stable")
     ranked = ordered(ranked, {"dataset": stored.names.datasets | stored.evident, "operator": OPERATORS})
     for (protocol, dataset), cells in ranked.groupby(_SET, observed=True):
         where = f"{stored.say('dataset', dataset)}, {stored.say('protocol', protocol)}"
         caption = f"Random orders beaten ({where}, n = {cells['n'].max()})"
-        write = lambda row: strong(estimate(row), row.above)  # noqa: E731
-        yield crossed(caption, stored.say, cells, ["method"], "operator", write, notes)
+        yield crossed(caption, stored.say, cells, ["method"], "operator", rate, notes)
         notes = []
     shown = operator_rows(stored).rename(columns={"tau": "estimate", "n_methods": "methods"})
     pairs = shown["first"] + " – " + shown["second"]

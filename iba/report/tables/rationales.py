@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pandas as pd
 
 from iba.evaluation.measures import measured_in
 from iba.report.frame import Frame, summarise
 from iba.report.notes import chosen_settings, dataset_notes
 from iba.report.stored import CELL, Stored
-from iba.report.tables import Spec, ordered
-from iba.report.text import Grid, crossed, estimate
+from iba.report.tables import Grids, Spec, ordered
+from iba.report.text import crossed, estimate
 
 _MEASURES = list(measured_in("rationales"))
 
@@ -31,7 +29,7 @@ def rationale_rows(stored: Stored) -> pd.DataFrame:
     return rows.join(chance.rename("chance"), [*CELL, "measure"])
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """Per data set methods against measures, the largest AUPRC first, then a random order."""
     records = stored.records(_marked(stored))
     notes = [

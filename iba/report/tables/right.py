@@ -6,7 +6,6 @@ over all texts thus mixes two kinds of text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -14,9 +13,9 @@ import pandas as pd
 
 from iba.evaluation.measures import MEASURES
 from iba.report.stored import TESTED, Stored
-from iba.report.tables import Spec, ordered
+from iba.report.tables import Grids, Spec, ordered
 from iba.report.tables.table1 import side_by_side, table1_rows
-from iba.report.text import Grid, crossed, tested
+from iba.report.text import crossed, tested
 
 
 @cache
@@ -27,7 +26,7 @@ def right_texts(stored: Stored) -> Stored:
     return replace(stored, frame=stored.frame.where(right.to_numpy() & some_wrong))
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """As Table 1, then the differences between the methods but random."""
     found = right_texts(stored)
     right, all_ = (

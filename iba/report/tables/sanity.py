@@ -8,7 +8,7 @@ the same instances where the study has them, and with a rival in Table 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import product
@@ -20,14 +20,15 @@ from iba.evaluation.stats import Resampling
 from iba.pipeline.views import Value
 from iba.report.frame import DELETE, ESTIMATE, Frame, compare, means_tested, summarise
 from iba.report.stored import Stored
-from iba.report.tables import Spec
-from iba.report.text import Grid, estimate, listed, number, p_value
+from iba.report.tables import Grids, Spec
+from iba.report.text import Write, estimate, listed, number, p_value
 
 #: The point of a method that does not vary.
 REFERENCE = "reference"
 #: The method whose level is chance.
 RANDOM = "random"
 _POINT = ["method", "point"]
+_KEYS = ["dataset", "protocol", *_POINT]
 
 
 @dataclass(frozen=True)
@@ -98,19 +99,11 @@ def _rows(stored: Stored, study: str, frame: Frame) -> pd.DataFrame:
     level = stored.matrix(protocol, dataset).get(check.rival)
     others = {} if level is None else {key: found for key, found in drops.items() if key[0] != check.rival}
     over_rival = {key: found - level for key, found in others.items()}
-    levels, areas = (
-        summarise(frame, _POINT, [measure], stored.how).set_index(_POINT)[ESTIMATE]
-        for measure in ("drop_11", "area_over")
-    )
-    # The median: where the gradient leaps near the path's end, one text's gap may be that of ten others.
-    gaps = frame.rows.reindex(columns=[*_POINT, "completeness_gap"]).set_index(_POINT).abs()
     tests = compare({(method,): found for method, found in wide.items()}, ["method"], stored.how)
     turned = tests[tests["first"] == check.base].set_index(["method", "second"])
     ends = {"difference": "difference", "difference_low": "ci_high", "difference_high": "ci_low"}
     parts = [
-        levels.rename(columns={"estimate": "drop_11"}),
-        areas.drop(columns="n").set_axis(["area_over", "area_low", "area_high"], axis=1),
-        gaps.groupby(_POINT, observed=True).median(),
+        *_levels(frame, stored.how),
         _over("over_random", over_random, stored.how),
         pd.DataFrame({name: -turned[of] for name, of in ends.items()} | {"p_holm": turned["p_holm"]}),
         _over("over_rival", over_rival, stored.how),
@@ -119,6 +112,19 @@ def _rows(stored: Stored, study: str, frame: Frame) -> pd.DataFrame:
     found = pd.concat([part.reindex(index) for part in parts if len(part)], axis=1).reset_index()
     keys = pd.DataFrame({"study": study, "dataset": dataset, "protocol": protocol}, found.index)
     return keys.join(found)
+
+
+def _levels(frame: Frame, how: Resampling) -> list[pd.DataFrame]:
+    """By method and point: drop, area and completeness gap, of which the median: where the gradient leaps
+    near the path's end, one text's may be that of ten others."""
+    found = summarise(frame, _POINT, ["drop_11", "area_over"], how).set_index([*_POINT, "measure"])
+    drops, areas = (found.xs(name, level="measure")[ESTIMATE] for name in ("drop_11", "area_over"))
+    gaps = frame.rows.reindex(columns=[*_POINT, "completeness_gap"]).set_index(_POINT).abs()
+    return [
+        drops.rename(columns={"estimate": "drop_11"}),
+        areas.drop(columns="n").set_axis(["area_over", "area_low", "area_high"], axis=1),
+        gaps.groupby(_POINT, observed=True).median(),
+    ]
 
 
 def _over(name: str, differences: Mapping[tuple[str, Value], pd.Series], how: Resampling) -> pd.DataFrame:
@@ -153,21 +159,19 @@ _TOLD = {
 }
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """One per study that was run."""
     for study, found in rows.rename(columns={"p_holm": "difference_p_holm"}).groupby("study", sort=False):
         check = STUDIES[str(study)]
         names = {"base": check.title(check.base), "rival": stored.say("method", check.rival)}
         shown = [name for name in _TOLD if name in found.dropna(axis=1, how="all")]
         heads, notes = ([_TOLD[name][place].format(**names) for name in shown] for place in (0, 1))
-        columns: dict[str, Callable[[Any], str]] = {
-            "point": lambda row, check=check: check.title(row.point),
-            "n": lambda row: str(row.n),
+        columns: dict[str, Write] = {
             "drop at 11 %": partial(estimate, value="drop_11"),
             "area over the curve": partial(estimate, value="area_over", ends="area"),
         }
         columns |= {head: partial(_cell, value=name) for head, name in zip(heads, shown, strict=True)}
-        keys = ["dataset", "protocol", "method"]
+        found, keys = found.assign(point=found["point"].map(check.title)), [*_KEYS, "n"]
         yield listed(f"Sanity: {check.what}", stored.say, found, keys, columns, notes)
 
 

@@ -6,17 +6,15 @@ RTE trains unevenly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from itertools import product
-from typing import Any
 
 import pandas as pd
 
 from iba.evaluation.stats import MIN_SEEDS, crossed_interval
 from iba.report.frame import DELETE
 from iba.report.stored import Stored
-from iba.report.tables import Spec
-from iba.report.text import Grid, estimate, listed, number, share, strong
+from iba.report.tables import Grids, Spec
+from iba.report.text import Write, estimate, listed, number, share, strong
 
 
 def seeds_rows(stored: Stored) -> pd.DataFrame:
@@ -60,17 +58,19 @@ def _drops(stored: Stored, protocol: str, dataset: str) -> dict[tuple[str, str],
     return {pair: drops for pair, drops in found.items() if len(drops) > 1}
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """A line per row."""
-    rows = rows.assign(settled=(rows["second"] != "") & (rows["ci_low"] * rows["ci_high"] > 0))
+    pairs = zip(rows["method"], rows["second"], strict=True)
+    rows = rows.assign(
+        method=[" − ".join(stored.say("method", m) for m in pair if m) for pair in pairs],
+        seeds=rows["seeds"].str.replace(" ", " · "),
+        settled=(rows["second"] != "") & (rows["ci_low"] * rows["ci_high"] > 0),
+    )
 
-    def each(values: str, write: Callable[[float], str]) -> str:
+    def each(values: str, write: Write) -> str:
         return " · ".join(write(float(value)) for value in values.split())
 
-    columns: dict[str, Callable[[Any], str]] = {
-        "method": lambda row: " − ".join(stored.say("method", m) for m in (row.method, row.second) if m),
-        "seeds": lambda row: row.seeds.replace(" ", " · "),
-        "n": lambda row: str(row.n),
+    columns: dict[str, Write] = {
         "drop at 11 %": lambda row: strong(estimate(row, "drop_11"), row.settled),
         "each seed": lambda row: each(row.per_seed, number),
         "accuracy": lambda row: each(row.accuracy, share),
@@ -82,7 +82,7 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
         "**Bold**: a difference between two methods whose interval excludes 0; only such a one is settled "
         "over seeds.",
     ]
-    keys, caption = ["dataset", "protocol"], "Several fine-tuning seeds"
+    keys, caption = ["dataset", "protocol", "method", "seeds", "n"], "Several fine-tuning seeds"
     yield listed(caption, stored.say, rows, keys, columns, notes)
 
 

@@ -6,8 +6,7 @@ the probability falls, and where it rises a reader must see that it rises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -15,8 +14,8 @@ from iba.report.frame import summarise
 from iba.report.notes import dataset_notes, method_notes
 from iba.report.pairs import winners
 from iba.report.stored import CELL, Stored
-from iba.report.tables import Spec
-from iba.report.text import Grid, crossed, estimate, listed, number, share, strong
+from iba.report.tables import Grids, Spec
+from iba.report.text import Grid, Write, crossed, estimate, listed, number, share, strong
 
 
 def table1_rows(stored: Stored) -> pd.DataFrame:
@@ -28,7 +27,7 @@ def table1_rows(stored: Stored) -> pd.DataFrame:
     return rows.rename(columns={"estimate": "drop_11"})
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """All protocols side by side, then each with its distance from the paper."""
     how, records = stored.how, stored.records()
     notes = [
@@ -43,8 +42,7 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
     ]
     caption = f"Table 1. Drop of the target's probability after the top 11 % of tokens ({stored.title})"
     yield side_by_side(stored, rows, caption, notes)
-    columns: dict[str, Callable[[Any], str]] = {
-        "n": lambda row: str(row.n),
+    columns: dict[str, Write] = {
         f"ours [{how.percent} interval]": _bold_where_best(stored),
         "paper": lambda row: number(row.paper_drop_11),
         "ours − paper": lambda row: number(row.difference),
@@ -52,7 +50,7 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
     }
     for protocol, cells in rows.groupby("protocol", observed=True):
         caption = f"Table 1, {stored.say('protocol', protocol)} (`{protocol}`)"
-        yield listed(caption, stored.say, cells, ["dataset", "method"], columns)
+        yield listed(caption, stored.say, cells, ["dataset", "method", "n"], columns)
 
 
 def side_by_side(stored: Stored, rows: pd.DataFrame, caption: str, notes: Sequence[str]) -> Grid:
@@ -63,7 +61,7 @@ def side_by_side(stored: Stored, rows: pd.DataFrame, caption: str, notes: Sequen
     return crossed(caption, stored.say, shown, keys, "protocol", drop, notes)
 
 
-def _bold_where_best(stored: Stored) -> Callable[[Any], str]:
+def _bold_where_best(stored: Stored) -> Write:
     best = winners(stored)
     return lambda row: strong(estimate(row, "drop_11"), best.get((row.protocol, row.dataset)) == row.method)
 

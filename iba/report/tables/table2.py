@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pandas as pd
 
 from iba.report.stored import Stored
-from iba.report.tables import Spec
-from iba.report.text import Grid, listed, number, share
+from iba.report.tables import Grids, Spec
+from iba.report.text import listed, number, share
 
 
 def table2_rows(stored: Stored) -> pd.DataFrame:
@@ -31,10 +29,9 @@ def table2_rows(stored: Stored) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """A line per data set."""
     columns = {
-        "n": lambda row: str(row.n),
         "paper's n": lambda row: number(row.paper_n, 0),
         "training rows": lambda row: str(row.n_train),
         "accuracy": lambda row: share(row.accuracy),
@@ -44,7 +41,7 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
         "labels": lambda row: row.labels,
     }
     notes = [f"{stored.say('dataset', d)}: {stored.notes[d]}" for d in stored.datasets if d in stored.notes]
-    yield listed(f"Table 2. Data sets ({stored.title})", stored.say, rows, ["dataset"], columns, notes)
+    yield listed(f"Table 2. Data sets ({stored.title})", stored.say, rows, ["dataset", "n"], columns, notes)
 
 
 TABLE = Spec("table2", 40, table2_rows, grids, "data")
