@@ -76,21 +76,18 @@ def _views(stored: Stored) -> Iterator[tuple[str, str, str, dict[str, View]]]:
 
 def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """Pairs against protocols."""
-    first, second = (rows[side].map(lambda name: _title(stored, name)) for side in ("first", "second"))
+
+    def title(name: str) -> str:  # of a method or, such as "layer=1", of a point of a study
+        return stored.names.methods.get(name, name.replace("beta=", "β ").replace("=", " "))
+
     shown = rows.rename(columns={"tau": "estimate"}).assign(
-        pair=first + " – " + second,
+        pair=rows["first"].map(title) + " – " + rows["second"].map(title),
         n=rows.groupby(["kind", "dataset", "first", "second"])["n"].transform("max"),
     )
     shown = ordered(shown, {"protocol": stored.protocols}).sort_index()
     note = "Kendall's τ-b of the token scores, mean over instances: 1 same order, 0 unrelated, −1 reversed."
-    keys = ["kind", "dataset", "pair", "n"]
-    write = partial(estimate, digits=2)
+    keys, write = ["kind", "dataset", "pair", "n"], partial(estimate, digits=2)
     yield crossed("Rank agreement", stored.say, shown, keys, "protocol", write, [note])
-
-
-def _title(stored: Stored, name: str) -> str:
-    """A method's label, or a point of a study in words ("layer=1" is layer 1)."""
-    return stored.names.methods.get(name, name.replace("beta=", "β ").replace("=", " "))
 
 
 TABLE = Spec("agreement", 70, agreement_rows, grids)
