@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,6 @@ from iba.report import stage as report
 from iba.report.stored import OTHER, load
 from iba.report.tables import methods
 from iba.report.tables.methods import Compared, compare_methods
-from iba.store import read_json, write_json
 
 SETS = ("imdb", "planted")
 ASKED = ("dataset=[imdb,planted]", "protocol=[described,corrected]")
@@ -179,26 +179,16 @@ def test_table1_does_not_notice_the_related_methods(folder: Path) -> None:
     assert (rows["n"] == 20).all()
 
 
-def test_samples_that_do_not_nest_leave_the_data_set_out_with_one_line(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = write_run(tmp_path, datasets=SETS, protocols=("corrected",))
-    others = [f"j{name}" for name in ids(12)]
-    write_cell(run, "imdb", "corrected", "occlusion", falling(12, 0.4), names=others)
-    report.run(configured(tmp_path, *ASKED, "only=[methods]"))
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
-    assert line.startswith("IMDB is left out: Occlusion and ")
-    assert set(pd.read_csv(run / "methods.csv")["dataset"]) == {"planted"}
-    assert line in (run / "methods.md").read_text()
+def test_samples_that_do_not_nest_are_cut_to_what_they_share(tmp_path: Path) -> None:
+    run = write_run(tmp_path, datasets=("imdb",), protocols=("corrected",))
+    names = [*ids(12)[8:], *(f"j{name}" for name in ids(12))]
+    write_cell(run, "imdb", "corrected", "occlusion", falling(16, 0.4), names=names)
+    assert (compare(tmp_path, "dataset=imdb").cells("imdb", "drop_11")["n"] == 4).all()
 
 
-def test_nothing_to_compare_is_no_table(compared: Compared, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = compared.stored.frame.rows
-    apart = rows.assign(instance_id=rows["method"].astype(str) + rows["instance_id"])
-    frame = replace(compared.stored.frame, rows=apart)
-    nothing = compare_methods(replace(compared.stored, frame=frame))
+def test_nothing_to_compare_is_no_table(compared: Compared) -> None:
+    nothing = compare_methods(replace(compared.stored, methods_protocol="released"))
     assert (nothing.datasets, len(nothing.rows)) == ([], 0)
-    assert capsys.readouterr().out.count("left out") == 2
     assert methods.TABLE.make(nothing.stored).grids == []
     assert list(methods_figure.pictures(nothing)) == []
 
@@ -211,11 +201,6 @@ def test_sets_with_evidence_alone_have_no_figure(tmp_path: Path) -> None:
     found = compare(tmp_path, *asked)
     assert found.datasets == ["planted"]
     assert list(methods_figure.pictures(found)) == []
-
-
-def test_without_rows_of_the_wanted_protocol_the_first_present_one_is_taken(tmp_path: Path) -> None:
-    write_run(tmp_path, datasets=("imdb",), protocols=("released", "described"), drops={"iba": 0.3})
-    assert compare(tmp_path, "dataset=imdb").protocol == "described"
 
 
 # --- what is printed ----------------------------------------------------------------------------------
@@ -260,26 +245,24 @@ def test_a_winner_that_chance_could_have_made_is_not_bold(tmp_path: Path) -> Non
 
 
 def test_the_overview_has_a_mean_only_where_all_were_run(folder: Path, compared: Compared) -> None:
-    overview = {row[0]: row for row in methods.grids(compared)[0].rows}
+    overview = {row[0]: row for row in next(methods.grids(compared)).rows}
     assert overview["IBA"][-1] == f"{float(compared.mean_drops()['iba']):.3f}"
-    rows = compared.frame.rows
+    rows = compared.whole.rows
     without = ~((rows["method"] == "ig") & (rows["dataset"] != "imdb")).to_numpy()
-    partial = replace(compared, frame=compared.frame.where(without))
-    cells = {row[0]: row for row in methods.grids(partial)[0].rows}["IG"]
+    partial = replace(compared, whole=compared.whole.where(without))
+    cells = {row[0]: row for row in next(methods.grids(partial)).rows}["IG"]
     assert cells[-2:] == ["–", "–"]
 
 
-def test_many_methods_can_still_be_told_apart_after_the_correction() -> None:
-    """18 methods make 153 pairs, and 5,000 permutations resolve no p-value below 2/5,001."""
-    how = methods.enough(Resampling(0.95, 5000, 3), 18)
-    assert 153 * 2 / (how.n_resamples + 1) < 0.03
-    assert methods.enough(Resampling(0.95, 5000, 3), 4).n_resamples == 5000
-    assert replace(how, n_permutations=200_000).of_all.n_resamples == 200_000
+def test_many_methods_can_still_be_told_apart_after_the_correction(compared: Compared) -> None:
+    """7 methods make 21 pairs: the smallest corrected p-value of 100 permutations would be 21 × 2/101."""
+    few = replace(compared.stored, how=Resampling(0.95, 100, 3))
+    assert compare_methods(few).tests["p_holm"].min() < 0.05
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.0004, "< 0.001"), (0.0125, "0.013"), (12.3, "12")])
 def test_seconds_have_two_digits(value: float, text: str) -> None:
-    assert methods._seconds(value) == text
+    assert methods._text(SimpleNamespace(measure=methods.SECONDS, estimate=value)) == text
 
 
 def test_the_page_has_the_tables_folded(folder: Path) -> None:
@@ -327,13 +310,3 @@ def test_a_redraw_gives_the_same_files(folder: Path) -> None:
     before = [(run / name).read_bytes() for name in names]
     report.run(configured(folder, *ASKED, "only=[methods]"))
     assert before == [(run / name).read_bytes() for name in names]
-
-
-def test_a_record_without_seconds_is_no_reason_to_stop(tmp_path: Path) -> None:
-    run = write_run(tmp_path, datasets=("imdb",), protocols=("corrected",))
-    folder = write_cell(run, "imdb", "corrected", "iba", falling(20, 0.3))
-    record = read_json(folder / "cell.json")
-    write_json(folder / "cell.json", record | {"provenance": {}})
-    found = compare(tmp_path, "dataset=imdb")
-    assert "iba" not in found.cells("imdb", methods.SECONDS).index
-    assert grid_of(found, "imdb")["IBA"]["s per instance ↓"] == "–"

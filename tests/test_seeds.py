@@ -54,7 +54,7 @@ def test_a_seed_that_lacks_a_method_is_left_out(tmp_path: Path) -> None:
     rows = seeds_rows(loaded(tmp_path))
     assert list(rows.method) == ["random"]
     assert rows.ci_low.isna().all(), "two seeds"
-    assert "[" not in TABLE.make(loaded(tmp_path)).grids[0].rows[0][4]
+    assert "[" not in TABLE.make(loaded(tmp_path)).grids[0].rows[0][5]
     write_cell(run, "rte", "described", "iba", falling(20, 0.1), seed=4)
     assert set(seeds_rows(loaded(tmp_path)).second) == {"", "random"}
 
@@ -63,8 +63,9 @@ def test_what_is_written(stored: Stored, tmp_path: Path) -> None:
     (grid,) = TABLE.make(stored).grids
     assert "IBA − Random" in [row[2] for row in grid.rows]
     assert "None for fewer than 3 seeds" in grid.notes[0]
-    assert grid.notes[1].endswith("settled over seeds only if its interval excludes 0: none.")
-    assert grid.notes[2].endswith("seeds 3, 4, 5: accuracy 50.0 %, 50.0 %, 50.0 %")
+    assert not any("**" in cell for row in grid.rows for cell in row), "nothing is settled"
+    assert grid.rows[0][3:5] == ["3 · 4 · 5", "20"]
+    assert grid.rows[0][-1] == "50.0 % · 50.0 % · 50.0 %"
     write_seed(tmp_path, 3, {"iba": 0.3, "random": 0.0})
     assert not TABLE.make(loaded(tmp_path)).grids, "one seed is all there is"
 
@@ -80,7 +81,7 @@ def test_other_seeds_may_have_fewer_texts(tmp_path: Path) -> None:
     assert float(rows.loc[("iba", "")].per_seed.split()[0]) == pytest.approx(first.mean(), abs=1e-4)
     assert rows.loc[("iba", "random")].ci_low > 0
     (grid,) = TABLE.make(stored).grids
-    assert grid.notes[1].endswith("excludes 0: RTE, as described, IBA − Random.")
+    assert [row[2] for row in grid.rows if "**" in row[5]] == ["IBA − Random"]
 
 
 def test_methods_of_different_seeds_are_not_paired(tmp_path: Path) -> None:

@@ -11,12 +11,21 @@ from iba.report.text import share, span
 
 #: By protocol, data set and method.
 Records = Mapping[tuple[str, str, str], Record]
-_SYMBOLS = {"beta": "β"}
 
 
 def dataset_notes(stored: Stored, records: Records) -> list[str]:
-    """The precision, then a line per data set: rows, training rows, accuracy, truncation, its own note."""
-    lines = [*_precision(records), *_numerics(stored, records)]
+    """The precision, which cells are older, then a line per data set, with its own note."""
+    precisions = sorted({str(record["settings"]["precision"]) for record in records.values()})
+    lines = [f"Attributions and probabilities computed in {' and '.join(precisions)}."]
+    versions = {key: record["settings"]["numerics"] for key, record in records.items()}
+    older = _grouped(
+        (f"{stored.say('method', method)} (`{protocol}`): {{}}", stored.say("dataset", dataset))
+        for (protocol, dataset, method), version in versions.items()
+        if version != max(versions.values())
+    )
+    if older:
+        what = "Made by an older version of the numerics than the rest, whose scores may differ"
+        lines.append(f"{what}: {older}.")
     for dataset in dict.fromkeys(dataset for _, dataset, _ in records):
         record = stored.classifiers[dataset]
         settings, measured = record["settings"], record["provenance"]
@@ -26,15 +35,24 @@ def dataset_notes(stored: Stored, records: Records) -> list[str]:
             f"{measured['n_accuracy']} rows; {share(measured['truncated_share'])} of those texts cut at "
             f"{settings['max_length']} tokens."
         )
-        lines.append(f"{line} {stored.notes[dataset]}" if dataset in stored.notes else line)
+        lines.append(f"{line} {stored.notes.get(dataset, '')}".strip())
     return lines
 
 
 def method_notes(stored: Stored, records: Records) -> list[str]:
-    """Which class was explained, the settings that tries chose, and which cells share their scores."""
-    targets = sorted({str(record["settings"].get("target")) for record in records.values()} - {"None"})
-    lines = [f"Explained class: {' and '.join(targets)}."] if targets else []
-    return [*lines, *chosen_settings(stored, records), *_shared_cells(stored, records)]
+    """Which class was explained, the settings that tries chose, and which cells are the same under two
+    protocols."""
+    targets = sorted({str(record["settings"]["target"]) for record in records.values()})
+    cells = {key: stored.cells[View(stored.seed, None, None, *key)].cell for key in records}
+    first = {cell: protocol for (protocol, *_), cell in reversed(cells.items())}
+    shared = [
+        (f"{stored.say('method', m)} under `{p}` and `{first[cell]}` ({{}})", stored.say("dataset", d))
+        for (p, d, m), cell in cells.items()
+        if p != first[cell]
+    ]
+    same = f"Same settings, hence the same scores: {_grouped(sorted(shared, key=itemgetter(0)))}."
+    explained = f"Explained class: {' and '.join(targets)}."
+    return [explained, *chosen_settings(stored, records), *([same] if shared else [])]
 
 
 def chosen_settings(stored: Stored, records: Records) -> list[str]:
@@ -45,7 +63,7 @@ def chosen_settings(stored: Stored, records: Records) -> list[str]:
             f"{stored.say('dataset', d)} {_winner(record['tuning'])}",
         )
         for (p, d, m), record in records.items()
-        if record.get("tuning")
+        if "tuning" in record
     )
     told = (
         "Settings chosen among tries by the largest mean drop at 11 %, Table 1's own measure, on "
@@ -65,12 +83,12 @@ def _grouped(found: Iterable[tuple[str, str]]) -> str:
 
 def _winner(tuning: Record) -> str:
     """The settings that differ between tries, as the best has them; * where one number was at an end."""
-    settings, best = tuning["settings"], tuning["settings"][tuning["chosen"]]
-    varied = [name for name in best if len({str(each.get(name)) for each in settings}) > 1]
+    tries, best = tuning["settings"], tuning["settings"][tuning["chosen"]]
+    varied = [name for name in best if len({str(each.get(name)) for each in tries}) > 1]
     told = {name: f"{best[name]:g}" if isinstance(best[name], float) else f"{best[name]}" for name in varied}
-    grid = [each[name] for name in varied for each in settings] if len(varied) == 1 else []
-    mark = "*" if grid and best[varied[0]] in (grid[0], grid[-1]) else ""
-    return ", ".join(f"{_SYMBOLS.get(name, name)} {value}" for name, value in told.items()) + mark
+    at_end = len(varied) == 1 and best[varied[0]] in (tries[0][varied[0]], tries[-1][varied[0]])
+    said = ", ".join(f"{name} {value}" for name, value in told.items())
+    return said.replace("beta", "β") + "*" * at_end
 
 
 def untuned(stored: Stored, records: Records) -> str:
@@ -84,34 +102,3 @@ def calibration_rows(records: Records) -> str:
     """On how many held-out training rows the stored settings were chosen."""
     counts = {record["tuning"]["key"]["rows"]["n"] for record in records.values() if "tuning" in record}
     return f"{span(counts)} held-out training rows" if counts else "held-out training rows"
-
-
-def _precision(records: Records) -> list[str]:
-    """In which precision the stored numbers were computed."""
-    known = {str(record.get("settings", {}).get("precision")) for record in records.values()} - {"None"}
-    return [f"Attributions and probabilities computed in {' and '.join(sorted(known))}."] if known else []
-
-
-def _numerics(stored: Stored, records: Records) -> list[str]:
-    """Which cells another version of the numerics made than the newest one here; scores may differ."""
-    versions = {key: record.get("settings", {}).get("numerics") for key, record in records.items()}
-    newest = max((version for version in versions.values() if version is not None), default=None)
-    older = _grouped(
-        (f"{stored.known[method].label} (`{protocol}`): {{}}", stored.say("dataset", dataset))
-        for (protocol, dataset, method), version in versions.items()
-        if version != newest
-    )
-    what = "Made by an older version of the numerics than the rest, whose scores may differ"
-    return [f"{what}: {older}."] if older else []
-
-
-def _shared_cells(stored: Stored, records: Records) -> list[str]:
-    """The cells that are one and the same under two protocols."""
-    first, shared = dict[str, str](), []
-    for protocol, dataset, method in records:
-        cell = stored.cells[View(stored.seed, None, None, protocol, dataset, method)].cell
-        if (other := first.setdefault(cell, protocol)) != protocol:
-            what = f"{stored.known[method].label} under `{protocol}` and `{other}` ({{}})"
-            shared.append((what, stored.say("dataset", dataset)))
-    shared.sort(key=itemgetter(0))
-    return [f"Same settings, hence the same scores: {_grouped(shared)}."] if shared else []

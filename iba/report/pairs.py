@@ -6,14 +6,6 @@ import pandas as pd
 
 from iba.report.stored import TESTED, Stored
 
-#: By protocol and data set.
-Winners = dict[tuple[str, str], str | None]
-
-
-def by_drop(tests: pd.DataFrame) -> pd.DataFrame:
-    """The tests of the drop at 11 %, Table 1's own measure."""
-    return tests[tests["measure"] == TESTED[0]]
-
 
 def family(tests: pd.DataFrame, protocol: str, dataset: str) -> pd.DataFrame:
     """The tests of one data set and protocol."""
@@ -42,12 +34,12 @@ def significantly_best(tests: pd.DataFrame, alpha: float) -> str | None:
     return next(iter(ahead.index[ahead]), None)
 
 
-def winners(stored: Stored) -> Winners:
-    """The significantly best method of every protocol and data set, where there is one; none while one of the
+def winners(stored: Stored) -> dict[tuple[str, str], str | None]:
+    """The significantly best method by the drop at 11 %, by protocol and data set; no entry while one of the
     protocol's methods is missing."""
     asked = {p: {m for m in stored.methods if stored.known[m].belongs(p)} for p in stored.protocols}
     return {
         (protocol, dataset): significantly_best(found, 1 - stored.how.confidence)
-        for (protocol, dataset), found in by_drop(stored.tests).groupby(["protocol", "dataset"])
-        if {*found["first"], *found["second"]} == asked[protocol]
+        for (protocol, dataset, measure), found in stored.tests.groupby(["protocol", "dataset", "measure"])
+        if measure == TESTED[0] and {*found["first"], *found["second"]} == asked[protocol]
     }

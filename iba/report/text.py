@@ -14,13 +14,17 @@ import pandas as pd
 from iba.evaluation.stats import SMALLEST_P
 from iba.store import atomic
 
-#: What a key, or its value, is called in a table.
+#: What a key is called in a table.
 HEADS = {"dataset": "data set", "kind": "between", "contrast": "difference"}
+#: What the value of a key is called.
 Say = Callable[[str, Any], str]
-#: Digits behind the point of probabilities.
-DIGITS = 3
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "−": "$-$", "β": r"$\beta$"}
-_LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "≤": r"$\le$", "×": r"$\times$", "†": r"$\dagger$"}
+#: What is written of a row.
+Write = Callable[[Any], str]
+Texts = Sequence[str]
+_SIGNS = {"±": "pm", "β": "beta", "↑": "uparrow", "↓": "downarrow", "≤": "le", "×": "times", "†": "dagger"}
+_LATEX = str.maketrans(
+    {"−": "$-$"} | {sign: rf"\{sign}" for sign in "&%_#"} | {s: rf"$\{name}$" for s, name in _SIGNS.items()}
+)
 _MARKUP = re.compile(r"\*\*(.+?)\*\*|`(.+?)`")
 
 
@@ -29,50 +33,25 @@ class Grid:
     """A table as text: a caption, column heads, rows, notes. Cells may hold **bold** and `code`."""
 
     caption: str
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = field(default_factory=list)
+    heads: Texts
+    rows: Sequence[Texts]
+    notes: Texts = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows, stored as `<name>.csv`, and the text of them, stored as `<name>.md` and `.tex`; without rows or
-    grids there are no such files. `beside`: rows that belong to it, by the name of their own CSV file."""
-
-    name: str
-    rows: pd.DataFrame
-    grids: Sequence[Grid]
-    label: str
-    beside: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-
-    def write(self, folder: Path) -> None:
-        """Store the files, if there is anything to store."""
-        for name, rows in ({self.name: self.rows} | dict(self.beside)).items():
-            if len(rows):
-                write_csv(folder / f"{name}.csv", rows)
-        labels = [self.label, *(f"{self.label}-{i}" for i in range(1, len(self.grids)))]
-        if self.grids:
-            tex = map(latex, self.grids, labels)
-            write_text(folder / f"{self.name}.md", "\n".join(map(markdown, self.grids)))
-            write_text(folder / f"{self.name}.tex", "\n".join(tex))
+def number(value: float, digits: int = 3) -> str:
+    """A number with a true minus sign; a dash for NaN."""
+    return "–" if math.isnan(value) else f"{value:z.{digits}f}".replace("-", "−")
 
 
-def number(value: float | None, digits: int = DIGITS) -> str:
-    """A number with a true minus sign; a dash where there is none."""
-    if value is None or math.isnan(value):
-        return "–"
-    text = f"{value:.{digits}f}"
-    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
-
-
-def interval(low: float, high: float, digits: int = DIGITS) -> str:
+def interval(low: float, high: float, digits: int = 3) -> str:
     """The two ends of an interval."""
     return "" if math.isnan(low) else f"[{number(low, digits)}, {number(high, digits)}]"
 
 
-def estimate(row: Any, digits: int = DIGITS) -> str:
-    """An estimate with its interval, of a row of `summarise`."""
-    return f"{number(row.estimate, digits)} {interval(row.ci_low, row.ci_high, digits)}".strip()
+def estimate(row: Any, value: str = "estimate", ends: str = "ci", digits: int = 3) -> str:
+    """A number of a row with its interval, `<ends>_low` to `<ends>_high`."""
+    low, high = getattr(row, f"{ends}_low"), getattr(row, f"{ends}_high")
+    return f"{number(getattr(row, value), digits)} {interval(low, high, digits)}".strip()
 
 
 def p_value(value: float) -> str:
@@ -84,7 +63,7 @@ def p_value(value: float) -> str:
 
 def tested(row: Any) -> str:
     """A difference with its interval and corrected p, of a row of `compare`."""
-    return f"{number(row.difference)} {interval(row.ci_low, row.ci_high)}, {p_value(row.p_holm)}"
+    return f"{estimate(row, 'difference')}, {p_value(row.p_holm)}"
 
 
 def share(value: float) -> str:
@@ -105,12 +84,7 @@ def strong(text: str, chosen: bool) -> str:
 
 
 def listed(
-    caption: str,
-    say: Say,
-    rows: pd.DataFrame,
-    keys: Sequence[str],
-    columns: Mapping[str, Callable[[Any], str]],
-    notes: Sequence[str] = (),
+    caption: str, say: Say, rows: pd.DataFrame, keys: Texts, columns: Mapping[str, Write], notes: Texts = ()
 ) -> Grid:
     """A line per row: its `keys`, named by `say`, then `columns` (head → text of the row)."""
     lines = [
@@ -121,13 +95,7 @@ def listed(
 
 
 def crossed(
-    caption: str,
-    say: Say,
-    rows: pd.DataFrame,
-    keys: Sequence[str],
-    across: str,
-    write: Callable[[Any], str],
-    notes: Sequence[str] = (),
+    caption: str, say: Say, rows: pd.DataFrame, keys: Texts, across: str, write: Write, notes: Texts = ()
 ) -> Grid:
     """A line per value of `keys`, in the order of `rows`, and a column per value of the key `across`, in the
     order of its categories: what is written of the row that has both, a dash where there is none."""
@@ -140,37 +108,25 @@ def crossed(
     return Grid(caption, heads, cells, notes)
 
 
-def markdown(grid: Grid, level: int = 3) -> str:
+def markdown(grid: Grid) -> str:
     """The grid as a GitHub table with its caption as a heading and its notes as a list."""
-    lines = [f"{'#' * level} {grid.caption}", "", _md_row(grid.heads), _md_row(["---"] * len(grid.heads))]
-    lines += [_md_row(row) for row in grid.rows]
-    if grid.notes:
-        lines += ["", *(f"- {note}" for note in grid.notes)]
-    return "\n".join(lines) + "\n"
-
-
-def _md_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+    lines = [grid.heads, ["---"] * len(grid.heads), *grid.rows]
+    table = ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines]
+    notes = ["", *(f"- {note}" for note in grid.notes)] if grid.notes else []
+    return "\n".join([f"### {grid.caption}", "", *table, *notes, ""])
 
 
 def latex(grid: Grid, label: str) -> str:
     """The grid as a `table` environment for the booktabs package, notes in small print below it."""
-    plain = pd.DataFrame([[_tex(c) for c in row] for row in grid.rows], columns=[_tex(h) for h in grid.heads])
-    body = plain.to_latex(
-        index=False,
-        escape=False,
-        caption=_tex(grid.caption),
-        label=f"tab:{label}",
-        column_format="l" * len(grid.heads),
-    )
+    frame = pd.DataFrame(grid.rows, columns=[*map(_tex, grid.heads)]).map(_tex)
+    body = frame.to_latex(index=False, escape=False, caption=_tex(grid.caption), label=f"tab:{label}")
     notes = "".join(f"\\par\\footnotesize {_tex(note)}\n" for note in grid.notes)
     return body.replace("\\end{table}", f"{notes}\\end{{table}}")
 
 
 def _tex(text: str) -> str:
     """Escape for LaTeX; **bold** and `code` become commands."""
-    parts = re.split("(p̄)", text)
-    escaped = "".join(r"$\bar{p}$" if p == "p̄" else "".join(_LATEX.get(c, c) for c in p) for p in parts)
+    escaped = text.translate(_LATEX).replace("p̄", r"$\bar{p}$")
     return _MARKUP.sub(lambda m: rf"\textbf{{{m[1]}}}" if m[1] else rf"\texttt{{{m[2]}}}", escaped)
 
 

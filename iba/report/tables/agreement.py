@@ -7,8 +7,8 @@ tokens, which no method may remove, do not count.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import combinations, pairwise, product
-from typing import Any
+from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,8 @@ from iba.pipeline.views import View
 from iba.report.frame import estimates
 from iba.report.stored import Stored
 from iba.report.studies import METHOD
-from iba.report.tables import Spec, kept
-from iba.report.text import Grid, crossed, estimate
+from iba.report.tables import Grids, Spec, kept, ordered
+from iba.report.text import crossed, estimate
 
 #: Studies whose neighbouring points are compared, and how a point of theirs is named.
 STUDIES = {"layers": "layer", "betas": "beta", "noise_seeds": "seed"}
@@ -51,59 +51,43 @@ def taus(rankings: Mapping[str, pd.DataFrame]) -> Float[np.ndarray, "n rankings 
 
 def agreement_rows(stored: Stored) -> pd.DataFrame:
     """One row per pair: kind (`methods` or a study), who, n, mean τ, interval."""
-    pairs = [*_between_methods(stored), *_between_points(stored)]
-    means = mean_intervals([values[~np.isnan(values)] for _, values in pairs], stored.how)
-    rows = pd.DataFrame([key for key, _ in pairs], columns=_KEY).join(estimates(means))
+    keys, samples = [], []
+    for *key, views in _views(stored):
+        scores = {name: found for name, view in views.items() if (found := stored.scores(view)) is not None}
+        names, found = [*scores], taus(scores) if len(scores) > 1 else np.empty(0)
+        for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
+            if key[0] == "methods" or j == i + 1:
+                keys.append((*key, names[i], names[j]))
+                samples.append(found[~np.isnan(found[:, i, j]), i, j])
+    rows = pd.DataFrame(keys, columns=_KEY).join(estimates(mean_intervals(samples, stored.how)))
     return kept(stored.folder / "agreement.csv", rows.rename(columns={"estimate": "tau"}), _KEY)
 
 
-def _between_methods(stored: Stored) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    for dataset, protocol in product(stored.datasets, stored.protocols):
-        views = {m: View(stored.seed, None, None, protocol, dataset, m) for m in stored.methods}
-        yield from _pairs(stored, ("methods", dataset, protocol), views, combinations)
-
-
-def _between_points(stored: Stored) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+def _views(stored: Stored) -> Iterator[tuple[str, str, str, dict[str, View]]]:
+    """Kind, data set, protocol, and what is compared there."""
+    for d, p in product(stored.datasets, stored.protocols):
+        yield "methods", d, p, {m: View(stored.seed, None, None, p, d, m) for m in stored.methods}
     own = stored.frame.of(method=METHOD, seed=stored.seed)
-    for study, dataset, protocol in product(STUDIES, stored.names.datasets, stored.names.protocols):
-        views = {
-            f"{STUDIES[study]}={value:g}": View(stored.seed, study, value, protocol, dataset, METHOD)
-            for value in own.of(study=study, dataset=dataset, protocol=protocol).present("value")
-        }
-        yield from _pairs(stored, (study, dataset, protocol), views, lambda names, _: pairwise(names))
+    for study, d, p in product(STUDIES, stored.names.datasets, stored.names.protocols):
+        values = own.of(study=study, dataset=d, protocol=p).present("value")
+        views = {f"{STUDIES[study]}={v:g}": View(stored.seed, study, v, p, d, METHOD) for v in values}
+        yield study, d, p, views
 
 
-def _pairs(
-    stored: Stored, key: tuple[str, ...], views: Mapping[str, View], which: Any
-) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    """The pairs of what has stored its token scores."""
-    scores = {name: found for name, view in views.items() if (found := stored.scores(view)) is not None}
-    places = {name: place for place, name in enumerate(scores)}
-    found = taus(scores) if len(scores) > 1 else np.empty(0)
-    for first, second in which(scores, 2):
-        yield (*key, first, second), found[:, places[first], places[second]]
-
-
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """Pairs against protocols."""
-    keys = ["kind", "dataset", "first", "second"]
-    first, second = (rows[side].map(lambda name: _title(stored, name)) for side in ("first", "second"))
-    protocol = rows["protocol"].where(rows["protocol"].isin(stored.protocols))
+
+    def title(name: str) -> str:  # of a method or, such as "layer=1", of a point of a study
+        return stored.names.methods.get(name, name.replace("beta=", "β ").replace("=", " "))
+
     shown = rows.rename(columns={"tau": "estimate"}).assign(
-        pair=first + " – " + second,
-        n=rows.groupby(keys)["n"].transform("max"),
-        protocol=pd.Categorical(protocol, stored.protocols),
+        pair=rows["first"].map(title) + " – " + rows["second"].map(title),
+        n=rows.groupby(["kind", "dataset", "first", "second"])["n"].transform("max"),
     )
+    shown = ordered(shown, {"protocol": stored.protocols}).sort_index()
     note = "Kendall's τ-b of the token scores, mean over instances: 1 same order, 0 unrelated, −1 reversed."
-    lines = ["kind", "dataset", "pair", "n"]
-    yield crossed(
-        "Rank agreement", stored.say, shown, lines, "protocol", lambda row: estimate(row, 2), [note]
-    )
-
-
-def _title(stored: Stored, name: str) -> str:
-    """A method's label, or a point of a study in words ("layer=1" is layer 1)."""
-    return stored.names.methods.get(name, name.replace("beta=", "β ").replace("=", " "))
+    keys, write = ["kind", "dataset", "pair", "n"], partial(estimate, digits=2)
+    yield crossed("Rank agreement", stored.say, shown, keys, "protocol", write, [note])
 
 
 TABLE = Spec("agreement", 70, agreement_rows, grids)

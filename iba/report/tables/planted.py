@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pandas as pd
 
 from iba.report.frame import DELETE, summarise
 from iba.report.stored import CELL, Stored
-from iba.report.tables import Spec, kept
-from iba.report.text import Grid, crossed, estimate, number
+from iba.report.tables import Grids, Spec, kept, ordered
+from iba.report.text import crossed, estimate, number
 
 
 def planted_rows(stored: Stored) -> pd.DataFrame:
@@ -22,19 +20,16 @@ def planted_rows(stored: Stored) -> pd.DataFrame:
     return found.astype(dict.fromkeys(CELL, str)).sort_values(CELL, kind="stable", ignore_index=True)
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """Of the selected sets and methods alone."""
-    order = {"protocol": stored.protocols, "dataset": stored.datasets, "method": stored.methods}
-    shown = rows[rows[CELL].isin(order).all(axis=1)]
-    shown = shown.assign(**{name: pd.Categorical(shown[name], names) for name, names in order.items()})
-    shown = shown.sort_values(["dataset", "method"], kind="stable")
+    order = {"dataset": stored.datasets, "method": stored.methods, "protocol": stored.protocols}
+    shown = ordered(rows.assign(estimate=rows["recall"], chance=rows["chance"].map(number)), order)
+    note = (
+        "Share of an instance's k evidence tokens among its k tokens with the largest scores, mean over "
+        "instances with its interval. Chance: what a random ranking reaches on average."
+    )
+    keys = ["dataset", "method", "n", "chance"]
     if len(shown):
-        shown = shown.rename(columns={"recall": "estimate"}).assign(chance=shown["chance"].map(number))
-        note = (
-            "Share of an instance's k evidence tokens among its k tokens with the largest scores, mean over "
-            "instances with its interval. Chance: what a random ranking reaches on average."
-        )
-        keys = ["dataset", "method", "n", "chance"]
         yield crossed("Planted evidence found", stored.say, shown, keys, "protocol", estimate, [note])
 
 

@@ -3,7 +3,6 @@ alike under all operators."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import combinations
 from typing import Any
@@ -17,9 +16,9 @@ from iba.evaluation.stats import percentiles, resampled_means
 from iba.pipeline.orders import win_rates
 from iba.report.frame import means_tested
 from iba.report.stored import CELL, Stored
-from iba.report.tables import Spec
+from iba.report.tables import Grids, Spec, ordered
 from iba.report.tables.agreement import kendall
-from iba.report.text import Grid, crossed, estimate, strong
+from iba.report.text import crossed, estimate, strong
 
 _SET = ["protocol", "dataset"]
 _LEVEL = 0.5
@@ -37,15 +36,9 @@ def first_steps(stored: Stored) -> pd.DataFrame:
         for view, cell in stored.cells.items()
         if (view.seed, view.study, view.protocol) == asked and (rates := win_rates(cell)) is not None
     ]
-    steps = pd.concat(found or [pd.DataFrame(columns=[*CELL, "operator"])], ignore_index=True)
-    return _ordered(stored, steps)
-
-
-def _ordered(stored: Stored, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with their keys as categories in the configuration's order."""
-    order: dict[str, Iterable[str]] = {"operator": OPERATORS, "method": stored.known}
-    order |= {"protocol": stored.names.protocols, "dataset": stored.names.datasets | stored.evident}
-    return rows.assign(**{name: pd.Categorical(rows[name], [*of]) for name, of in order.items()})
+    steps = pd.concat(found or [pd.DataFrame(columns=[*CELL, "operator"])])
+    sets = stored.names.datasets | stored.evident
+    return ordered(steps, {"dataset": sets, "operator": OPERATORS, "method": stored.known})
 
 
 def win_rows(stored: Stored) -> pd.DataFrame:
@@ -56,7 +49,7 @@ def win_rows(stored: Stored) -> pd.DataFrame:
         rates = _matrix(part, "win_rate", ["method"])
         found[key] = means_tested(rates - _LEVEL, how, how.of_all.resolving(rates.shape[1]))
         found[key][["estimate", "ci_low", "ci_high"]] += _LEVEL
-    return _ordered(stored, pd.concat(found, names=by).reset_index()) if found else pd.DataFrame()
+    return pd.concat(found, names=by).reset_index() if found else pd.DataFrame()
 
 
 def _matrix(steps: pd.DataFrame, value: str, columns: list[str]) -> pd.DataFrame:
@@ -76,8 +69,8 @@ def operator_rows(stored: Stored) -> pd.DataFrame:
         values = -left.to_numpy(float)  # the probability at the start is the same for all
         tau = taus(values.mean(0).reshape(shape))[0]
         low, high = percentiles(taus(resampled_means(values, stored.how).reshape(shape)), stored.how)
-        for (first, second), *numbers in zip(combinations(operators, 2), tau, low, high, strict=True):
-            found.append((*key, first, second, len(left), shape[2], *numbers))
+        for pair, *numbers in zip(combinations(operators, 2), tau, low, high, strict=True):
+            found.append((*key, *pair, len(left), shape[2], *numbers))
     names = [*_SET, "first", "second", "n", "n_methods", "tau", "ci_low", "ci_high"]
     return pd.DataFrame(found, columns=names)
 
@@ -88,7 +81,7 @@ def taus(means: Float[np.ndarray, "draws operators methods"]) -> Float[np.ndarra
     return np.array([kendall(draw)[first, second] for draw in means])
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """Per data set methods against operators; then how far two operators agree."""
     alpha = 1 - stored.how.confidence
     notes = [
@@ -97,30 +90,27 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
         "**Bold**: above 0.5 by a sign-flip test, Holm-corrected for the methods of a data set and operator, "
         f"p < {alpha:.2g}; p: `random_orders.csv`.",
     ]
+
+    def rate(row: Any) -> str:
+        return strong(estimate(row), row.above)
+
     rows = rows.assign(above=(rows["estimate"] > _LEVEL) & (rows["p_holm"] < alpha))
-    ranked = rows.sort_values(["operator", "estimate"], ascending=[True, False], kind="stable")
+    ranked = rows.sort_values("estimate", ascending=False, kind="stable")
+    ranked = ordered(ranked, {"dataset": stored.names.datasets | stored.evident, "operator": OPERATORS})
     for (protocol, dataset), cells in ranked.groupby(_SET, observed=True):
         where = f"{stored.say('dataset', dataset)}, {stored.say('protocol', protocol)}"
         caption = f"Random orders beaten ({where}, n = {cells['n'].max()})"
-        yield crossed(caption, stored.say, cells, ["method"], "operator", _rate, notes)
+        yield crossed(caption, stored.say, cells, ["method"], "operator", rate, notes)
         notes = []
-    yield from _of_operators(stored, operator_rows(stored))
-
-
-def _rate(row: Any) -> str:
-    return strong(estimate(row), row.above)
-
-
-def _of_operators(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+    shown = operator_rows(stored).rename(columns={"tau": "estimate", "n_methods": "methods"})
+    pairs = shown["first"] + " – " + shown["second"]
+    shown["operators"] = pd.Categorical(pairs, pairs.unique())
     note = (
         "Kendall's τ between the methods' mean drops at 11 % under two operators: 1 same ranking, −1 "
         "reversed; intervals over texts, resampled for all methods alike."
     )
-    shown = rows.rename(columns={"tau": "estimate", "n_methods": "methods"})
-    pairs = [f"{one} – {other}" for one, other in zip(rows["first"], rows["second"], strict=True)]
-    shown = shown.assign(operators=pd.Categorical(pairs, list(dict.fromkeys(pairs))))
     keys = ["dataset", "protocol", "n", "methods"]
-    if len(rows):
+    if len(shown):
         yield crossed("Rankings under two operators", stored.say, shown, keys, "operators", estimate, [note])
 
 

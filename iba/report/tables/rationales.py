@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pandas as pd
 
 from iba.evaluation.measures import measured_in
 from iba.report.frame import Frame, summarise
 from iba.report.notes import chosen_settings, dataset_notes
 from iba.report.stored import CELL, Stored
-from iba.report.tables import Spec
-from iba.report.text import Grid, crossed, estimate
+from iba.report.tables import Grids, Spec, ordered
+from iba.report.text import crossed, estimate
 
 _MEASURES = list(measured_in("rationales"))
 
@@ -31,24 +29,10 @@ def rationale_rows(stored: Stored) -> pd.DataFrame:
     return rows.join(chance.rename("chance"), [*CELL, "measure"])
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """Per data set methods against measures, the largest AUPRC first, then a random order."""
-    notes = _notes(stored)
-    rows = rows.astype({"method": str}).assign(measure=pd.Categorical(rows["measure"], _MEASURES))
-    ranked = rows.sort_values(["measure", "estimate"], ascending=[True, False], kind="stable")
-    for (protocol, dataset), cells in ranked.groupby(["protocol", "dataset"], observed=True):
-        chance = cells.drop_duplicates("measure").drop(columns=["estimate", "ci_low", "ci_high"])
-        chance = chance.rename(columns={"chance": "estimate"}).assign(method="a random order, on average")
-        where = f"{stored.say('dataset', dataset)}, {stored.say('protocol', protocol)}"
-        shown, keys = pd.concat([cells, chance]), ["method", "n"]
-        caption = f"Words marked by people ({where})"
-        yield crossed(caption, stored.say, shown, keys, "measure", estimate, notes)
-        notes = []
-
-
-def _notes(stored: Stored) -> list[str]:
     records = stored.records(_marked(stored))
-    return [
+    notes = [
         "Agreement with people is plausibility, not faithfulness: people mark what convinces them, whatever "
         "the classifier read.",
         "AUPRC: average precision of the tokens ranked by score. Top k: the k tokens with the largest scores "
@@ -58,6 +42,15 @@ def _notes(stored: Stored) -> list[str]:
         *chosen_settings(stored, records),
         *dataset_notes(stored, records),
     ]
+    ranked = rows.astype({"method": str}).sort_values("estimate", ascending=False, kind="stable")
+    ranked = ordered(ranked, {"measure": _MEASURES})
+    for (protocol, dataset), cells in ranked.groupby(["protocol", "dataset"], observed=True):
+        chance = cells.drop_duplicates("measure")[["measure", "n", "chance"]]
+        chance = chance.rename(columns={"chance": "estimate"}).assign(method="a random order, on average")
+        where = f"{stored.say('dataset', dataset)}, {stored.say('protocol', protocol)}"
+        shown, caption = pd.concat([cells, chance]), f"Words marked by people ({where})"
+        yield crossed(caption, stored.say, shown, ["method", "n"], "measure", estimate, notes)
+        notes = []
 
 
 TABLE = Spec("rationales", 100, rationale_rows, grids)

@@ -6,7 +6,6 @@ over all texts thus mixes two kinds of text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -14,9 +13,9 @@ import pandas as pd
 
 from iba.evaluation.measures import MEASURES
 from iba.report.stored import TESTED, Stored
-from iba.report.tables import Spec
+from iba.report.tables import Grids, Spec, ordered
 from iba.report.tables.table1 import side_by_side, table1_rows
-from iba.report.text import Grid, crossed, tested
+from iba.report.text import crossed, tested
 
 
 @cache
@@ -27,10 +26,13 @@ def right_texts(stored: Stored) -> Stored:
     return replace(stored, frame=stored.frame.where(right.to_numpy() & some_wrong))
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """As Table 1, then the differences between the methods but random."""
     found = right_texts(stored)
-    shares = [f"{found.names.datasets[d]} {_count(found, d)} of {_count(stored, d)}" for d in found.datasets]
+    right, all_ = (
+        run.table1.rows.groupby("dataset", observed=True)["instance_id"].nunique() for run in (found, stored)
+    )
+    shares = [f"{stored.say('dataset', d)} {n} of {all_[d]}" for d, n in right.items()]
     notes = [
         f"Texts whose explained class is the predicted one: {', '.join(shares)}. Otherwise as Table 1.",
         "Below: differences between methods on these texts with their intervals and Holm-corrected p; all "
@@ -38,18 +40,13 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
     ]
     caption = f"Table 1 on the texts that the classifier gets right ({stored.title})"
     yield side_by_side(found, rows, caption, notes)
-    tests = found.tests[(found.tests["first"] != "random") & (found.tests["second"] != "random")]
+    tests = found.tests[(found.tests[["first", "second"]] != "random").all(axis=1)]
     first, second = (tests[side].map(stored.names.methods) for side in ("first", "second"))
-    protocol = pd.Categorical(tests["protocol"], found.protocols)
-    tests = tests.assign(contrast=first + " − " + second, protocol=protocol)
+    tests = ordered(tests.assign(contrast=first + " − " + second), {"protocol": found.protocols})
     for measure in TESTED:
-        shown = tests[tests["measure"] == measure]
+        shown, keys = tests[tests["measure"] == measure], ["dataset", "contrast"]
         what = f"Differences on these texts, {MEASURES[measure].label}"
-        yield crossed(what, stored.say, shown, ["dataset", "contrast"], "protocol", tested)
-
-
-def _count(stored: Stored, dataset: str) -> int:
-    return int(stored.table1.of(dataset=dataset).rows["instance_id"].nunique())
+        yield crossed(what, stored.say, shown, keys, "protocol", tested)
 
 
 TABLE = Spec(

@@ -6,7 +6,6 @@ RTE trains unevenly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 
 import pandas as pd
@@ -14,8 +13,8 @@ import pandas as pd
 from iba.evaluation.stats import MIN_SEEDS, crossed_interval
 from iba.report.frame import DELETE
 from iba.report.stored import Stored
-from iba.report.tables import Spec
-from iba.report.text import Grid, interval, listed, number, share
+from iba.report.tables import Grids, Spec
+from iba.report.text import Write, estimate, listed, number, share, strong
 
 
 def seeds_rows(stored: Stored) -> pd.DataFrame:
@@ -25,75 +24,66 @@ def seeds_rows(stored: Stored) -> pd.DataFrame:
     `method` − `second`. `per_seed` lists the means in the order of `seeds`. Fewer than `MIN_SEEDS` have no
     interval. All on the instances that every seed has.
     """
-    return pd.DataFrame(
-        {"protocol": protocol, "dataset": dataset, "method": method, "second": second}
-        | _numbers(stored, dataset, drops)
-        for dataset, protocol in product(stored.datasets, stored.protocols)
-        for (method, second), drops in _drops(stored, protocol, dataset).items()
-    )
+    rows = []
+    for dataset, protocol in product(stored.datasets, stored.protocols):
+        for (method, second), drops in _drops(stored, protocol, dataset).items():
+            whole = crossed_interval(drops.to_numpy(float), stored.how)
+            trained = [stored.all_classifiers[dataset, seed]["provenance"] for seed in drops.index]
+            row = {
+                "protocol": protocol,
+                "dataset": dataset,
+                "method": method,
+                "second": second,
+                "n_seeds": len(drops),
+                "n": whole.n,
+                "drop_11": whole.estimate,
+                "ci_low": whole.low,
+                "ci_high": whole.high,
+                "seeds": " ".join(map(str, drops.index)),
+                "per_seed": " ".join(f"{v:.4f}" for v in drops.mean(axis=1)),
+                "accuracy": " ".join(f"{each['accuracy']:.4f}" for each in trained),
+            }
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def _drops(stored: Stored, protocol: str, dataset: str) -> dict[tuple[str, str], pd.DataFrame]:
     """Drop at 11 % by method, and IBA's minus every other one's: seeds × the instances that all of them have,
     where there are two seeds."""
     rows = stored.frame.of(study=None, operator=DELETE, protocol=protocol, dataset=dataset)
-    found = {(m, ""): rows.of(method=m).matrix("drop_11", "seed").dropna().T for m in stored.methods}
-    found = {method: drops for method, drops in found.items() if len(drops) > 1}
-    iba, others = found.get(("iba", "")), [method for method, _ in found if method != "iba"]
-    for second in others if iba is not None else []:
-        found["iba", second] = (iba - found[second, ""]).dropna(how="all").dropna(axis=1)
+    own = {m: rows.of(method=m).matrix("drop_11", "seed").dropna().T for m in stored.methods}
+    found = {(method, ""): drops for method, drops in own.items()}
+    iba = own.pop("iba", pd.DataFrame())
+    found |= {("iba", m): (iba - drops).dropna(how="all").dropna(axis=1) for m, drops in own.items()}
     return {pair: drops for pair, drops in found.items() if len(drops) > 1}
 
 
-def _numbers(stored: Stored, dataset: str, drops: pd.DataFrame) -> dict[str, object]:
-    whole = crossed_interval(drops.to_numpy(float), stored.how)
-    records = [stored.all_classifiers[dataset, int(seed)] for seed in drops.index]
-    return {
-        "n_seeds": len(drops),
-        "n": whole.n,
-        "drop_11": whole.estimate,
-        "ci_low": whole.low,
-        "ci_high": whole.high,
-        "seeds": " ".join(map(str, drops.index)),
-        "per_seed": " ".join(f"{v:.4f}" for v in drops.mean(axis=1)),
-        "accuracy": " ".join(f"{record['provenance']['accuracy']:.4f}" for record in records),
-    }
-
-
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """A line per row."""
-    pairs = rows[["method", "second"]].to_numpy()
-    rows = rows.assign(what=[" − ".join(stored.say("method", m) for m in pair if m) for pair in pairs])
-    columns = {
-        "method": lambda row: row.what,
-        "seeds × n": lambda row: f"{row.n_seeds} × {row.n}",
-        "drop at 11 %": lambda row: f"{number(row.drop_11)} {interval(row.ci_low, row.ci_high)}".strip(),
-        "each seed": lambda row: " · ".join(number(float(value)) for value in row.per_seed.split()),
+    pairs = zip(rows["method"], rows["second"], strict=True)
+    rows = rows.assign(
+        method=[" − ".join(stored.say("method", m) for m in pair if m) for pair in pairs],
+        seeds=rows["seeds"].str.replace(" ", " · "),
+        settled=(rows["second"] != "") & (rows["ci_low"] * rows["ci_high"] > 0),
+    )
+
+    def each(values: str, write: Write) -> str:
+        return " · ".join(write(float(value)) for value in values.split())
+
+    columns: dict[str, Write] = {
+        "drop at 11 %": lambda row: strong(estimate(row, "drop_11"), row.settled),
+        "each seed": lambda row: each(row.per_seed, number),
+        "accuracy": lambda row: each(row.accuracy, share),
     }
-    keys, caption = ["dataset", "protocol"], "Several fine-tuning seeds"
-    yield listed(caption, stored.say, rows, keys, columns, _notes(stored, rows))
-
-
-def _notes(stored: Stored, rows: pd.DataFrame) -> list[str]:
-    """How the intervals are made, which differences are settled, the classifiers' accuracy."""
-    settled = rows[(rows["second"] != "") & (rows["ci_low"] * rows["ci_high"] > 0)]
-    lines = [
-        f"{stored.say('dataset', row.dataset)}, {stored.say('protocol', row.protocol)}, {row.what}"
-        for row in settled.itertuples()
-    ]
-    accuracies = [
-        f"{stored.say('dataset', row.dataset)}, seeds {', '.join(row.seeds.split())}: accuracy "
-        + ", ".join(share(float(value)) for value in row.accuracy.split())
-        for row in rows.drop_duplicates("dataset").itertuples()
-    ]
-    return [
+    notes = [
         f"{stored.how.percent} t intervals for other fine-tuning seeds and other instances: the "
         "squared standard errors of the mean over seeds and of the mean over instances are added "
         f"(Welch–Satterthwaite degrees of freedom). None for fewer than {MIN_SEEDS} seeds.",
-        "A difference between two methods is settled over seeds only if its interval excludes 0: "
-        f"{'; '.join(lines) or 'none'}.",
-        *accuracies,
+        "**Bold**: a difference between two methods whose interval excludes 0; only such a one is settled "
+        "over seeds.",
     ]
+    keys, caption = ["dataset", "protocol", "method", "seeds", "n"], "Several fine-tuning seeds"
+    yield listed(caption, stored.say, rows, keys, columns, notes)
 
 
 TABLE = Spec("seeds", 60, seeds_rows, grids)

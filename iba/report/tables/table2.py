@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pandas as pd
 
 from iba.report.stored import Stored
-from iba.report.tables import Spec
-from iba.report.text import Grid, listed, number, share
+from iba.report.tables import Grids, Spec
+from iba.report.text import listed, number, share
 
 
 def table2_rows(stored: Stored) -> pd.DataFrame:
     """One row per data set, from its classifier's record."""
-    records = [(name, stored.classifiers[name]) for name in stored.datasets]
-    found = [(name, record["settings"], record["provenance"]) for name, record in records]
-    return pd.DataFrame(
-        {
+    rows = []
+    for name in stored.datasets:
+        settings, measured = (stored.classifiers[name][part] for part in ("settings", "provenance"))
+        row = {
             "dataset": name,
             "n": settings["n"],
             "paper_n": float(stored.paper.test_rows.get(name, "nan")),
@@ -27,14 +25,13 @@ def table2_rows(stored: Stored) -> pd.DataFrame:
             "truncated_share": measured["truncated_share"],
             "labels": "; ".join(f"{n} {value:.3f}" for n, value in measured["label_distribution"].items()),
         }
-        for name, settings, measured in found
-    )
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """A line per data set."""
     columns = {
-        "n": lambda row: str(row.n),
         "paper's n": lambda row: number(row.paper_n, 0),
         "training rows": lambda row: str(row.n_train),
         "accuracy": lambda row: share(row.accuracy),
@@ -44,7 +41,7 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
         "labels": lambda row: row.labels,
     }
     notes = [f"{stored.say('dataset', d)}: {stored.notes[d]}" for d in stored.datasets if d in stored.notes]
-    yield listed(f"Table 2. Data sets ({stored.title})", stored.say, rows, ["dataset"], columns, notes)
+    yield listed(f"Table 2. Data sets ({stored.title})", stored.say, rows, ["dataset", "n"], columns, notes)
 
 
 TABLE = Spec("table2", 40, table2_rows, grids, "data")
