@@ -1,21 +1,22 @@
-"""Mean degradation curves with intervals, as the probability p̄ and as normalised drop d̄ = (p̄ − m)/(o − m).
+"""Mean degradation curves with intervals: the probability p̄, and the normalised drop d̄ = (p̄ − m)/(o − m).
 
 o = p̄ at 0 %, m = the minimum over the curves of p̄ at 100 %. The intervals resample the instances of all
-curves together and compute o and m anew in every resample, so d̄ is exactly 1 at 0 %. Where the emptied text
-is nearly as probable as the whole one, o − m is small and d̄ means little: where resampling could halve it
-(the lower end of its interval is not above (o − m)/2), figures show p̄ itself and say so (`readable`).
+curves together and compute o and m anew in every resample, so d̄ is exactly 1 at 0 %. Where resampling could
+halve o − m (the lower end of its interval is not above (o − m)/2), d̄ means little: figures show p̄ and say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 
 from iba.evaluation.stats import Resampling, percentiles, resampled_means
+from iba.report.drawing import Look
 from iba.report.text import number
 
 #: What an axis is called.
@@ -29,8 +30,8 @@ Band = Float[np.ndarray, "3 curves steps"]
 class Curves:
     """The mean curves of several methods, or points of a study, on the same n instances.
 
-    `shown`: what is drawn, d̄ unless `remark`, which is printed in the panel, says otherwise; `probability`:
-    p̄. `lost`: o − m, and `lost_low` the lower end of its interval.
+    `shown`: the `quantity` that is drawn; `probability`: p̄. `lost`: o − m, and `lost_low` the lower end of
+    its interval. `remark`: printed in the panel.
     """
 
     names: Sequence[Any]
@@ -40,6 +41,7 @@ class Curves:
     probability: Band
     lost: float = 1.0
     lost_low: float = 1.0
+    quantity: str = DROP
     remark: str = ""
 
     @property
@@ -49,13 +51,13 @@ class Curves:
 
     def unscaled(self, remark: str = "") -> Curves:
         """The same as probabilities."""
-        return replace(self, shown=self.probability, remark=remark)
+        return replace(self, shown=self.probability, quantity=PROBABILITY, remark=remark)
 
 
 def mean_curves(
     names: Sequence[Any],
-    fractions: Float[np.ndarray, " steps"],
     curves: Float[np.ndarray, "n curves steps"],
+    fractions: Float[np.ndarray, " steps"],
     how: Resampling,
 ) -> Curves:
     """The means of curves as normalised drops."""
@@ -66,27 +68,23 @@ def mean_curves(
     def band(of: Callable[[Means], np.ndarray]) -> np.ndarray:
         return np.stack([of(means), *percentiles(of(draws), how)])
 
-    lost, lost_low, _ = band(_lost).ravel().tolist()
+    lost, lost_low, _ = band(lambda means: _ends(means)[1]).ravel().tolist()
     return Curves(names, fractions, n, band(normalised), band(np.asarray), lost, lost_low)
 
 
 def normalised(means: Means) -> Means:
     """d̄ of mean probabilities, o and m shared by the curves; NaN where o = m (nothing was lost)."""
-    lost = _lost(means)
-    return (means - _lowest(means)) / np.where(np.abs(lost) < 1e-12, np.nan, lost)
+    lowest, lost = _ends(means)
+    return (means - lowest) / np.where(np.abs(lost) < 1e-12, np.nan, lost)
 
 
-def _lowest(means: Means) -> np.ndarray:
-    """m, of shape draws × 1 × 1."""
-    return means[..., -1:].min(axis=-2, keepdims=True)
+def _ends(means: Means) -> tuple[np.ndarray, np.ndarray]:
+    """m and o − m, of shape draws × 1 × 1."""
+    lowest = means[..., -1:].min(axis=-2, keepdims=True)
+    return lowest, means[..., :1, :1] - lowest
 
 
-def _lost(means: Means) -> np.ndarray:
-    """o − m, of the same shape."""
-    return means[..., :1, :1] - _lowest(means)
-
-
-def readable(found: dict[tuple[str, str], Curves]) -> dict[tuple[str, str], Curves]:
+def readable(found: Mapping[tuple[str, str], Curves]) -> dict[tuple[str, str], Curves]:
     """By protocol and data set d̄, or p̄ for all of a data set where o − m is too small in one of them."""
     small = {dataset for (_, dataset), curves in found.items() if curves.too_small}
     why = ":\no − m = {} is\ntoo small for $\\bar{{d}}$"
@@ -99,6 +97,20 @@ def readable(found: dict[tuple[str, str], Curves]) -> dict[tuple[str, str], Curv
 
 
 def quantity(found: Iterable[Curves]) -> str:
-    """What the common axis of readable curves is called."""
-    shown = {PROBABILITY if curves.remark else DROP for curves in found}
+    """What the common axis of curves is called."""
+    shown = {curves.quantity for curves in found}
     return shown.pop() if len(shown) == 1 else "$\\bar{d}$ (or $\\bar{p}$ where said)"
+
+
+def draw(axes: Axes, found: Curves, looks: Mapping[Any, Look], intervals: bool) -> None:
+    """A panel with the curves that have a look."""
+    for name, mean, low, high in zip(found.names, *found.shown, strict=True):
+        if name in looks:
+            axes.plot(found.fractions, mean, **looks[name])
+            if intervals:
+                colour = looks[name]["color"]
+                axes.fill_between(found.fractions, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xticks([0, 1 / 3, 2 / 3, 1], ["0", "33", "67", "100"])
+    axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
+    axes.text(0.5, 0.98, found.remark, transform=axes.transAxes, ha="center", va="top", fontsize=6)

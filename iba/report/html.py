@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -19,16 +18,11 @@ from iba.report.pairs import winners
 from iba.report.stored import Stored
 from iba.report.text import Grid, number, write_text
 
-_MARKUP = re.compile(r"\*\*(.+?)\*\*|`(.+?)`")
-
 
 def markup(text: str) -> Markup:
     """Escaped text whose **bold** and `code` are elements."""
-    return Markup(_MARKUP.sub(_element, str(escape(text))))
-
-
-def _element(found: re.Match[str]) -> str:
-    return f"<strong>{found[1]}</strong>" if found[1] else f"<code>{found[2]}</code>"
+    bold = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(text)))
+    return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", bold))
 
 
 def finding(stored: Stored) -> dict[str, str]:
@@ -45,15 +39,11 @@ def finding(stored: Stored) -> dict[str, str]:
 
 
 def write(
-    stored: Stored,
-    judged: pd.DataFrame,
-    tables: Sequence[Grid],
-    drawn: Sequence[tuple[Path, str]],
+    stored: Stored, judged: pd.DataFrame, tables: Sequence[Grid], drawn: Sequence[tuple[Path, str]]
 ) -> Path:
     """Store `report.html`, opened by the first of `drawn` (PNG and caption) and of `tables`."""
     env = environment("iba.report", autoescape=True)
     env.filters |= {"markup": markup, "number": number}
-    shown = examples.load(stored)
     page = env.get_template("report.html.j2").render(
         run=stored.folder.name,
         model=stored.title,
@@ -65,12 +55,8 @@ def write(
         claims=[(name, words()["claims"][name], rows) for name, rows in judged.groupby("claim")],
         rule=rule(stored.how),
         tables=tables,
-        figures=[(_base64(path), caption) for path, caption in sorted(drawn)],
+        figures=[(base64.b64encode(path.read_bytes()).decode(), said) for path, said in sorted(drawn)],
         highlight_css=CSS,
-        examples=[(name, list(group)) for name, group in groupby(shown, lambda one: one.dataset)],
+        examples=examples.load(stored),
     )
     return write_text(stored.folder / "report.html", page)
-
-
-def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
