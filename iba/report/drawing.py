@@ -20,10 +20,8 @@ PAGE_WIDTH = 6.9
 LOOK: dict[Any, Any] = {
     "font.size": 7,
     "axes.titlesize": 7.5,
-    "axes.labelsize": 7,
     "xtick.labelsize": 6.5,
     "ytick.labelsize": 6.5,
-    "legend.fontsize": 7,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -36,8 +34,6 @@ LOOK: dict[Any, Any] = {
 Look = dict[str, Any]
 #: Height of the line below a figure, inches.
 _FOOT = 0.13
-#: Length of a line in the legend, in units of its font.
-_HANDLE = 3
 
 
 @dataclass(frozen=True)
@@ -77,8 +73,8 @@ def legend(figure: Figure, order: Iterable[str] = ()) -> None:
     known = {label: line for lines, labels in handles for line, label in zip(lines, labels, strict=True)}
     found = {label: known[label] for label in [*order, *known] if label in known}
     if found:
-        letters = _HANDLE + 3 + 0.56 * max(map(len, found))
-        most = max(1, int(72 * figure.get_figwidth() / (LOOK["legend.fontsize"] * letters)))
+        letters = 6 + 0.56 * max(map(len, found))  # of which 3 for the line and 3 for gaps
+        most = max(1, int(72 * figure.get_figwidth() / (LOOK["font.size"] * letters)))
         rows = -(-len(found) // most)
-        look: Look = {"loc": "outside upper center", "frameon": False, "handlelength": _HANDLE}
+        look: Look = {"loc": "outside upper center", "frameon": False, "handlelength": 3}
         figure.legend(found.values(), found.keys(), ncols=-(-len(found) // rows), **look)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
-from iba.display.highlight import CSS
+from iba.display.highlight import CSS, spans, stretched, units
 from iba.display.templates import environment
-from iba.report import examples
+from iba.pipeline.views import View
 from iba.report.claims import matrix, rule, words
 from iba.report.pairs import winners
-from iba.report.stored import Stored
+from iba.report.stored import CELL, Stored
 from iba.report.text import Grid, number, write_text
 
 
@@ -57,6 +60,44 @@ def write(
         tables=tables,
         figures=[(base64.b64encode(path.read_bytes()).decode(), said) for path, said in sorted(drawn)],
         highlight_css=CSS,
-        examples=examples.load(stored),
+        examples=examples(stored),
     )
     return write_text(stored.folder / "report.html", page)
+
+
+def examples(stored: Stored) -> dict[str, list[dict[str, Any]]]:
+    """By data set the instances whose tokens are stored; empty without any.
+
+    `seen`: by protocol and method the instance's prob_start, drop_11 and coloured html.
+    """
+    tables = [
+        scores[scores["tokens"].notna()].assign(protocol=protocol, dataset=dataset, method=method)
+        for dataset, protocol, method in product(stored.datasets, stored.protocols, stored.methods)
+        if (cell := stored.cells.get(View(stored.seed, None, None, protocol, dataset, method)))
+        if (scores := cell.scores()) is not None
+    ]
+    if not tables:
+        return {}
+    measures = stored.deletion.rows[[*CELL, "instance_id", "prob_start", "drop_11"]]
+    rows = pd.concat(tables).merge(measures.astype(dict.fromkeys(CELL, str)))
+    rows["html"] = [_html(stored, row) for row in rows.itertuples()]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for (dataset, _), seen in rows.groupby(["dataset", "instance_id"], sort=False):
+        first, labels = seen.iloc[0], stored.classifiers[dataset]["provenance"]["labels"]
+        names = {name: labels[int(first[name])] for name in ("target", "label")}
+        words = [one for one in units(first["tokens"], np.asarray(first["special"])) if not one.special]
+        preview = "".join(one.before + one.text for one in words).strip()[:110]
+        shown = {"preview": preview, "seen": [*seen.itertuples()]}
+        found.setdefault(dataset, []).append(names | shown)
+    return found
+
+
+def _html(stored: Stored, row: Any) -> str:
+    """The tokens: stronger colour, larger score; a line below what the first step of the test removes."""
+    scores, special = np.asarray(row.scores, np.float64), np.asarray(row.special, np.bool_)
+    first_step = int(np.rint(stored.frame.fractions[1] * len(scores)))
+    titles, classes = [""] * len(scores), [""] * len(scores)
+    for rank, place in enumerate(row.order):
+        titles[place] = f"score {scores[place]:.4g}, rank {rank + 1} of {len(row.order)}"
+        classes[place] = "removed" * (rank < first_step)
+    return spans(units(list(row.tokens), special), stretched(scores, special), titles, classes)

@@ -37,10 +37,10 @@ WEIGHTS = {
 }
 #: Largest over smallest number of a map from which on colours are logarithmic.
 WIDE = 20.0
-#: Tokens in one line, and as how many at least a line is drawn: cells of few tokens would be too wide.
-PER_LINE, _LEAST = 34, 20
-#: Inches: a row of a map, title and gaps of a line, and the height of one letter of a slanted token.
-_ROW, _AROUND, _LETTER = 0.115, 0.3, 0.04
+#: Tokens in one line of a map.
+PER_LINE = 34
+#: Inches: a row of a map, and what a line has around it: its title and slanted tokens.
+_ROW, _AROUND = 0.115, 0.9
 _SLANTED: Look = {"rotation": 50, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
 #: Of a paragraph: inches; letters to a line of `_TEXT` points.
 _LEFT, _TITLE, _LABEL, _TEXT, _LETTERS = 0.12, 0.45, 0.17, 7.5, 105
@@ -111,14 +111,13 @@ def _text(stored: Stored, study: str, rows: pd.DataFrame) -> ScoredText:
 
 def draw(maps: Sequence[ScoredText], paragraphs: Sequence[ScoredText] = ()) -> Figure:
     """A page-wide figure: texts once per classifier, and maps below."""
-    lines = [(text, line) for text in maps for line in wrapped(len(text.pieces))]
-    above, below = sum(map(_height, paragraphs)), sum(_height_of_line(*each) for each in lines)
+    rows = [len(text.rows) for text in maps for _ in wrapped(len(text.pieces))]
+    above, below = sum(map(_height, paragraphs)), sum(_ROW * n + _AROUND for n in rows)
     figure = Figure(figsize=(PAGE_WIDTH, above + below), layout="constrained")
-    if lines:
+    if rows:
         room = (0, 0, 1, below / (above + below))
         figure.get_layout_engine().set(rect=room)  # type: ignore[union-attr,call-arg]
-        heights = [len(text.rows) for text, _ in lines]
-        panels = iter(figure.subplots(len(lines), 1, squeeze=False, height_ratios=heights).flat)
+        panels = iter(figure.subplots(len(rows), 1, squeeze=False, height_ratios=rows).flat)
         for text in maps:
             _draw_map(figure, text, panels)
     top = above + below
@@ -153,11 +152,6 @@ def _height(text: ScoredText) -> float:
     return _TITLE + len(text.rows) * (_LABEL + _LINE * (letters // _LETTERS + 1) + 0.06)
 
 
-def _height_of_line(text: ScoredText, line: slice) -> float:
-    """Inches of a map's line with its title and slanted tokens."""
-    return _ROW * len(text.rows) + _AROUND + _LETTER * max(map(len, labels(text.pieces[line])))
-
-
 def _draw_map(figure: Figure, text: ScoredText, free: Iterator[Axes]) -> None:
     special, bits = _special(text), np.stack([np.asarray(row, float) for row in text.rows["bits"]])
     norm, lines = scale(bits[:, ~special]), wrapped(len(special))
@@ -166,7 +160,7 @@ def _draw_map(figure: Figure, text: ScoredText, free: Iterator[Axes]) -> None:
         mesh = axes.pcolormesh(bits[:, line], norm=norm, cmap="viridis", edgecolors="white", linewidth=0.3)
         axes.set_xticks(np.arange(len(special[line])) + 0.5, labels(text.pieces[line]), **_SLANTED)
         axes.set_yticks(np.arange(len(bits)) + 0.5, [*map(power, text.rows.index)])
-        axes.set(xlim=(0, max(_LEAST, *(one.stop - one.start for one in lines))), ylabel=_LABELS[text.study])
+        axes.set_ylabel(_LABELS[text.study])
         axes.tick_params(length=0, pad=2)
         axes.spines[:].set_visible(False)
         for place in map(int, np.flatnonzero(special[line])):

@@ -31,12 +31,13 @@ class StudyRows:
     """A study on one data set under one protocol; points and references saw the same instances.
 
     `points`: IBA's rows, by `value`; `references`: those of methods that do not vary, by `method`; both by
-    deletion. `curves`: the names and curves (instances × names × steps) of all points, then of all references.
+    deletion. `curves`: names and curves (instances × names × steps) of the points, then of the references.
     `records`: of the points, by value; `reference_records`: of the references, by method.
     """
 
     dataset: str
     protocol: str
+    title: str
     points: Frame
     references: Frame
     curves: tuple[list[Any], np.ndarray]
@@ -54,9 +55,9 @@ class StudyRows:
         return self.records[self.values[0]]
 
     @property
-    def cut(self) -> int | None:
+    def cut(self) -> int:
         """Tokens at which texts were cut."""
-        return self.record["settings"]["max_length"]
+        return int(self.record["settings"]["max_length"])
 
     @property
     def n_calibration(self) -> int | None:
@@ -87,12 +88,11 @@ def load(stored: Stored, study: str) -> list[StudyRows]:
 
 def _load(stored: Stored, study: str, rows: Frame, dataset: str, protocol: str) -> StudyRows:
     points, references = rows.of(method=METHOD).having("value"), rows.of(value=None)
-    both = [
-        f.rows.assign(point=f.rows[key].astype(object))
-        for f, key in ((points, "value"), (references, "method"))
-    ]
-    curves = replace(rows, rows=pd.concat(both)).stacked("point")
+    named = points.rows.assign(point=points.rows["value"].astype(object))
+    others = references.rows.assign(point=references.rows["method"].astype(str))
+    curves = replace(rows, rows=pd.concat([named, others])).stacked("point")
+    title = f"{stored.say('dataset', dataset)}, {stored.say('protocol', protocol)}"
     where = protocol, dataset
     records = {v: stored.record(*where, METHOD, study, v) for v in points.present("value")}
     of_references = {m: stored.record(*where, m, study) for m in references.present("method")}
-    return StudyRows(dataset, protocol, points, references, curves, records, of_references)
+    return StudyRows(dataset, protocol, title, points, references, curves, records, of_references)

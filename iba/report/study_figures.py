@@ -13,21 +13,21 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator
 
 from iba.evaluation.stats import Resampling
 from iba.pipeline.views import Value
-from iba.report import curves
-from iba.report.curves import Curves, mean_curves, quantity, readable
 from iba.report.drawing import PAGE_WIDTH, Look, Picture, legend
+from iba.report.figure1 import Curves, draw_panel, mean_curves, quantity, readable
 from iba.report.frame import Frame, summarise
 from iba.report.stored import Stored
 from iba.report.studies import METHOD, X_ALONE, StudyRows, load
 
 BETAS, LAYERS = "betas", "layers"
-#: What varies, as an axis says it and as a colour bar says it.
+#: What varies, as an axis says it and as a legend says it.
 _VARIED = {BETAS: ("β", "β"), LAYERS: ("bottleneck after layer", "layer")}
 #: The layers of Figure 2a, of 12.
 _SELECTED, _DEPTH = (1, 4, 8, 9, 12), 12
@@ -38,11 +38,10 @@ _MARKS: dict[str, Look] = {
     "norm of the layer's update": {"color": "0.3", "linestyle": (0, (8, 2)), "marker": "s"},
 }
 _OTHER_MARK: Look = {"color": "0.35", "linestyle": "-.", "marker": "+"}
-_PAPERS, _CHOSEN = "the paper's β", "selected β (corrected, uncut texts)"
-#: The paper's β is one of the points: a pale band behind it, so that its interval can be seen.
-_LINES: dict[str, Look] = {
-    _PAPERS: {"linewidth": 5, "alpha": 0.25},
-    _CHOSEN: {"linestyle": "--", "linewidth": 0.9},
+#: Marked β, by the protocol that has it; the paper's is one of the points, so that a pale band is behind it.
+_MARKED: dict[str, Look] = {
+    "described": {"label": "the paper's β", "linewidth": 5, "alpha": 0.25},
+    "corrected": {"label": "selected β (corrected, uncut texts)", "linestyle": "--", "linewidth": 0.9},
 }
 #: What numbers are called on an axis.
 _AXIS = {
@@ -53,8 +52,6 @@ _AXIS = {
 }
 #: Numbers that references do not have → the same without any optimisation.
 _START = {"prob_bottleneck": "prob_start", "bits_per_token": "bits_per_token_start"}
-#: The lightest end of the map is too faint on white.
-_MAP, _LIGHTEST = "viridis", 0.9
 
 
 def pictures(stored: Stored) -> Iterator[Picture]:
@@ -70,7 +67,7 @@ def pictures(stored: Stored) -> Iterator[Picture]:
     if study := load(stored, LAYERS):
         every = _values(study)
         some = [layer for layer in selected_layers(int(every[-1])) if layer in every]
-        bars += "".join(chosen_betas(stored, rows) for rows in study)
+        bars += "".join(chosen_betas(rows) for rows in study)
         what = "Degradation curves with IBA's bottleneck after"
         caption = f"Figure 2a. {what} selected layers, and the drop at 11 % after every layer. {bars}"
         yield Picture("figure2a", draw(stored, LAYERS, study, some, ["drop_11"]), caption)
@@ -87,17 +84,13 @@ def selected_layers(depth: int) -> list[int]:
     return sorted({max(1, round(layer * depth / _DEPTH)) for layer in _SELECTED})
 
 
-def chosen_betas(stored: Stored, rows: StudyRows) -> str:
+def chosen_betas(rows: StudyRows) -> str:
     """A sentence on the β of every layer where it was chosen on training rows; else nothing."""
     if rows.n_calibration is None:
         return ""
     betas = ", ".join(f"{record['settings']['method']['beta']:g}" for record in rows.records.values())
-    chosen = f"each layer's β was chosen on {rows.n_calibration} held-out training rows: {betas}"
-    return f" {_where(stored, rows)}: {chosen}."
-
-
-def _where(stored: Stored, rows: StudyRows) -> str:
-    return f"{stored.names.datasets[rows.dataset]}, {stored.names.protocols[rows.protocol]}"
+    where = f"{rows.n_calibration} held-out training rows"
+    return f" {rows.title}: each layer's β was chosen on {where}: {betas}."
 
 
 def draw(
@@ -109,41 +102,29 @@ def draw(
     size = max(PAGE_WIDTH, 2.3 * len(study)), 0.9 + 1.1 * sum(heights)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(heights), len(study), sharey="row", squeeze=False, height_ratios=heights)
-    colours, found = colours_of(chosen), study_curves(study, stored.how)
+    shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(chosen)))  # 1 is too faint on white
+    colours = dict(zip(chosen, map(to_hex, shades), strict=True))
+    how, axis, title = stored.how, *_VARIED[name]
+    every = {(r.protocol, r.dataset): mean_curves(*r.curves, r.points.fractions, how) for r in study}
+    found = readable(every).values()
     for column, rows, shown in zip(grid.T, study, found, strict=True):
-        column[0].set_title(f"{_where(stored, rows)}\nn = {shown.n}, texts cut at {rows.cut} tokens")
-        column[0].set_xlabel("tokens removed (%), most important\nfirst (means, without intervals)")
+        _draw_curves(column[0], rows, shown, colours)
         column[0].margins(y=0.3 if any(one.remark for one in found) else 0.05)  # room for the remark
-        points = {
-            value: {"color": colour, "marker": "o", "markersize": 2} for value, colour in colours.items()
-        }
-        curves.draw(column[0], shown, references(rows) | points, intervals=False)
         for axes, measure in zip(column[1:], measures, strict=True):
-            _draw_measure(axes, rows, measure, colours, stored.how)
+            _draw_measure(axes, rows, measure, colours, how)
             if name == BETAS:
                 _beta_axis(axes, marked_betas(stored, rows))
             else:
-                axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+                axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
                 axes.xaxis.set_minor_locator(MultipleLocator(1))
             axes.tick_params(axis="x", labelbottom=axes is column[-1])
-        column[-1].set_xlabel(_VARIED[name][0])
+        column[-1].set_xlabel(axis)
     for axes, label in zip(grid[:, 0], [quantity(found), *(_AXIS[m] for m in measures)], strict=True):
         axes.set_ylabel(label)
-    _colour_bar(figure, list(grid[0]), colours, _VARIED[name][1])
+    marks = {power(value): Line2D([], [], color=colours[value], linewidth=4) for value in reversed(chosen)}
+    figure.legend(marks.values(), marks.keys(), title=title, loc="outside right upper", frameon=False)
     legend(figure)
     return figure
-
-
-def study_curves(study: Sequence[StudyRows], how: Resampling) -> list[Curves]:
-    """The mean curves of the points and the references of each, as drops where these can be read."""
-    found = {(r.protocol, r.dataset): mean_curves(*r.curves, r.points.fractions, how) for r in study}
-    return list(readable(found).values())
-
-
-def colours_of(values: Sequence[Value]) -> dict[Value, str]:
-    """A colour per varied value, which ascend."""
-    shades = matplotlib.colormaps[_MAP](np.linspace(0, _LIGHTEST, len(values)))
-    return dict(zip(values, map(to_hex, shades), strict=True))
 
 
 def means(frame: Frame, by: str, measure: str, how: Resampling) -> pd.DataFrame:
@@ -158,22 +139,24 @@ def references(rows: StudyRows) -> dict[str, Look]:
 
 
 def marked_betas(stored: Stored, rows: StudyRows) -> dict[str, float]:
-    """The paper's β and the one that `corrected` selected, which means something for the same noise alone."""
+    """By protocol the paper's β, and the selected one, which means something for the same noise alone."""
     found = {}
-    for label, protocol in ((_PAPERS, "described"), (_CHOSEN, "corrected")):
+    for protocol in _MARKED:
         record = stored.record(protocol, rows.dataset, METHOD)
         method = record["settings"]["method"] if record else {}
-        same = "tuning" in record and method["noise"] == rows.record["settings"]["method"]["noise"]
-        if isinstance(method.get("beta"), int | float) and (same or label == _PAPERS):
-            found[label] = float(method["beta"])
+        same = method.get("noise") == rows.record["settings"]["method"]["noise"]
+        if isinstance(method.get("beta"), int | float) and (same or "tuning" not in record):
+            found[protocol] = float(method["beta"])
     return found
 
 
 def _beta_axis(axes: Axes, marked: Mapping[str, float]) -> None:
-    for label, beta in marked.items():
-        axes.axvline(beta, color="#b2182b", label=label, zorder=0, **_LINES[label])
+    for protocol, beta in marked.items():
+        axes.axvline(beta, color="#b2182b", zorder=0, **_MARKED[protocol])
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(numticks=20))
+    axes.xaxis.set_major_formatter(lambda beta, _: power(beta))
+    axes.xaxis.minorticks_off()
 
 
 def power(value: Value) -> str:
@@ -181,6 +164,13 @@ def power(value: Value) -> str:
     mantissa, _, exponent = f"{value:.6e}".partition("e")
     of_ten = float(mantissa) == 1 and abs(int(exponent)) > 1
     return f"$10^{{{int(exponent)}}}$" if of_ten else f"{value:g}"
+
+
+def _draw_curves(axes: Axes, rows: StudyRows, shown: Curves, colours: Mapping[Value, str]) -> None:
+    looks = references(rows) | {v: {"color": c, "marker": "o", "markersize": 2} for v, c in colours.items()}
+    draw_panel(axes, shown, looks, intervals=False)
+    axes.set_title(f"{rows.title}\nn = {shown.n}, texts cut at {rows.cut} tokens")
+    axes.set_xlabel("tokens removed (%), most important\nfirst (means, without intervals)")
 
 
 def _draw_measure(
@@ -196,32 +186,12 @@ def _draw_measure(
     if measure == "bits_per_token":
         axes.set_yscale("log", nonpositive="mask")
     if measure in _START:
-        level = means(rows.points, "value", _START[measure], how)["estimate"].iloc[
-            0
-        ]  # the same at every point
+        start = means(rows.points, "value", _START[measure], how).iloc[0]  # the same at every point
         label = "whole text, or before optimisation"
-        axes.axhline(level, color="black", linestyle="-.", linewidth=0.8, label=label, zorder=0)
+        axes.axhline(start["estimate"], color="black", linestyle="-.", linewidth=0.8, label=label, zorder=0)
         return
     levels = means(rows.references, "method", measure, how)
     for method, look in references(rows).items():
         mean, line = levels.loc[method], {name: look[name] for name in ("color", "linestyle", "label")}
         axes.axhspan(mean["ci_low"], mean["ci_high"], color=look["color"], alpha=0.13, linewidth=0, zorder=0)
         axes.axhline(mean["estimate"], linewidth=1.0, zorder=1, **line)
-
-
-def _colour_bar(figure: Figure, beside: Sequence[Axes], colours: Mapping[Value, str], title: str) -> None:
-    """A bar of boxes, one per varied value."""
-    n = len(colours)
-    shades = ListedColormap([*colours.values()])
-    bar = figure.colorbar(
-        matplotlib.cm.ScalarMappable(BoundaryNorm(range(n + 1), n), shades),
-        ax=beside,
-        aspect=40,
-        fraction=0.06,
-        pad=0.02,
-    )
-    bar.minorticks_off()
-    bar.set_ticks([place + 0.5 for place in range(n)], labels=[*map(power, colours)])
-    bar.ax.tick_params(length=0)
-    bar.outline.set_visible(False)
-    bar.ax.set_title(title, fontsize="medium")
