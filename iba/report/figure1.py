@@ -151,7 +151,8 @@ def draw(stored: Stored, found: Panels) -> Figure:
     for axes, dataset in zip(grid[0], datasets, strict=True):
         shown = [found[p, dataset] for p in protocols if (p, dataset) in found]
         axes.set_ylim(*limits(shown))
-        axes.set_title(f"{names.datasets[dataset]}\nn = {shown[0].n}".replace(", ", ",\n"))
+        sizes = " or ".join(map(str, sorted({one.n for one in shown})))
+        axes.set_title(f"{names.datasets[dataset]}\nn = {sizes}".replace(", ", ",\n"))
     figure.supxlabel("tokens removed (%), most important first", fontsize=7)
     legend(figure, names.methods.values())
     return figure

@@ -85,8 +85,8 @@ def examples(stored: Stored) -> dict[str, list[dict[str, Any]]]:
     for (dataset, _), seen in rows.groupby(["dataset", "instance_id"], sort=False):
         first, labels = seen.iloc[0], stored.classifiers[dataset]["provenance"]["labels"]
         names = {name: labels[int(first[name])] for name in ("target", "label")}
-        words = [one for one in units(first["tokens"], np.asarray(first["special"])) if not one.special]
-        preview = "".join(one.before + one.text for one in words).strip()[:110]
+        pieces = units(list(first["tokens"]), np.asarray(first["special"], np.bool_))
+        preview = "".join(one.before + one.text for one in pieces if not one.special).strip()[:110]
         shown = {"preview": preview, "seen": [*seen.itertuples()]}
         found.setdefault(dataset, []).append(names | shown)
     return found
