@@ -9,7 +9,7 @@ so d̄ is exactly 1 at 0 %. Where resampling could halve o − m (the lower end 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, product
 from typing import Any
@@ -27,7 +27,6 @@ from iba.report.text import number
 
 #: What an axis is called.
 DROP, PROBABILITY = "normalised drop $\\bar{d}$", "probability $\\bar{p}$"
-Means = Float[np.ndarray, "*draws curves steps"]
 #: The mean, and the low and the high end of its interval.
 Band = Float[np.ndarray, "3 curves steps"]
 #: Line style and marker by rank of the method, so that a grey print can still be read.
@@ -38,8 +37,8 @@ _MARKS = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "x"), ((0, (5, 1)), "D"), 
 class Curves:
     """The mean curves of several methods, or points of a study, on the same n instances.
 
-    `shown`: the `quantity` that is drawn; `probability`: p̄. `lost`: o − m, and whether it is too small for d̄.
-    `remark`: printed in the panel.
+    `shown`: the `quantity` that is drawn; `probability`: p̄. `too_small`: where d̄ means little, why. `remark`:
+    printed in the panel.
     """
 
     names: Sequence[Any]
@@ -47,8 +46,7 @@ class Curves:
     n: int
     shown: Band
     probability: Band
-    lost: float = 1.0
-    too_small: bool = False
+    too_small: str = ""
     quantity: str = DROP
     remark: str = ""
 
@@ -67,38 +65,27 @@ def mean_curves(
     fractions: Float[np.ndarray, " steps"],
     how: Resampling,
 ) -> Curves:
-    """The means of curves as normalised drops."""
+    """The means of curves as normalised drops, NaN where o = m (nothing was lost)."""
     n, *shape = curves.shape
-    means = curves.mean(0)
     draws = resampled_means(curves.reshape(n, -1), how).reshape(-1, *shape)
+    means = np.concatenate([curves.mean(0)[None], draws])
+    lowest = means[..., -1:].min(axis=1, keepdims=True)
+    lost = means[:, :1, :1] - lowest
+    drops = (means - lowest) / np.where(np.abs(lost) < 1e-12, np.nan, lost)
 
-    def band(of: Callable[[Means], np.ndarray]) -> np.ndarray:
-        return np.stack([of(means), *percentiles(of(draws), how)])
+    def band(values: np.ndarray) -> np.ndarray:
+        return np.stack([values[0], *percentiles(values[1:], how)])
 
-    lost, lowest, _ = band(lambda means: _ends(means)[1]).ravel().tolist()
-    return Curves(names, fractions, n, band(normalised), band(np.asarray), lost, lowest <= lost / 2)
-
-
-def normalised(means: Means) -> Means:
-    """d̄ of mean probabilities, o and m shared by the curves; NaN where o = m (nothing was lost)."""
-    lowest, lost = _ends(means)
-    return (means - lowest) / np.where(np.abs(lost) < 1e-12, np.nan, lost)
-
-
-def _ends(means: Means) -> tuple[np.ndarray, np.ndarray]:
-    """m and o − m, of shape draws × 1 × 1."""
-    lowest = means[..., -1:].min(axis=-2, keepdims=True)
-    return lowest, means[..., :1, :1] - lowest
+    whole, least, _ = band(lost).ravel().tolist()
+    why = f":\no − m = {number(whole, 2)} is\ntoo small for $\\bar{{d}}$" if least <= whole / 2 else ""
+    return Curves(names, fractions, n, band(drops), band(means), why)
 
 
 def readable(found: Panels) -> Panels:
-    """By protocol and data set d̄, or p̄ for all of a data set where o − m is too small in one of them."""
+    """d̄, or p̄ for all of a data set where o − m is too small in one of them."""
     small = {dataset for (_, dataset), curves in found.items() if curves.too_small}
-    why = ":\no − m = {} is\ntoo small for $\\bar{{d}}$"
     return {
-        key: curves.unscaled(PROBABILITY + curves.too_small * why.format(number(curves.lost, 2)))
-        if key[1] in small
-        else curves
+        key: curves.unscaled(PROBABILITY + curves.too_small) if key[1] in small else curves
         for key, curves in found.items()
     }
 
@@ -113,7 +100,7 @@ def pictures(stored: Stored) -> Iterator[Picture]:
     scaled = panels(stored)
     unscaled = {key: found.unscaled() for key, found in scaled.items()}
     of = "of the target while tokens are removed, most important first. Dotted: the first step, 11 %"
-    of += f" (Table 1); shaded: {stored.how.percent} bootstrap intervals, wide ones cut at the frame."
+    of += f" (Table 1); shaded: {stored.how.percent} bootstrap intervals."
     drop = "Normalised drop of the probability (1: whole text, 0: emptied text)"
     yield Picture("figure1", draw(stored, readable(scaled)), f"Figure 1. {drop} {of}")
     caption = f"Figure 1, unscaled. Mean probability {of}"
@@ -149,9 +136,7 @@ def draw(stored: Stored, found: Panels) -> Figure:
     for axes, protocol in zip(grid[:, 0], protocols, strict=True):
         axes.set_ylabel(f"{names.protocols[protocol]}\n{quantity(found.values())}")
     for axes, dataset in zip(grid[0], datasets, strict=True):
-        shown = [found[p, dataset] for p in protocols if (p, dataset) in found]
-        axes.set_ylim(*limits(shown))
-        sizes = " or ".join(map(str, sorted({one.n for one in shown})))
+        sizes = " or ".join(map(str, sorted({one.n for (_, of), one in found.items() if of == dataset})))
         axes.set_title(f"{names.datasets[dataset]}\nn = {sizes}".replace(", ", ",\n"))
     figure.supxlabel("tokens removed (%), most important first", fontsize=7)
     legend(figure, names.methods.values())
@@ -168,18 +153,7 @@ def draw_panel(axes: Axes, found: Curves, looks: Mapping[Any, Look], intervals: 
                 axes.fill_between(found.fractions, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xticks([0, 1 / 3, 2 / 3, 1], ["0", "33", "67", "100"])
-    axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
+    axes.margins(y=0.3 if found.remark else 0.04)
+    if found.quantity == DROP:
+        axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
     axes.text(0.5, 0.98, found.remark, transform=axes.transAxes, ha="center", va="top", fontsize=6)
-
-
-def limits(column: Sequence[Curves]) -> tuple[float, float]:
-    """The heights that a figure's column of panels shows: its curves, and as much again for intervals.
-
-    Where hardly anything can be lost, an interval of d̄ is many times the curve; it is cut at the frame.
-    """
-    shown = np.concatenate([found.shown for found in column], axis=1)
-    low, high = shown[0].min(), shown[0].max()
-    lowest, highest = max(np.nanmin(shown), 2 * low - high), min(np.nanmax(shown), 2 * high - low)
-    pad = 0.04 * (highest - lowest)
-    room = 0.4 * (highest - lowest) * any(found.remark for found in column)
-    return float(lowest - pad), float(highest + pad + room)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -111,15 +111,16 @@ def _text(stored: Stored, study: str, rows: pd.DataFrame) -> ScoredText:
 
 def draw(maps: Sequence[ScoredText], paragraphs: Sequence[ScoredText] = ()) -> Figure:
     """A page-wide figure: texts once per classifier, and maps below."""
-    rows = [len(text.rows) for text in maps for _ in wrapped(len(text.pieces))]
+    lines = [(text, line) for text in maps for line in wrapped(len(text.pieces))]
+    rows = [len(text.rows) for text, _ in lines]
     above, below = sum(map(_height, paragraphs)), sum(_ROW * n + _AROUND for n in rows)
     figure = Figure(figsize=(PAGE_WIDTH, above + below), layout="constrained")
-    if rows:
+    if lines:
         room = (0, 0, 1, below / (above + below))
         figure.get_layout_engine().set(rect=room)  # type: ignore[union-attr,call-arg]
-        panels = iter(figure.subplots(len(rows), 1, squeeze=False, height_ratios=rows).flat)
-        for text in maps:
-            _draw_map(figure, text, panels)
+        grid = figure.subplots(len(lines), 1, squeeze=False, height_ratios=rows)
+        for axes, (text, line) in zip(grid.flat, lines, strict=True):
+            _draw_line(figure, axes, text, line)
     top = above + below
     for text in paragraphs:
         _draw_paragraphs(figure, text, top)
@@ -152,22 +153,20 @@ def _height(text: ScoredText) -> float:
     return _TITLE + len(text.rows) * (_LABEL + _LINE * (letters // _LETTERS + 1) + 0.06)
 
 
-def _draw_map(figure: Figure, text: ScoredText, free: Iterator[Axes]) -> None:
+def _draw_line(figure: Figure, axes: Axes, text: ScoredText, line: slice) -> None:
     special, bits = _special(text), np.stack([np.asarray(row, float) for row in text.rows["bits"]])
-    norm, lines = scale(bits[:, ~special]), wrapped(len(special))
-    panels = list(islice(free, len(lines)))
-    for axes, line in zip(panels, lines, strict=True):
-        mesh = axes.pcolormesh(bits[:, line], norm=norm, cmap="viridis", edgecolors="white", linewidth=0.3)
-        axes.set_xticks(np.arange(len(special[line])) + 0.5, labels(text.pieces[line]), **_SLANTED)
-        axes.set_yticks(np.arange(len(bits)) + 0.5, [*map(power, text.rows.index)])
-        axes.set_ylabel(_LABELS[text.study])
-        axes.tick_params(length=0, pad=2)
-        axes.spines[:].set_visible(False)
-        for place in map(int, np.flatnonzero(special[line])):
-            axes.axvspan(place, place + 1, color="white", alpha=0.6, linewidth=0)
-            axes.get_xticklabels()[place].set_color("0.55")
-    panels[0].set_title(text.title, loc="left")
-    bar = figure.colorbar(mesh, ax=panels, aspect=14, pad=0.01)
+    shown: Look = {"cmap": "viridis", "edgecolors": "white", "linewidth": 0.3}
+    mesh = axes.pcolormesh(bits[:, line], norm=scale(bits[:, ~special]), **shown)
+    axes.set_xticks(np.arange(len(special[line])) + 0.5, labels(text.pieces[line]), **_SLANTED)
+    axes.set_yticks(np.arange(len(bits)) + 0.5, [*map(power, text.rows.index)])
+    axes.set_ylabel(_LABELS[text.study])
+    axes.set_title("" if line.start else text.title, loc="left")
+    axes.tick_params(length=0, pad=2)
+    axes.spines[:].set_visible(False)
+    for place in map(int, np.flatnonzero(special[line])):
+        axes.axvspan(place, place + 1, color="white", alpha=0.6, linewidth=0)
+        axes.get_xticklabels()[place].set_color("0.55")
+    bar = figure.colorbar(mesh, ax=axes, aspect=14, pad=0.01)
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
     bar.ax.tick_params(labelsize=6)

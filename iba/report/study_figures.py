@@ -109,7 +109,6 @@ def draw(
     found = readable(every).values()
     for column, rows, shown in zip(grid.T, study, found, strict=True):
         _draw_curves(column[0], rows, shown, colours)
-        column[0].margins(y=0.3 if any(one.remark for one in found) else 0.05)  # room for the remark
         for axes, measure in zip(column[1:], measures, strict=True):
             _draw_measure(axes, rows, measure, colours, how)
             if name == BETAS:
