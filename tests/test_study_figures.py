@@ -182,6 +182,8 @@ def test_the_selected_beta_is_marked_where_the_noise_is_the_same(tmp_path: Path)
     assert list(study_figures.marked_betas(stored, described).values()) == [1e-5, 1.0]
     assert list(study_figures.marked_betas(stored, released).values()) == [1e-5]
     assert study_figures.marked_betas(replace(stored, cells={}), described) == {}
+    untried = {v: replace(c, record={"settings": c.record["settings"]}) for v, c in stored.cells.items()}
+    assert list(study_figures.marked_betas(replace(stored, cells=untried), described)) == ["described"]
 
 
 @pytest.mark.parametrize(
@@ -220,6 +222,8 @@ def test_texts_of_a_study(stored: Stored) -> None:
     assert [text.title for text in single_texts.load(stored, "token_layers")] == [
         "IMDB i0000, target pos (as described), β = $10^{-5}$"
     ]
+    own = single_texts._text(stored, "token_betas", found[0].rows.assign(instance_id="text:0"))
+    assert own.title.startswith("own text 1 (IMDB), target pos (as described)")
 
 
 def test_a_map_dims_special_tokens_and_does_not_stretch_to_them(drawn: dict[str, Picture]) -> None:

@@ -144,7 +144,8 @@ def marked_betas(stored: Stored, rows: StudyRows) -> dict[str, float]:
         record = stored.record(protocol, rows.dataset, METHOD)
         method = record["settings"]["method"] if record else {}
         same = method.get("noise") == rows.record["settings"]["method"]["noise"]
-        if isinstance(method.get("beta"), int | float) and (same or "tuning" not in record):
+        wanted = protocol == "described" or ("tuning" in record and same)
+        if wanted and isinstance(method.get("beta"), int | float):
             found[protocol] = float(method["beta"])
     return found
 
