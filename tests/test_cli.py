@@ -30,7 +30,7 @@ from iba.pipeline.checks import check_settings
 from iba.pipeline.experiment import RowSet, cells, datasets, run_folder, selected
 from iba.pipeline.studies import refuse_unknown_points, study_datasets, study_rows
 from iba.pipeline.task import Task
-from iba.report import figure2, figure3, figure4
+from iba.report import single_texts, study_figures
 from iba.report.paper import Paper
 
 PUBLISHED = ROOT / "results/published"
@@ -276,7 +276,8 @@ def test_the_paper_varies_layer_and_beta_on_a_thousand_reviews() -> None:
 def test_quick_makes_figures_2_to_5() -> None:
     """Every study of a figure has its data sets, and texts that fit them, few enough to be shown."""
     cfg = composed("preset=quick")
-    drawn = (figure2.STUDY, figure4.STUDY, figure3.CLASSIFIERS, figure3.LAYERS, figure3.BETAS)
+    drawn = (study_figures.BETAS, study_figures.LAYERS)
+    drawn += (single_texts.CLASSIFIERS, single_texts.LAYERS, single_texts.BETAS)
     assert {*selected(cfg.study)} == {*drawn}
     for study in selected(cfg.study).values():
         refuse_unknown_points(cfg, study)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -13,8 +12,8 @@ from matplotlib.figure import Figure
 
 from iba.evaluation.stats import Resampling
 from iba.report import drawing, figure1
-from iba.report.curves import Curves, mean_curves, normalised
 from iba.report.drawing import Picture
+from iba.report.figure1 import mean_curves
 from iba.report.stored import Stored, load
 
 SMALL = ("dataset=[imdb,agnews]", "protocol=[released,corrected]")
@@ -33,23 +32,20 @@ def pictures(stored: Stored) -> dict[str, Picture]:
         return {picture.stem: picture for picture in figure1.pictures(stored)}
 
 
-def curves(mean: np.ndarray, spread: float = 0.0) -> Curves:
-    shown = np.stack([mean, mean - spread, mean + spread])
-    return Curves(["iba"], np.linspace(0, 1, mean.shape[1]), 9, shown, shown)
-
-
 def test_the_normalised_drop_by_hand() -> None:
     """o = 0.9, m = 0.1 (the lower end), so (0.5 − 0.1)/0.8 = 0.5 and the other end is (0.3 − 0.1)/0.8."""
-    means = np.array([[0.9, 0.5, 0.1], [0.9, 0.9, 0.3]])
-    np.testing.assert_allclose(normalised(means), [[1, 0.5, 0], [1, 1, 0.25]])
-    assert np.isnan(normalised(np.full((2, 3), 0.5))).all()
+    probabilities = np.array([[[0.9, 0.5, 0.1], [0.9, 0.9, 0.3]]] * 4)
+    found = mean_curves(["a", "b"], probabilities, np.linspace(0, 1, 3), HOW)
+    np.testing.assert_allclose(found.shown, [[[1, 0.5, 0], [1, 1, 0.25]]] * 3)
+    nothing_lost = mean_curves(["a"], np.full((4, 1, 3), 0.5), np.linspace(0, 1, 3), HOW)
+    assert np.isnan(nothing_lost.shown).all()
 
 
 def test_intervals_of_the_normalised_drop_start_with_no_width() -> None:
     rng = np.random.default_rng(0)
     probabilities = np.concatenate([np.full((30, 2, 1), 0.9), rng.uniform(0.1, 0.5, (30, 2, 4))], axis=2)
     probabilities[:, :, 0] = rng.uniform(0.7, 0.9, (30, 1))
-    found = mean_curves(["a", "b"], np.linspace(0, 1, 5), probabilities, HOW)
+    found = mean_curves(["a", "b"], probabilities, np.linspace(0, 1, 5), HOW)
     np.testing.assert_allclose(found.shown[:, :, 0], 1)
     mean, low, high = found.shown[:, :, 1:-1]
     assert (low < mean).all()
@@ -57,18 +53,21 @@ def test_intervals_of_the_normalised_drop_start_with_no_width() -> None:
     np.testing.assert_allclose(found.unscaled().shown[0], probabilities.mean(0))
 
 
-@pytest.mark.parametrize(("lost", "low", "small"), [(0.2, 0.11, False), (0.2, 0.1, True), (0.2, -0.1, True),
-                                                     (0.0, 0.0, True), (-0.2, -0.3, True)])  # fmt: skip
-def test_when_too_little_is_lost_for_the_normalised_drop(lost: float, low: float, small: bool) -> None:
-    assert replace(curves(np.zeros((1, 2))), lost=lost, lost_low=low).too_small is small
-
-
-def test_curves_know_how_much_is_lost() -> None:
-    """o = 0.9, m = 0.3; the instances lose 0.7 and 0.5 in turn, so no resample loses less than 0.5."""
-    probabilities = np.array([[[0.9, 0.4], [0.9, 0.2]], [[0.9, 0.4], [0.9, 0.4]]] * 8)
-    found = mean_curves(["a", "b"], np.array([0.0, 1.0]), probabilities, HOW)
-    assert found.lost == pytest.approx(0.6)
-    assert 0.5 < found.lost_low < 0.6
+@pytest.mark.parametrize(
+    ("ends", "lost"),
+    [
+        ([0.4, 0.2], None),  # no resample loses less than 0.5
+        ([0.6, 0.0], None),  # 0.6 is lost, and hardly a resample loses less than 0.45
+        ([1.0, 0.6], "0.10"),  # half the texts gain by being emptied
+        ([0.9, 0.9], "0.00"),
+        ([1.0, 1.0], "−0.10"),
+    ],
+)
+def test_when_too_little_is_lost_for_the_normalised_drop(ends: list[float], lost: str | None) -> None:
+    """o = 0.9, m = the mean of the ends of 16 texts."""
+    probabilities = np.array([[[0.9, end]] for end in ends * 8])
+    found = mean_curves(["a"], probabilities, np.array([0.0, 1.0]), HOW)
+    assert found.too_small == (f":\no − m = {lost} is\ntoo small for $\\bar{{d}}$" if lost else "")
 
 
 def test_where_too_little_is_lost_all_protocols_show_the_probability(tmp_path: Path) -> None:
@@ -99,15 +98,6 @@ def test_figures_show_the_most_first_curves(tmp_path: Path) -> None:
     stored = load(configured(tmp_path, "dataset=imdb", "protocol=described"))
     (found,) = figure1.panels(stored).values()
     assert found.unscaled().shown[0, 0, 1] == pytest.approx(0.6)
-
-
-def test_wide_intervals_are_cut_at_the_frame() -> None:
-    mean = np.array([[1.0, 0.5, 0.0]])
-    narrow, wide, nothing = curves(mean, 0.1), curves(mean, 50), curves(mean * np.nan)
-    assert figure1.limits([narrow]) == pytest.approx((-0.1 - 0.048, 1.1 + 0.048))
-    assert figure1.limits([narrow, wide]) == pytest.approx((-1 - 0.12, 2 + 0.12))
-    assert figure1.limits([narrow, nothing]) == figure1.limits([narrow])
-    assert figure1.limits([nothing]) == (0.0, 1.0)
 
 
 def test_the_legend_has_the_configured_order_whatever_a_panel_lacks(tmp_path: Path) -> None:

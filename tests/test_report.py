@@ -168,8 +168,10 @@ def test_the_page_is_self_contained_and_shows_the_instances(folder: Path) -> Non
     assert "https://" not in page
     assert "<script" not in page
     assert page.count("data:image/png;base64,") == 3
-    opens = [page.index(part) for part in ("IBA on IMDB, AG News", "Figure 1.", "Table 1.", "Verdicts</h2>")]
+    parts = "IBA on IMDB, AG News", "Figure 1.", "<h3>Table 1.", "Verdicts</h2>", "<h3>Claims of the paper"
+    opens = [page.index(part) for part in parts]
     assert opens == sorted(opens), "the finding, Figure 1 and Table 1 before the verdicts"
+    assert "(released, corrected)</h3>" in page, "the order of the marks in a cell"
     # Of every instance by every method; random scores are the same cell under both protocols.
     assert page.count("score 0.9, rank 1 of 5") == 5 * 20
     assert 'class="for removed"' in page

@@ -11,7 +11,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import pandas as pd
 import pytest
 from fake_results import (
     cell_place,
@@ -22,17 +21,21 @@ from fake_results import (
     write_study,
     write_study_scores,
 )
-from matplotlib.colors import LogNorm
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LogNorm, Normalize
 
+from iba.display.highlight import units
 from iba.errors import UserError
 from iba.evaluation.stats import Resampling
-from iba.report import drawing, figure2, figure3, figure4, studies, study_panels, token_maps
+from iba.report import drawing, single_texts, studies, study_figures
 from iba.report.claims.checks import small_beta
 from iba.report.drawing import Picture
+from iba.report.figure1 import mean_curves
 from iba.report.stored import Stored, load
 
 PROTOCOLS = ("described", "released")
 CONFIG = ("dataset=imdb", "protocol=[described,released]", "stats.n_resamples=100")
+TITLES = ("as described", "as released")
 BETAS = (1e-7, 0.001, 1.0)
 N = 8
 #: 29 comparisons need p-values below 0.05/29, and permutations resolve 2/(n_resamples + 1).
@@ -48,20 +51,25 @@ def _no_warnings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+def write_betas(
+    run: Path, protocol: str, points: dict[Any, np.ndarray], references: dict[str, np.ndarray] | None = None
+) -> None:
+    """The study of β, with what IBA reports of every instance."""
+    write_study(run, "betas", protocol, points, references)
+    for beta, bits in zip(points, (900.0, 90.0, 9.0), strict=False):
+        folder, _, _ = cell_place(run, "imdb", protocol, "iba", "betas", beta)
+        numbers = {"beta": beta, "prob_bottleneck": 0.8, "bits_per_token_start": 1000.0}
+        write_numbers(folder, N, bits_per_token=bits, **numbers)
+
+
 def write_studies(run: Path, protocols: tuple[str, ...] = PROTOCOLS) -> None:
     """Every study that a figure is drawn from: 12 layers, three βs, one long text."""
     for protocol in protocols:
         layers = {layer: falling(N, 0.05 * layer, layer) for layer in range(1, 13)}
         write_study(run, "layers", protocol, layers, {"random": falling(N, 0.02)})
         betas = {beta: falling(N, 0.2, place) for place, beta in enumerate(BETAS)}
-        write_study(
-            run, "betas", protocol, betas, {"hidden_norm": falling(N, 0.1), "random": falling(N, 0.02)}
-        )
-        for beta, bits in zip(BETAS, (900.0, 90.0, 9.0), strict=True):
-            folder, _, _ = cell_place(run, "imdb", protocol, "iba", "betas", beta)
-            numbers = {"beta": beta, "prob_bottleneck": 0.8, "bits_per_token_start": 1000.0}
-            write_numbers(folder, N, bits_per_token=bits, **numbers)
-        bits = [5.0, *np.linspace(1, 100, 40), 5.0]
+        write_betas(run, protocol, betas, {"hidden_norm": falling(N, 0.1), "random": falling(N, 0.02)})
+        bits = [900.0, *np.linspace(1, 100, 40), 0.1]
         texts: dict[str, dict[Any, list[float]]] = {"token_betas": dict.fromkeys(BETAS, bits)}
         if protocol == "described":
             texts["token_layers"] = dict.fromkeys((1, 2), bits)
@@ -86,7 +94,7 @@ def stored(folder: Path) -> Stored:
 def draw_all(stored: Stored) -> dict[str, Picture]:
     """All pictures but Figure 1's."""
     with matplotlib.rc_context(drawing.LOOK):
-        parts = [part.pictures(stored) for part in (figure2, figure3, figure4)]
+        parts = [part.pictures(stored) for part in (study_figures, single_texts)]
         return {picture.stem: picture for part in parts for picture in part}
 
 
@@ -103,7 +111,7 @@ def test_points_come_in_the_order_of_their_values(stored: Stored) -> None:
     assert (described.protocol, released.protocol) == PROTOCOLS
     assert described.values == list(range(1, 13))
     assert described.references.present("method") == ["random"]
-    assert (described.n, described.cut) == (N, 64)
+    assert (described.title, described.cut) == ("IMDB, as described", 64)
     assert described.matrix("drop_11").mean().tolist() == pytest.approx([0.05 * i for i in range(1, 13)])
 
 
@@ -136,17 +144,17 @@ def two_lines(tmp_path: Path) -> studies.StudyRows:
 
 def test_normalised_curves_by_hand(two_lines: studies.StudyRows) -> None:
     """o = 0.9, and m = 0.1 is shared with random, which ends at (0.3 − 0.1)/0.8 = 0.25."""
-    (found,) = study_panels.curves([two_lines], Resampling(0.95, 500, 3))
+    found = mean_curves(*two_lines.curves, two_lines.points.fractions, Resampling(0.95, 500, 3))
     assert found.names == [0.1, 1, "random"]
     np.testing.assert_allclose(found.shown[0, 0], [1, (0.25 - 0.1) / 0.8, *[0] * 8], atol=1e-12)
     np.testing.assert_allclose(found.shown[0, 1], np.linspace(1, 0, 10), atol=1e-12)
     np.testing.assert_allclose(found.shown[0, 2], np.linspace(1, 0.25, 10))
     np.testing.assert_allclose(found.fractions, np.linspace(0, 1, 10))
-    assert (found.n, found.lost, found.remark) == (4, pytest.approx(0.8), "")
+    assert (found.n, found.too_small) == (4, "")
 
 
 def test_means_against_the_value_by_hand(two_lines: studies.StudyRows) -> None:
-    drops = study_panels.track(two_lines.points, "value", "drop_11", Resampling(0.95, 500, 3))
+    drops = study_figures.means(two_lines.points, "value", "drop_11", Resampling(0.95, 500, 3))
     assert drops.index.tolist() == [0.1, 1]
     np.testing.assert_allclose(drops["estimate"], [0.9 - 0.25, 0.8 / 9])
     assert drops["ci_low"].iloc[0] < drops["estimate"].iloc[0] < drops["ci_high"].iloc[0]
@@ -155,15 +163,13 @@ def test_means_against_the_value_by_hand(two_lines: studies.StudyRows) -> None:
 
 
 def test_a_number_that_only_some_points_have(two_lines: studies.StudyRows) -> None:
-    bits = study_panels.track(two_lines.points, "value", "bits_per_token", FINE)
+    bits = study_figures.means(two_lines.points, "value", "bits_per_token", FINE)
     assert (bits.index.tolist(), bits["estimate"].tolist()) == ([1], [3.0])
-    for unknown in ("prob_bottleneck", "bits_per_token_start"):
-        assert study_panels.track(two_lines.points, "value", unknown, FINE).empty
 
 
 @pytest.mark.parametrize(("depth", "layers"), [(12, [1, 4, 8, 9, 12]), (6, [1, 2, 4, 6])])
 def test_selected_layers_scale_with_the_depth(depth: int, layers: list[int]) -> None:
-    assert figure4.selected_layers(depth) == layers
+    assert study_figures.selected_layers(depth) == layers
 
 
 def test_the_selected_beta_is_marked_where_the_noise_is_the_same(tmp_path: Path) -> None:
@@ -173,9 +179,11 @@ def test_the_selected_beta_is_marked_where_the_noise_is_the_same(tmp_path: Path)
         write_study(run, "betas", protocol, {0.1: falling(N, 0.2)})
     stored = load(configured(tmp_path, "dataset=imdb", "protocol=[described,released,corrected]"))
     described, released = studies.load(stored, "betas")
-    assert list(figure2.marked_betas(stored, described).values()) == [1e-5, 1.0]
-    assert list(figure2.marked_betas(stored, released).values()) == [1e-5]
-    assert figure2.marked_betas(replace(stored, cells={}), described) == {}
+    assert list(study_figures.marked_betas(stored, described).values()) == [1e-5, 1.0]
+    assert list(study_figures.marked_betas(stored, released).values()) == [1e-5]
+    assert study_figures.marked_betas(replace(stored, cells={}), described) == {}
+    untried = {v: replace(c, record={"settings": c.record["settings"]}) for v, c in stored.cells.items()}
+    assert list(study_figures.marked_betas(replace(stored, cells=untried), described)) == ["described"]
 
 
 @pytest.mark.parametrize(
@@ -183,51 +191,50 @@ def test_the_selected_beta_is_marked_where_the_noise_is_the_same(tmp_path: Path)
     [(1e-7, "$10^{-7}$"), (float(np.float32(1e-5)), "$10^{-5}$"), (1.0, "1"), (10.0, "10"), (0.02, "0.02")],
 )
 def test_the_name_of_a_beta(beta: float, name: str) -> None:
-    assert figure2.power(beta) == name
+    assert study_figures.power(beta) == name
 
 
-def token_map(bits: dict[Any, list[float]], tokens: list[str], special: list[bool]) -> token_maps.TokenMap:
-    n = len(bits)
-    rows = {"tokens": [tokens] * n, "special": [special] * n, "scores": [[0.0] * len(tokens)] * n}
-    table = pd.DataFrame(rows | {"bits": list(bits.values())}, index=list(bits))
-    return token_maps.token_map(table, "", "", list(map(str, bits)))
+def test_a_map_marks_what_continues_a_word() -> None:
+    pieces = units(["[CLS]", "play", "##ing", ".", "##."], np.array([True, *[False] * 4]))
+    assert single_texts.labels(pieces) == ["[CLS]", "play", "-ing", ".", "."]
 
 
-def test_a_token_map_ignores_special_tokens_in_its_scale_and_shows_no_marks() -> None:
-    bits = {2: [0.0, 1.0, 2.0, 2.0], 10: [99.0, 3.0, 4.0, 2.0]}
-    found = token_map(bits, ["[CLS]", "play", "##ing", "."], [True, False, False, False])
-    assert found.tokens == ["[CLS]", "play", "-ing", "."]
-    assert found.values.tolist() == list(bits.values())
-    assert (found.norm.vmin, found.norm.vmax) == (1, 4)
-    assert "bits" in found.unit
-
-
-def test_a_token_map_over_decades_has_a_logarithmic_scale() -> None:
-    found = token_map({1e-7: [0.5, 2e3], 1: [0.0, 5.0]}, ["a", "b"], [False] * 2)
-    assert isinstance(found.norm, LogNorm)
-    assert (found.norm.vmin, found.norm.vmax) == (0.5, 2e3)
-
-
-def test_a_token_map_without_bits_shows_scores() -> None:
-    rows = pd.DataFrame({"tokens": [["a"]], "special": [[False]], "scores": [[1.0]], "bits": [None]})
-    assert token_maps.token_map(rows, "", "", ["1"]).unit == "score"
+def test_the_colours_of_a_map() -> None:
+    near, decades = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0.5, 2e3], [0.0, 5.0]])
+    for bits, kind, ends in ((near, Normalize, (1, 4)), (decades, LogNorm, (0.5, 2e3))):
+        found = single_texts.scale(bits)
+        assert type(found) is kind
+        assert (found.vmin, found.vmax) == ends
 
 
 @pytest.mark.parametrize(("n", "sizes"), [(5, [5]), (34, [34]), (35, [18, 17]), (80, [27, 26, 27])])
 def test_long_texts_are_wrapped_evenly(n: int, sizes: list[int]) -> None:
-    found = token_map({1: [1.0] * n}, ["w"] * n, [False] * n)
-    assert [line.stop - line.start for line in found.lines] == pytest.approx(sizes, abs=1)
-    assert sum(line.stop - line.start for line in found.lines) == n
+    found = single_texts.wrapped(n)
+    assert [line.stop - line.start for line in found] == pytest.approx(sizes, abs=1)
+    assert [place for line in found for place in range(line.start, line.stop)] == [*range(n)]
 
 
 def test_texts_of_a_study(stored: Stored) -> None:
-    found = token_maps.load(stored, "token_betas")
-    assert [(e.protocol, e.instance_id, e.target) for e in found] == [(p, "i0000", "pos") for p in PROTOCOLS]
-    assert [list(e.rows.index) for e in found] == [list(BETAS)] * 2
-    assert found[0].layer == 9
-    assert token_maps.heading(stored, found[0]) == "IMDB i0000, target pos (as described)"
-    own = replace(found[0], instance_id="text:0")
-    assert token_maps.heading(stored, own) == "own text 1 (IMDB), target pos (as described)"
+    found = single_texts.load(stored, "token_betas")
+    titles = [f"IMDB i0000, target pos ({p}), bottleneck after layer 9" for p in TITLES]
+    assert [text.title for text in found] == titles
+    assert [list(text.rows.index) for text in found] == [list(BETAS)] * 2
+    assert [text.title for text in single_texts.load(stored, "token_layers")] == [
+        "IMDB i0000, target pos (as described), β = $10^{-5}$"
+    ]
+    own = single_texts._text(stored, "token_betas", found[0].rows.assign(instance_id="text:0"))
+    assert own.title.startswith("own text 1 (IMDB), target pos (as described)")
+
+
+def test_a_map_dims_special_tokens_and_does_not_stretch_to_them(drawn: dict[str, Picture]) -> None:
+    """They have 900 and 0.1 bits, the others 1 to 100; a text has two lines."""
+    axes = drawn["figure5"].figure.axes
+    meshes = [mesh for one in axes for mesh in one.collections if isinstance(mesh, QuadMesh)]
+    assert {(mesh.norm.vmin, mesh.norm.vmax) for mesh in meshes} == {(1, 100)}
+    grey = [
+        label.get_text() for one in axes for label in one.get_xticklabels() if label.get_color() == "0.55"
+    ]
+    assert grey == ["[CLS]", "[SEP]"] * 2
 
 
 # --- figures ------------------------------------------------------------------------------------------
@@ -251,23 +258,13 @@ def test_studies_that_were_not_run_give_no_pictures(tmp_path: Path) -> None:
     assert draw_all(load(configured(tmp_path, *CONFIG))) == {}
 
 
-def test_curves_of_a_study_are_drawn_without_its_numbers(tmp_path: Path) -> None:
-    run = write_run(tmp_path, datasets=("imdb",), protocols=("described",), n=N)
-    write_study(run, "betas", "described", {beta: falling(N, 0.2) for beta in BETAS})
-    found = draw_all(load(configured(tmp_path, *CONFIG)))
-    assert found.keys() == {"figure2b"}
-    assert [text.get_text() for a in found["figure2b"].figure.axes for text in a.texts].count(
-        "not stored"
-    ) == 2
-
-
 def test_where_too_little_is_lost_a_study_shows_the_probability(tmp_path: Path) -> None:
     """As in Figure 1: under one protocol half the texts gain by being emptied; both show what can be read."""
     gains = np.vstack([falling(N // 2, 0.3), np.linspace(0.1, 0.8, 10)[None].repeat(N // 2, 0)])
     run = write_run(tmp_path, datasets=("imdb",), protocols=PROTOCOLS, n=N)
     for protocol, curves in zip(PROTOCOLS, (falling(N, 0.3), gains), strict=True):
         write_study(run, "layers", protocol, dict.fromkeys((1, 2), curves))
-        write_study(run, "betas", protocol, dict.fromkeys(BETAS, curves))
+        write_betas(run, protocol, dict.fromkeys(BETAS, curves))
     found = draw_all(load(configured(tmp_path, *CONFIG)))
     for stem in ("figure2a", "figure2b", "figure4"):
         said = [text.get_text() for axes in found[stem].figure.axes for text in axes.texts]
@@ -280,12 +277,12 @@ def test_where_too_little_is_lost_a_study_shows_the_probability(tmp_path: Path) 
 
 def test_a_caption_names_the_beta_chosen_for_every_layer(stored: Stored) -> None:
     rows = studies.load(stored, "layers")[0]
-    assert figure4.chosen_betas(stored, rows) == ""
+    assert study_figures.chosen_betas(rows) == ""
     learned = {
         layer: {"settings": {"method": {"beta": 0.1 * layer}}, "tuning": {"key": {"rows": {"n": 16}}}}
         for layer in rows.values
     }
-    found = figure4.chosen_betas(stored, replace(rows, records=learned))
+    found = study_figures.chosen_betas(replace(rows, records=learned))
     assert (
         "IMDB, as described: each layer's β was chosen on 16 held-out training rows: 0.1, 0.2, 0.3" in found
     )
@@ -311,11 +308,11 @@ def test_x_alone_is_named_by_the_stored_settings(tmp_path: Path) -> None:
     """Not by the protocol: its own is the norm of the standardised X or of the update."""
     run = write_run(tmp_path, datasets=("imdb",), protocols=PROTOCOLS, n=N)
     for protocol in PROTOCOLS:
-        write_study(run, "betas", protocol, {1e-7: falling(4, 0.2)}, {"hidden_norm": falling(4, 0.1)})
+        write_betas(run, protocol, {1e-7: falling(N, 0.2)}, {"hidden_norm": falling(N, 0.1)})
     stored = load(configured(tmp_path, *CONFIG))
     names = ("norm of the standardised X", "norm of the layer's update")
     with matplotlib.rc_context(drawing.LOOK):
-        (picture,) = figure2.pictures(stored)
+        (picture,) = study_figures.pictures(stored)
     labels = {label for axes in picture.figure.axes for label in axes.get_legend_handles_labels()[1]}
     assert not any("alone" in label for label in labels)
     for protocol, name in zip(PROTOCOLS, names, strict=True):

@@ -1,4 +1,4 @@
-"""What figures share: their look, marks, axes and legend, and writing PNG and PDF."""
+"""What figures share: their look, the legend, and writing PNG and PDF."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
@@ -21,10 +20,8 @@ PAGE_WIDTH = 6.9
 LOOK: dict[Any, Any] = {
     "font.size": 7,
     "axes.titlesize": 7.5,
-    "axes.labelsize": 7,
     "xtick.labelsize": 6.5,
     "ytick.labelsize": 6.5,
-    "legend.fontsize": 7,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -35,10 +32,8 @@ LOOK: dict[Any, Any] = {
 }
 #: How a line or a mark is drawn: arguments of `plot`.
 Look = dict[str, Any]
-#: Height of the line below a figure, inches, and its letters.
-_FOOT, _FOOT_POINTS = 0.13, 5.5
-#: Length of a line in the legend, in units of its font.
-_HANDLE = 3
+#: Height of the line below a figure, inches.
+_FOOT = 0.13
 
 
 @dataclass(frozen=True)
@@ -52,11 +47,9 @@ class Picture:
 
 def write(stored: Stored, pictures: Iterable[Picture]) -> list[tuple[Path, str]]:
     """Store `figures/<stem>.png` and `.pdf` of each; returns the PNG files with their captions."""
-    folder, found = stored.folder / "figures", []
+    folder = stored.folder / "figures"
     with matplotlib.rc_context(LOOK):  # the pictures are drawn as they are asked for
-        for picture in pictures:
-            found.append((save(picture.figure, folder / picture.stem, stored.made_with), picture.caption))
-    return found
+        return [(save(one.figure, folder / one.stem, stored.made_with), one.caption) for one in pictures]
 
 
 def save(figure: Figure, stem: Path, foot: str) -> Path:
@@ -65,8 +58,7 @@ def save(figure: Figure, stem: Path, foot: str) -> Path:
     `foot` is printed small below the figure, whose page grows by a line: no layout has to know of it.
     """
     across, up = figure.get_size_inches()
-    place = {"x": 1 - 0.05 / across, "y": -0.02 / up, "ha": "right", "va": "top"}
-    figure.text(**place, s=foot, size=_FOOT_POINTS, color="0.45")
+    figure.text(1 - 0.05 / across, -0.02 / up, foot, ha="right", va="top", size=5.5, color="0.45")
     page = Bbox.from_bounds(0, -_FOOT, across, up + _FOOT)
     for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
         with atomic(stem.with_name(stem.name + suffix)) as temporary:
@@ -75,31 +67,14 @@ def save(figure: Figure, stem: Path, foot: str) -> Path:
     return stem.with_name(f"{stem.name}.png")
 
 
-def share_axis(axes: Axes, remark: str) -> None:
-    """The axis of the removed tokens' shares, a line at 0, and at the top what must be said."""
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_xticks([0, 1 / 3, 2 / 3, 1], ["0", "33", "67", "100"])
-    axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
-    axes.text(0.5, 0.98, remark, transform=axes.transAxes, ha="center", va="top", fontsize=6)
-
-
-def lacking(axes: Axes, said: str) -> None:
-    """What an empty panel lacks."""
-    axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color="0.5")
-
-
 def legend(figure: Figure, order: Iterable[str] = ()) -> None:
-    """One legend above for all labelled lines of the figure, in as many rows as its width needs; those labels
-    first that `order` has."""
-    found = {
-        label: handle
-        for axes in figure.axes
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    found = {label: found[label] for label in [*order, *found] if label in found}
+    """One legend above for all labelled lines, those of `order` first, in as many rows as its width needs."""
+    handles = [axes.get_legend_handles_labels() for axes in figure.axes]
+    known = {label: line for lines, labels in handles for line, label in zip(lines, labels, strict=True)}
+    found = {label: known[label] for label in [*order, *known] if label in known}
     if found:
-        letters = _HANDLE + 3 + 0.56 * max(map(len, found))
-        most = max(1, int(72 * figure.get_figwidth() / (LOOK["legend.fontsize"] * letters)))
+        letters = 6 + 0.56 * max(map(len, found))  # of which 3 for the line and 3 for gaps
+        most = max(1, int(72 * figure.get_figwidth() / (LOOK["font.size"] * letters)))
         rows = -(-len(found) // most)
-        look: Look = {"loc": "outside upper center", "frameon": False, "handlelength": _HANDLE}
+        look: Look = {"loc": "outside upper center", "frameon": False, "handlelength": 3}
         figure.legend(found.values(), found.keys(), ncols=-(-len(found) // rows), **look)

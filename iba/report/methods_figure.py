@@ -12,8 +12,7 @@ from iba.report.tables.methods import FAMILIES, Compared
 
 #: Marker of a family, so that a grey print can still be read; the row itself names the method.
 _MARKERS = dict(zip(FAMILIES, "osD^v", strict=True))
-_OTHER_MARKER = "P"
-_RANDOM: Look = {"color": "0.45", "linestyle": ":"}
+_RANDOM: Look = {"color": "0.45", "linestyle": ":", "linewidth": 0.8, "label": "random scores"}
 
 
 def pictures(found: Compared) -> Iterator[Picture]:
@@ -30,15 +29,15 @@ def pictures(found: Compared) -> Iterator[Picture]:
 def order(found: Compared) -> dict[str, list[str]]:
     """Family → its methods, those with the largest mean drop over the data sets first."""
     ranked = {str(method): found.stored.known[str(method)].family for method in found.mean_drops().index}
-    families = sorted(set(ranked.values()), key=lambda f: (f not in FAMILIES, [*FAMILIES, f].index(f), f))
-    return {family: [m for m, own in ranked.items() if own == family] for family in families}
+    families = [*FAMILIES, *sorted({*ranked.values()} - {*FAMILIES})]
+    grouped = {family: [method for method, own in ranked.items() if own == family] for family in families}
+    return {family: methods for family, methods in grouped.items() if methods}
 
 
 def draw(found: Compared) -> Figure:
     """Methods as rows below their family, data sets as panels on one scale."""
-    families = order(found)
+    families, n = order(found), len(found.datasets)
     rows = [name for family, methods in families.items() for name in (family, *methods)]
-    n = len(found.datasets)
     figure = Figure(figsize=(max(PAGE_WIDTH, 1.3 + n), 0.75 + 0.155 * len(rows)), layout="constrained")
     grid = figure.subplots(1, n, sharex=True, sharey=True, squeeze=False)[0]
     for axes, dataset in zip(grid, found.datasets, strict=True):
@@ -57,16 +56,15 @@ def _draw_panel(axes: Axes, found: Compared, dataset: str, rows: list[str]) -> N
     cells = found.cells(dataset, "drop_11")
     for name, cell in cells.iterrows():
         method, y = found.stored.known[str(name)], rows.index(str(name))
-        look: Look = {"color": method.colour, "marker": _MARKERS.get(method.family, _OTHER_MARKER)}
         face = method.colour if method.explains_class else "white"
+        look: Look = {"color": method.colour, "marker": _MARKERS.get(method.family, "P"), "markersize": 4.2}
         axes.axhline(y, color="0.93", linewidth=0.6, zorder=0)
         axes.hlines(y, cell["ci_low"], cell["ci_high"], color=method.colour, linewidth=1.4, zorder=2)
-        axes.plot(cell["estimate"], y, markersize=4.2, markerfacecolor=face, zorder=3, **look)
+        axes.plot(cell["estimate"], y, markerfacecolor=face, zorder=3, **look)
     for label, face in {"explains a class": "0.3", "† explains none": "white"}.items():
         axes.plot([], [], "o", color="0.3", markersize=4.2, markerfacecolor=face, label=label)
     if "random" in cells.index:
-        level = cells.loc["random", "estimate"]
-        axes.axvline(level, linewidth=0.8, zorder=1, label="random scores", **_RANDOM)
+        axes.axvline(cells.loc["random", "estimate"], zorder=1, **_RANDOM)
     axes.axvline(0, color="0.7", linewidth=0.6, zorder=0)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -16,12 +16,11 @@ from iba.report import (
     claims,
     drawing,
     figure1,
-    figure2,
-    figure3,
-    figure4,
     html,
     methods_figure,
     reproduction,
+    single_texts,
+    study_figures,
     tables,
     terminal,
 )
@@ -29,7 +28,7 @@ from iba.report.claims.checks import PAPER_METHODS, PAPER_SETS, PROTOCOLS
 from iba.report.stored import CELL, Stored, load
 from iba.report.tables.methods import compare_methods
 
-FIGURES = (figure1, figure2, figure3, figure4)
+FIGURES = (figure1, study_figures, single_texts)
 
 
 def run(cfg: DictConfig) -> None:

@@ -15,13 +15,8 @@ from rich.text import Text
 
 from iba.report.text import Grid
 
-_FILES = (
-    "table1.md",
-    "report.html",
-    *(f"figures/figure{name}.png" for name in ("1", "2a", "2b", "3", "4", "5")),
-)
+_FIGURES = [f"figures/figure{name}.png" for name in ("1", "2a", "2b", "3", "4", "5")]
 _CAPTION = "*: larger than every other method (paired test); intervals: table1.md"
-_INTERVAL = re.compile(r" \[.*\]")
 
 
 def show(folder: Path, grid: Grid) -> None:
@@ -30,7 +25,7 @@ def show(folder: Path, grid: Grid) -> None:
     if not console.is_terminal:
         console.width = 100  # a pipe has no width of its own
     console.print(_table(grid))
-    for path in (folder / name for name in _FILES):
+    for path in (folder / name for name in ("table1.md", "report.html", *_FIGURES)):
         if path.is_file():
             console.print(Text(os.path.relpath(path)), soft_wrap=True)
 
@@ -40,11 +35,10 @@ def _table(grid: Grid) -> Table:
     kept = [place for place, cells in enumerate(zip(*grid.rows, strict=True)) if {*cells} != {"–"}]
     table = Table(title=grid.caption, caption=_CAPTION, box=SIMPLE)
     for place in kept:
-        words = place < 2  # data set and method
-        table.add_column(grid.heads[place], justify="left" if words else "right")
-    for _, section in groupby(grid.rows, itemgetter(0)):
+        table.add_column(grid.heads[place], justify="left" if place < 2 else "right")
+    for dataset, section in groupby(grid.rows, itemgetter(0)):
         for number, row in enumerate(section):
-            cells = ["" if number else row[0], *row[1:]]
+            cells = ["" if number else dataset, *row[1:]]
             table.add_row(*(_cell(cells[place]) for place in kept))
         table.add_section()
     return table
@@ -52,5 +46,5 @@ def _table(grid: Grid) -> Table:
 
 def _cell(text: str) -> Text:
     """Without its interval; a winner is bold and, for a pipe, has a star."""
-    plain = _INTERVAL.sub("", text)
+    plain = re.sub(r" \[.*\]", "", text)
     return Text(f"*{plain.strip('*')}", "bold") if plain.startswith("**") else Text(plain)
