@@ -153,7 +153,7 @@ def draw_panel(axes: Axes, found: Curves, looks: Mapping[Any, Look], intervals: 
                 axes.fill_between(found.fractions, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xticks([0, 1 / 3, 2 / 3, 1], ["0", "33", "67", "100"])
-    axes.margins(y=0.3 if found.remark else 0.04)
+    axes.margins(y=0.4 if found.remark else 0.04)  # room for the remark
     if found.quantity == DROP:
         axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
     axes.text(0.5, 0.98, found.remark, transform=axes.transAxes, ha="center", va="top", fontsize=6)
