@@ -40,8 +40,7 @@ def dataset_notes(stored: Stored, records: Records) -> list[str]:
 
 
 def method_notes(stored: Stored, records: Records) -> list[str]:
-    """Which class was explained, the settings that tries chose, and which cells are the same under two
-    protocols."""
+    """Which class was explained, where its settings come from, and which cells two protocols share."""
     targets = sorted({str(record["settings"]["target"]) for record in records.values()})
     cells = {key: stored.cells[View(stored.seed, None, None, *key)].cell for key in records}
     first = {cell: protocol for (protocol, *_), cell in reversed(cells.items())}
@@ -52,25 +51,13 @@ def method_notes(stored: Stored, records: Records) -> list[str]:
     ]
     same = f"Same settings, hence the same scores: {_grouped(sorted(shared, key=itemgetter(0)))}."
     explained = f"Explained class: {' and '.join(targets)}."
-    return [explained, *chosen_settings(stored, records), *([same] if shared else [])]
+    return [explained, *chosen_settings(records), *([same] if shared else [])]
 
 
-def chosen_settings(stored: Stored, records: Records) -> list[str]:
-    """What every method chose among its tries, by data set; a choice at an end of a grid is marked."""
-    chosen = _grouped(
-        (
-            f"{stored.say('method', m)} (`{p}`): {{}}",
-            f"{stored.say('dataset', d)} {_winner(record['tuning'])}",
-        )
-        for (p, d, m), record in records.items()
-        if "tuning" in record
-    )
-    told = (
-        "Settings chosen among tries by the largest mean drop at 11 %, Table 1's own measure, on "
-        f"{calibration_rows(records)} (* an end of the grid): {chosen}. Methods not named here have "
-        "nothing tuned this way."
-    )
-    return [told] if chosen else []
+def chosen_settings(records: Records) -> list[str]:
+    """Where the settings that tries chose are listed, if there are any."""
+    told = f"Settings chosen by the mean drop at 11 % on {calibration_rows(records)}: `tries.md`."
+    return [told] if any("tuning" in record for record in records.values()) else []
 
 
 def _grouped(found: Iterable[tuple[str, str]]) -> str:
@@ -79,16 +66,6 @@ def _grouped(found: Iterable[tuple[str, str]]) -> str:
     for what, where in found:
         places.setdefault(what, []).append(where)
     return "; ".join(what.format(", ".join(where)) for what, where in places.items())
-
-
-def _winner(tuning: Record) -> str:
-    """The settings that differ between tries, as the best has them; * where one number was at an end."""
-    tries, best = tuning["settings"], tuning["settings"][tuning["chosen"]]
-    varied = [name for name in best if len({str(each.get(name)) for each in tries}) > 1]
-    told = {name: f"{best[name]:g}" if isinstance(best[name], float) else f"{best[name]}" for name in varied}
-    at_end = len(varied) == 1 and best[varied[0]] in (tries[0][varied[0]], tries[-1][varied[0]])
-    said = ", ".join(f"{name} {value}" for name, value in told.items())
-    return said.replace("beta", "β") + "*" * at_end
 
 
 def untuned(stored: Stored, records: Records) -> str:

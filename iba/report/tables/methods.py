@@ -164,7 +164,7 @@ def notes(found: Compared) -> list[str]:
         f"Seconds per instance: the attribution stage's own clock on {' and '.join(devices)}, with other "
         "work beside it, and without what a method learns beforehand (statistics, β, a network). They "
         "compare methods roughly; `make bench` measures.",
-        *chosen_settings(found.stored, records),
+        *chosen_settings(records),
         *dataset_notes(found.stored, records),
     ]
 

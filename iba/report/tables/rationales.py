@@ -39,7 +39,7 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
         "beside the k marked ones; F1 is precision and recall as well. Counted are the tokens that may be "
         "removed, of the sentences that people annotated for the class; texts without a mark are left out. "
         "Means over texts with intervals.",
-        *chosen_settings(stored, records),
+        *chosen_settings(records),
         *dataset_notes(stored, records),
     ]
     ranked = rows.astype({"method": str}).sort_values("estimate", ascending=False, kind="stable")

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from iba.report.stored import Stored
-from iba.report.tables import Spec
-from iba.report.text import Grid, crossed, number, strong
+from iba.report.stored import CELL, Stored
+from iba.report.tables import Grids, Spec
+from iba.report.text import crossed, number, span, strong
 
 
 def tries_rows(stored: Stored) -> pd.DataFrame:
-    """One row per cell of Table 1 and try: protocol, dataset, method, settings (those that differ between
-    tries), n, drop_11, chosen."""
-    records = {cell: record["tuning"] for cell, record in stored.records().items() if "tuning" in record}
+    """One row per cell and try: protocol, dataset, method, settings (those that differ between tries), n,
+    drop_11, chosen."""
+    frame = stored.of_methods(stored.known, stored.names.datasets | stored.evident)
+    records = {cell: r["tuning"] for cell, r in stored.records(frame).items() if "tuning" in r}
     return pd.DataFrame(
         {
-            **dict(zip(("protocol", "dataset", "method"), cell, strict=True)),
+            **dict(zip(CELL, cell, strict=True)),
             "settings": words,
             "n": tuning["key"]["rows"]["n"],
             "drop_11": drop,
@@ -41,14 +42,14 @@ def _told(name: str, value: Any) -> str:
     return f"{'β' if name == 'beta' else name} {value}"
 
 
-def grids(stored: Stored, rows: pd.DataFrame) -> Iterator[Grid]:
+def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
     """Methods and tries against data sets."""
     notes = [
-        f"Mean drop at 11 %, Table 1's own measure, on {rows['n'].iloc[0]} training rows that fine-tuning "
+        f"Mean drop at 11 %, Table 1's own measure, on {span(rows['n'])} training rows that fine-tuning "
         "did not see. **Bold**: the settings taken for the test.",
         "A setting that is not named has its default. Methods that are not here were not tuned.",
     ]
-    rows = rows.assign(dataset=pd.Categorical(rows["dataset"], stored.datasets))
+    rows = rows.assign(dataset=pd.Categorical(rows["dataset"], [*(stored.names.datasets | stored.evident)]))
     for protocol, found in rows.groupby("protocol"):
         caption, keys = f"Tries, {stored.say('protocol', protocol)} (`{protocol}`)", ["method", "settings"]
         yield crossed(caption, stored.say, found, keys, "dataset", _drop, notes)
