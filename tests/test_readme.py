@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from architectures import tiny_model
+from composing import composed
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -16,6 +18,7 @@ import baselines
 from iba.attribution import InformationBottleneck
 from iba.data.examples import Example
 from iba.data.tokens import tokenise
+from iba.evaluation.stats import mean_interval
 from iba.models.classifier import Classifier
 from iba.models.pretrained import load_classifier
 from iba.models.tiny import tiny_tokenizer
@@ -23,12 +26,16 @@ from iba.pipeline import attribute, degrade, finetune
 from iba.pipeline.experiment import selected
 from iba.pipeline.views import stored_cells
 from iba.report import stage as report
+from iba.report.stored import Stored, load
+from iba.report.tables import table1
+from iba.report.text import interval, number
 
 ROOT = Path(__file__).resolve().parent.parent
 #: A code block whose first line is a comment with the file's name.
 BLOCK = re.compile(r"^```(?:python|yaml)\n# (?P<path>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-#: Data sets of the README's tables of speed.
-NAMES = {"IMDB": "imdb", "MNLI matched": "mnli_matched"}
+#: Data sets by their titles.
+NAMES = {"IMDB": "imdb", "MNLI matched": "mnli_matched", "MNLI mismatched": "mnli_mismatched"}
+NAMES |= {"AG News": "agnews", "RTE": "rte"}
 
 
 #: Everything that a reader may follow a link from.
@@ -134,6 +141,35 @@ def test_the_results_are_the_stored_ones() -> None:
     corrected = {(r[0], r[1]): r[5] for r in rows(stored, heads)}
     for dataset, *values in rows((ROOT / "README.md").read_text(), "| data set | IBA |"):
         assert values == [corrected[dataset, method] for method in ("IBA", "IG", "LIME", "Random")]
+
+
+@pytest.fixture(scope="module")
+def campaign() -> Stored:
+    return load(composed("preset=campaign"))
+
+
+def test_table1_follows_from_the_stored_rows(campaign: Stored) -> None:
+    made = pd.read_csv(StringIO(table1.TABLE.rows(campaign).to_csv(index=False, float_format="%.6g")))
+    committed = pd.read_csv(campaign.folder / "table1.csv")
+    pd.testing.assert_frame_equal(made, committed, check_dtype=False, rtol=1e-5)
+
+
+def test_what_tuning_wins_follows_from_the_stored_rows(campaign: Stored) -> None:
+    for dataset, n, *shown in rows(page("results"), "| data set | n | IBA | IG | LIME |"):
+        tuned, untuned = (campaign.matrix(p, NAMES[dataset]) for p in ("corrected", "described"))
+        won = (tuned - untuned).dropna(subset="iba")[["iba", "ig", "lime"]]
+        means = [mean_interval(won[method].to_numpy(float), campaign.how) for method in won]
+        assert int(n) == len(won)
+        assert shown == [f"{number(m.estimate)} {interval(m.low, m.high)}" for m in means]
+
+
+def test_what_changed_is_in_the_two_runs() -> None:
+    keys = ["protocol", "measure", "dataset", "first", "second"]
+    runs = [ROOT / "results" / run / "tests.csv" for run in ("bge_small", "campaign")]
+    tables = [pd.read_csv(path).set_index(keys).sort_index().loc["corrected", "drop_11"] for path in runs]
+    for dataset, *shown in rows(page("results"), "| data set | IBA − IG, earlier |"):
+        leads = [t.loc[NAMES[dataset], "iba", rival] for rival in ("ig", "lime") for t in tables]
+        assert shown == [f"{number(lead.difference)} {interval(lead.ci_low, lead.ci_high)}" for lead in leads]
 
 
 def test_the_verdicts_are_the_stored_ones() -> None:
