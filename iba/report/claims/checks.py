@@ -58,7 +58,8 @@ Checks = Iterator[Check]
 
 def iba_wins(stored: Stored, protocol: str) -> Checks:
     """C1: IBA beats LIME and IG on all sets but AG News; with β by the rule of thumb, where that was run."""
-    parts = {"C1": "iba", "C1 rule": RULE} if RULE in stored.methods else {"C1": "iba"}
+    asked = RULE in stored.methods and stored.known[RULE].belongs(protocol)
+    parts = {"C1": "iba", "C1 rule": RULE} if asked else {"C1": "iba"}
     sets = [dataset for dataset in PAPER_SETS if dataset != "agnews"]
     for (part, method), dataset, rival in product(parts.items(), sets, ("lime", "ig")):
         yield beats(stored, part, protocol, dataset, method, rival)
