@@ -30,8 +30,10 @@ TABLE1 = ("attribute", "degrade")
 #: What the tries of Table 1's methods change, and how many texts another fine-tuning seed gets.
 TRIED = {"iba": ("beta",), "ig": ("n_steps", "baseline"), "lime": ("n_samples", "kernel_width")}
 SEEDED = {"mnli_matched": 150, "mnli_mismatched": 150, "agnews": 150, "imdb": 50, "rte": 150}
-OLDER = ("classifiers", "targets", "noise_seeds", "operators", "padding")
-OLDER_TEXTS = ("token_layers", "token_betas", "token_classifiers")
+CHECKS = (
+    *("classifiers", "targets", "noise_seeds", "operators", "padding"),
+    *("token_layers", "token_betas", "token_classifiers"),
+)
 MPNET = ("model=mpnet_base", "run=campaign_mpnet", "paths.model_dir=null", "protocol=corrected")
 MPNET_SIZES = {
     "mnli_matched": ("n_train=12000", "finetune.epochs=1"),
@@ -66,7 +68,7 @@ def steps(cfg: DictConfig) -> Iterator[Step]:
         own = [f"dataset.{name}.{size}" for size in ("n_test=150", "n_calibration=16", *sizes)]
         yield from _each("11 mpnet_base", ("finetune", *TABLE1), *MPNET, f"dataset={name}", *own)
     yield from _seeds(cfg, "12 other seeds", 6, 7)
-    for study in (*OLDER, *OLDER_TEXTS):
+    for study in CHECKS:
         yield "13 checks", ["study", f"study={study}"]
     planted = ("dataset=[planted,planted_pair]", "protocol=corrected", "method=all")
     yield from _each("13 checks", ("finetune", *TABLE1), *planted)

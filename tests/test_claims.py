@@ -295,6 +295,11 @@ def test_the_checks_say_how_many_steps_ig_takes(large: Stored) -> None:
     assert [("; IG takes 10 steps" in text) for text in texts] == ["− IG" in text for text in texts]
 
 
+def test_a_run_without_ig_is_judged(large: Stored) -> None:
+    without = replace(large, cells={v: c for v, c in large.cells.items() if v.method != "ig"})
+    assert beats(without, "C1", "corrected", "imdb", "iba", "lime").state == "holds"
+
+
 def test_the_page_of_verdicts_has_the_matrix_and_the_checks_that_turn_round(
     large: Stored, tmp_path: Path
 ) -> None:

@@ -244,9 +244,10 @@ def _refuse_other_model(stored: Stored, name: str) -> None:
 
 def _refuse_unequal_samples(stored: Stored) -> None:
     """Table 1's methods, and the points of a study, are compared instance by instance."""
-    rows = stored.frame.rows.astype({"study": object, "value": object})
+    rows = stored.frame.rows
     rows = rows[rows["study"].notna() & rows["operator"].notna() | rows.index.isin(stored.table1.rows.index)]
-    rows = rows.assign(mark=pd.util.hash_array(rows["instance_id"].to_numpy(object)))
+    rows = rows.astype({"study": object, "value": object})
+    rows["mark"] = pd.util.hash_array(rows["instance_id"].to_numpy(object))
     stage, one = ["seed", "study", "dataset", "protocol", "operator"], ["value", "method"]
     how: Any = {"observed": True, "sort": False, "dropna": False}
     samples = rows.groupby([*stage, *one], **how)["mark"].agg(["sum", "size"])

@@ -122,8 +122,9 @@ def _one_sided(difference: float, p_value: float) -> float:
 
 def _steps(stored: Stored, protocol: str, dataset: str, *methods: str) -> str:
     """How many steps IG takes, where it is one of the two."""
-    method = stored.record(protocol, dataset, "ig")["method"]
-    return f"; IG takes {method['n_steps']} steps" if "ig" in methods else ""
+    if "ig" not in methods:
+        return ""
+    return f"; IG takes {stored.record(protocol, dataset, 'ig')['method']['n_steps']} steps"
 
 
 # --- C4, C5: where the bottleneck goes and how small β may be -----------------------------------------

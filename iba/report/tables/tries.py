@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from iba.report.stored import CELL, Stored
-from iba.report.tables import Grids, Spec
+from iba.report.tables import Grids, Spec, ordered
 from iba.report.text import crossed, number, span, strong
 
 
@@ -49,7 +49,7 @@ def grids(stored: Stored, rows: pd.DataFrame) -> Grids:
         "did not see. **Bold**: the settings taken for the test.",
         "A setting that is not named has its default. Methods that are not here were not tuned.",
     ]
-    rows = rows.assign(dataset=pd.Categorical(rows["dataset"], [*(stored.names.datasets | stored.evident)]))
+    rows = ordered(rows, {"dataset": stored.names.datasets | stored.evident})
     for protocol, found in rows.groupby("protocol"):
         caption, keys = f"Tries, {stored.say('protocol', protocol)} (`{protocol}`)", ["method", "settings"]
         yield crossed(caption, stored.say, found, keys, "dataset", _drop, notes)
