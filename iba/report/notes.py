@@ -27,10 +27,10 @@ def dataset_notes(stored: Stored, records: Records) -> list[str]:
         what = "Made by an older version of the numerics than the rest, whose scores may differ"
         lines.append(f"{what}: {older}.")
     for dataset in dict.fromkeys(dataset for _, dataset, _ in records):
-        record = stored.classifiers[dataset]
-        settings, measured = record["settings"], record["provenance"]
+        settings, measured = (stored.classifiers[dataset][part] for part in ("settings", "provenance"))
+        attributed = span(record["n"] for (_, of, _), record in records.items() if of == dataset)
         line = (
-            f"{stored.say('dataset', dataset)}: {settings['n']} instances attributed; classifier trained on "
+            f"{stored.say('dataset', dataset)}: {attributed} instances attributed; classifier trained on "
             f"{settings['recipe']['n_train']} rows, accuracy {share(measured['accuracy'])} on "
             f"{measured['n_accuracy']} rows; {share(measured['truncated_share'])} of those texts cut at "
             f"{settings['max_length']} tokens."

@@ -10,13 +10,13 @@ from iba.report.text import listed, number, share
 
 
 def table2_rows(stored: Stored) -> pd.DataFrame:
-    """One row per data set, from its classifier's record."""
-    rows = []
+    """One row per data set, n: the texts of Table 1."""
+    rows, seen = [], stored.table1.rows.groupby("dataset", observed=True)["instance_id"].nunique()
     for name in stored.datasets:
         settings, measured = (stored.classifiers[name][part] for part in ("settings", "provenance"))
         row = {
             "dataset": name,
-            "n": settings["n"],
+            "n": seen[name],
             "paper_n": float(stored.paper.test_rows.get(name, "nan")),
             "n_accuracy": measured["n_accuracy"],
             "n_train": settings["recipe"]["n_train"],
