@@ -6,6 +6,7 @@ import re
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -24,7 +25,7 @@ from iba.models.pretrained import load_classifier
 from iba.models.tiny import tiny_tokenizer
 from iba.pipeline import attribute, degrade, finetune
 from iba.pipeline.experiment import selected
-from iba.pipeline.views import stored_cells
+from iba.pipeline.views import View, stored_cells
 from iba.report import stage as report
 from iba.report.stored import Stored, load
 from iba.report.tables import table1
@@ -161,6 +162,22 @@ def test_what_tuning_wins_follows_from_the_stored_rows(campaign: Stored) -> None
         means = [mean_interval(won[method].to_numpy(float), campaign.how) for method in won]
         assert int(n) == len(won)
         assert shown == [f"{number(m.estimate)} {interval(m.low, m.high)}" for m in means]
+
+
+def test_where_the_first_tokens_lie_follows_from_the_stored_rows(campaign: Stored) -> None:
+    for dataset, *shown in rows(page("results"), "| share in the second text |"):
+        name, shares = NAMES[dataset], {}
+        for method in ("iba", "ig", "lime"):
+            scores = campaign.scores(View(campaign.seed, None, None, "corrected", name, method))
+            assert scores is not None
+            second = [np.cumsum(special) > 1 for special in scores["special"]]
+            first = [order[: round(len(of) / 9)] for order, of in zip(scores["order"], second, strict=True)]
+            shares["all"] = [of[order].mean() for of, order in zip(second, scores["order"], strict=True)]
+            shares[method] = [of[order].mean() for of, order in zip(second, first, strict=True)]
+        lengths = scores.set_index("instance_id")["scores"].map(len)
+        lead = campaign.matrix("corrected", name).eval("lime - iba")
+        found = [*(np.mean(of) for of in shares.values()), lead.corr(lengths, "spearman")]
+        assert shown == [number(value, 2) for value in found]
 
 
 def test_what_changed_is_in_the_two_runs() -> None:
