@@ -27,9 +27,11 @@ from iba.pipeline import attribute, degrade, finetune
 from iba.pipeline.experiment import selected
 from iba.pipeline.views import View, stored_cells
 from iba.report import stage as report
+from iba.report import studies
+from iba.report.frame import summarise
 from iba.report.stored import Stored, load
 from iba.report.tables import table1
-from iba.report.text import interval, number
+from iba.report.text import estimate, interval, number
 
 ROOT = Path(__file__).resolve().parent.parent
 #: A code block whose first line is a comment with the file's name.
@@ -162,6 +164,18 @@ def test_what_tuning_wins_follows_from_the_stored_rows(campaign: Stored) -> None
         means = [mean_interval(won[method].to_numpy(float), campaign.how) for method in won]
         assert int(n) == len(won)
         assert shown == [f"{number(m.estimate)} {interval(m.low, m.high)}" for m in means]
+
+
+@pytest.mark.parametrize(("study", "heads"), [("layers", "| after layer |"), ("betas", "| β |")])
+def test_the_points_of_a_study_follow_from_the_stored_rows(campaign: Stored, study: str, heads: str) -> None:
+    found, shown = studies.load(campaign, study), rows(page("results"), heads)
+    assert [float(point) for point, *_ in shown] == found[0].values
+    for point, *numbers in shown:
+        means = [
+            summarise(one.points.of(value=float(point)), ["method"], ["drop_11", "area_over"], campaign.how)
+            for one in found
+        ]
+        assert numbers == [estimate(row) for mean in means for row in mean.itertuples()]
 
 
 def test_where_the_first_tokens_lie_follows_from_the_stored_rows(campaign: Stored) -> None:
