@@ -19,6 +19,8 @@ import baselines
 from iba.attribution import InformationBottleneck
 from iba.data.examples import Example
 from iba.data.tokens import tokenise
+from iba.evaluation.degradation import n_removed
+from iba.evaluation.ranking import FIRST_STEP
 from iba.evaluation.stats import mean_interval
 from iba.models.classifier import Classifier
 from iba.models.pretrained import load_classifier
@@ -180,18 +182,19 @@ def test_the_points_of_a_study_follow_from_the_stored_rows(campaign: Stored, stu
 
 def test_where_the_first_tokens_lie_follows_from_the_stored_rows(campaign: Stored) -> None:
     for dataset, *shown in rows(page("results"), "| share in the second text |"):
-        name, shares = NAMES[dataset], {}
-        for method in ("iba", "ig", "lime"):
-            scores = campaign.scores(View(campaign.seed, None, None, "corrected", name, method))
-            assert scores is not None
-            second = [np.cumsum(special) > 1 for special in scores["special"]]
-            first = [order[: round(len(of) / 9)] for order, of in zip(scores["order"], second, strict=True)]
-            shares["all"] = [of[order].mean() for of, order in zip(second, scores["order"], strict=True)]
-            shares[method] = [of[order].mean() for of, order in zip(second, first, strict=True)]
-        lengths = scores.set_index("instance_id")["scores"].map(len)
+        name = NAMES[dataset]
+        views = [View(campaign.seed, None, None, "corrected", name, m) for m in ("iba", "ig", "lime")]
+        tables = [scores for view in views if (scores := campaign.scores(view)) is not None]
+        assert len(tables) == len(views)
+        second = [np.cumsum(special) > 1 for special in tables[0]["special"]]
+        shares = [np.mean([of[order].mean() for of, order in zip(second, tables[0]["order"], strict=True)])]
+        for scores in tables:
+            orders = zip(second, scores["order"], strict=True)
+            first = [of[order[: n_removed(FIRST_STEP, len(of), len(order))]] for of, order in orders]
+            shares.append(np.mean([of.mean() for of in first]))
+        lengths = tables[0].set_index("instance_id")["scores"].map(len)
         lead = campaign.matrix("corrected", name).eval("lime - iba")
-        found = [*(np.mean(of) for of in shares.values()), lead.corr(lengths, "spearman")]
-        assert shown == [number(value, 2) for value in found]
+        assert shown == [number(value, 2) for value in [*shares, lead.corr(lengths, "spearman")]]
 
 
 def test_what_changed_is_in_the_two_runs() -> None:
